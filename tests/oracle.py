@@ -159,7 +159,7 @@ def quantize_multiplier_single(d: float) -> tuple[int, int]:
 
 
 def recipe(name: str, si: float, sw: float, so: float) -> float:
-    """Effective multiplier from stored scales (each exactly a float32), in the order and width of ``name``."""
+    """Effective multiplier from stored float32 scales, in the order and width that ``name`` stands for."""
     for scale in (si, sw, so):
         assert to_float32(scale) == scale, f"scale is not a float32: {scale!r}"
     if name == "double":
@@ -231,7 +231,7 @@ def gemmlowp_quantize_down(x: int, offset: int, multiplier: int, shift: int) -> 
 
 
 def double_wrapping(x: int, value: int, shift: int) -> int:
-    """TFLite MultiplyByQuantizedMultiplier, default build, with the left shift wrapping as it does in practice."""
+    """TFLite MultiplyByQuantizedMultiplier, default build; the left shift wraps, as it does in practice."""
     return rdpot(srdhm(wrap32(x << max(shift, 0)), value), max(-shift, 0))
 
 
@@ -320,7 +320,8 @@ _Q31: dict[str, tuple[Callable[[int, int, int], int], tuple[int, int], tuple[int
 
 def _mantissa24(scale: float, upper: int) -> tuple[int, int]:
     """(24-bit mantissa, unbiased exponent): ``scale = mantissa * 2**(exponent - 23)``."""
-    _require(Fraction(1, 2**32) <= Fraction(scale) < upper, f"scale must be in [2^-32, {upper}); got {scale!r}")
+    in_domain = Fraction(1, 2**32) <= Fraction(scale) < upper
+    _require(in_domain, f"scale must be in [2^-32, {upper}); got {scale!r}")
     bits = float32_bits(scale)
     return (bits & 0x007FFFFF) | 0x00800000, (bits >> 23) - 127
 
@@ -433,10 +434,6 @@ SCHEMES: tuple[str, ...] = (*_Q31, *_MANTISSA, "tosa-scale16", *_FLOAT32, "fp64-
 # The one entry point
 
 
-def _exact_real(multiplier: tuple[int, int]) -> Fraction:
-    return multiplier[0] * Fraction(2) ** (multiplier[1] - 31)
-
-
 def _float32_scale(real: Fraction | float) -> float:
     scale = to_float32(real)
     _require(math.isfinite(scale), "the multiplier overflows float32")
@@ -474,8 +471,6 @@ def requantize(
     OutsideDomain
         The original's contract excludes the input.
     """
-    if (multiplier is None) == (real is None):
-        raise TypeError("give exactly one of multiplier and real")
     if (qmin is None) != (qmax is None):
         raise TypeError("give both of qmin and qmax, or neither")
     if scheme not in SCHEMES:
@@ -483,13 +478,16 @@ def requantize(
     limits = None if qmin is None or qmax is None else (qmin, qmax)
     _require_in(acc, INT48 if scheme in ("int16x8", "tosa-scale16") else INT32, "acc")
 
-    if multiplier is not None:
-        _require_in(multiplier[0], (0, 2**31 - 1), "multiplier value")
-        _require_in(multiplier[1], (-31, 30), "shift")
-    if real is not None:
-        _checked_real(real)
+    if multiplier is not None and real is None:
+        value = _require_in(multiplier[0], (0, 2**31 - 1), "multiplier value")
+        shift = _require_in(multiplier[1], (-31, 30), "shift")
+        exact = value * Fraction(2) ** (shift - 31)
+    elif real is not None and multiplier is None:
+        exact = Fraction(_checked_real(real))
+        value, shift = quantize_multiplier(real)
+    else:
+        raise TypeError("give exactly one of multiplier and real")
 
-    exact = Fraction(real) if real is not None else _exact_real(multiplier or (0, 0))
     if scheme in _FLOAT32:
         return _FLOAT32[scheme](acc, _float32_scale(exact), zero_point, limits)
     if scheme == "fp64-away":
@@ -497,7 +495,6 @@ def requantize(
 
     if scheme in _Q31:
         arithmetic, acc_limits, shift_limits = _Q31[scheme]
-        value, shift = quantize_multiplier(real) if real is not None else multiplier or (0, 0)
         _require_in(acc, acc_limits, "acc")
         _require_in(shift, shift_limits, "shift")
         result = arithmetic(acc, value, shift) + zero_point

@@ -1,0 +1,1 @@
+"""NumPy wing: the reference that the other wings must equal bit for bit. Readable before fast."""

@@ -1,0 +1,167 @@
+"""Back ends by name, and the one rule that chooses among them.
+
+Choice, first that applies: the ``backend=`` argument; ``with qengine.use_backend(name)``; the environment
+variable ``QENGINE_BACKEND``; the device that the array lives on; ``cpu``. A back end that was asked for and
+cannot serve is an error, never a fallback; ``reference`` runs only when it is named. No array is copied between
+host and device behind the caller's back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+import importlib
+import importlib.util
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ..exceptions import BackendError, DTypeError, UnknownNameError
+from ..requant.forms import Form
+
+ENVIRONMENT = "QENGINE_BACKEND"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Epilogue:
+    """What follows the rounding, per channel: bounds before the zero point, the zero point, the clamp.
+
+    ``low``/``high`` bound the rounded result before the zero point (the clamp moved in front of it, and the
+    saturation of the original); on wrap-around they are the saturation alone.
+    """
+
+    zero_point: npt.NDArray[np.int64]
+    low: npt.NDArray[np.int64]
+    high: npt.NDArray[np.int64]
+    qmin: int
+    qmax: int
+    clamped: bool
+    wrap: bool
+
+
+class Backend(Protocol):
+    """What a back end module provides."""
+
+    def requantize(
+        self, acc: npt.NDArray[Any], form: Form, epilogue: Epilogue, out: npt.NDArray[Any]
+    ) -> None:
+        """Requantize a C-contiguous (outer, channels, inner) array into `out` of the same shape."""
+
+    def sweep_tile(self, work: Any, start: int, stop: int) -> Any:
+        """Return the tally of the pairs with indices in ``[start, stop)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    name: str
+    runs_on: str
+    module: str
+    needs: str
+    install: str
+
+
+BACKENDS: dict[str, _Row] = {
+    row.name: row
+    for row in (
+        _Row("reference", "NumPy; readable before fast", ".reference", "numpy", "pip install numpy"),
+        _Row("cpu", "Numba, SIMD and threads", ".cpu", "numba", "pip install numba"),
+        _Row("cuda", "CuPy raw CUDA kernels", ".cuda", "cupy", "this version has no CUDA kernels yet"),
+    )
+}
+_chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("qengine_backend", default=None)
+
+
+def _row(name: str) -> _Row:
+    try:
+        return BACKENDS[name]
+    except KeyError:
+        raise UnknownNameError.of("back end", name, BACKENDS) from None
+
+
+def unavailable(name: str) -> str | None:
+    """Return None if the back end can serve, or a sentence saying why not and what to do."""
+    row = _row(name)
+    if importlib.util.find_spec(f"{__name__}{row.module}") is None:
+        return f"back end {name!r} is not built: {row.install}."
+    if importlib.util.find_spec(row.needs) is None:
+        return f"back end {name!r} needs {row.needs}: {row.install}."
+    return None
+
+
+@functools.cache
+def load(name: str) -> Backend:
+    """Return the back end, imported on first use, or raise `BackendError`."""
+    reason = unavailable(name)
+    if reason is not None:
+        raise BackendError(reason)
+    return cast(Backend, importlib.import_module(_row(name).module, __name__))
+
+
+@contextlib.contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Choose the back end for a block of code (per thread and per task).
+
+    Raises
+    ------
+    UnknownNameError, BackendError
+        At once, if the name is unknown or the back end cannot serve.
+
+    Examples
+    --------
+    >>> import qengine as qe
+    >>> with qe.use_backend("reference"):
+    ...     qe.requantize([-2, 2], qe.QuantizedMultiplier(1 << 30, -1), scheme="single")   # ties: toward +inf
+    array([0, 1], dtype=int32)
+    """
+    load(name)
+    token = _chosen.set(name)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def on_device(array: Any) -> bool:
+    """Tell whether an array lives on a CUDA device, without importing anything."""
+    if hasattr(array, "__cuda_array_interface__"):
+        return True
+    device = getattr(array, "__dlpack_device__", None)
+    return device is not None and not isinstance(array, np.ndarray) and int(device()[0]) in (2, 13)
+
+
+def choose(backend: str | None, *arrays: Any) -> str:
+    """Return the name of the back end that serves a call, by the module's rule."""
+    name = backend or _chosen.get() or os.environ.get(ENVIRONMENT) or None
+    device = next((a for a in arrays if on_device(a)), None)
+    if name is None:
+        name = "cuda" if device is not None else "cpu"
+    _row(name)
+    if device is not None and name != "cuda":
+        raise BackendError(
+            f"back end {name!r} was asked for, but an array ({type(device).__name__}) lives on a CUDA device; "
+            "copy it to the host first."
+        )
+    reason = unavailable(name)
+    if reason is not None:
+        raise BackendError(reason)
+    return name
+
+
+def as_numpy(name: str, value: Any) -> npt.NDArray[Any]:
+    """Return a host array without a copy where that is possible: NumPy, DLPack, or anything array-like."""
+    if isinstance(value, np.ndarray):
+        return value
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        return np.from_dlpack(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise DTypeError(f"{name} must be an array of numbers; got {type(value).__name__}: {error}.") from None
+    if array.dtype.kind == "O":
+        raise DTypeError(f"{name} must hold numbers that fit int64; got {type(value).__name__} of objects.")
+    return array

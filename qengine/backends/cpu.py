@@ -1,0 +1,131 @@
+"""The Numba back end: `qengine.kernels.cpu` over threads."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qengine.kernels.cpu import requantize as kernels
+from qengine.kernels.cpu.jit import ZERO, read_only
+
+from ..requant.forms import INT32_MAX, INT32_MIN, ROUNDING_CODES, FloatRule, FloorRule, Form
+from . import Epilogue
+
+#: Arrays of at least this many elements are split over threads; below, starting threads costs more.
+PARALLEL_FROM = 1 << 20
+
+
+def thread_count() -> int:
+    """Return the number of threads: ``QENGINE_NUM_THREADS``, or the processors this process may use."""
+    setting = os.environ.get("QENGINE_NUM_THREADS", "")
+    if setting.isdecimal() and int(setting) > 0:
+        return int(setting)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def _pool(workers: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(workers, thread_name_prefix="qengine")
+
+
+if hasattr(os, "register_at_fork"):  # a forked child has no threads: let it make its own pool
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def _split(length: int, parts: int) -> list[slice]:
+    # Multiples of 64 elements keep the cache lines of the output apart.
+    step = max(64, -(-length // parts + 63) // 64 * 64)
+    return [slice(i, min(i + step, length)) for i in range(0, length, step)]
+
+
+def _threaded(run: Callable[[slice], None], length: int, size: int) -> None:
+    workers = thread_count() if size >= PARALLEL_FROM else 1
+    if workers == 1 or length < 2:
+        run(slice(0, length))
+        return
+    parts = _split(length, workers) if length >= 64 * workers else [slice(i, i + 1) for i in range(length)]
+    for future in [_pool(workers).submit(run, part) for part in parts]:
+        future.result()
+
+
+def requantize(acc: npt.NDArray[Any], form: Form, epilogue: Epilogue, out: npt.NDArray[Any]) -> None:
+    """Requantize a C-contiguous (outer, channels, inner) array into `out`."""
+    if acc.size == 0:
+        return
+    acc = read_only(acc)
+    if form.channels == 1 and isinstance(form.rule, FloorRule) and acc.dtype == np.int32 and out.itemsize < 8:
+        _floor_tensor(acc.reshape(-1), form, epilogue, out.reshape(-1))
+        return
+    if acc.shape[0] == 1 and form.channels == 1:
+        run = _channels(form, epilogue, slice(None))
+        _threaded(lambda part: run(acc[:, :, part], out[:, :, part]), acc.shape[2], acc.size)
+    elif acc.shape[0] >= thread_count() or form.channels == 1:
+        run = _channels(form, epilogue, slice(None))
+        _threaded(lambda part: run(acc[part], out[part]), acc.shape[0], acc.size)
+    else:
+        _threaded(
+            lambda part: _channels(form, epilogue, part)(acc[:, part], out[:, part]), acc.shape[1], acc.size
+        )
+
+
+def _floor_tensor(x: npt.NDArray[Any], form: Form, epilogue: Epilogue, out: npt.NDArray[Any]) -> None:
+    a, bp, bn, t = int(form.a[0]), int(form.bp[0]), int(form.bn[0]), int(form.t[0])
+    low, high, z = int(epilogue.low[0]), int(epilogue.high[0]), int(epilogue.zero_point[0])
+    if out.dtype == np.int32 and z == 0 and low == INT32_MIN and high == INT32_MAX:
+        bare = epilogue.qmin == INT32_MIN and epilogue.qmax == INT32_MAX
+        if bare or not epilogue.wrap:
+            _threaded(
+                lambda part: kernels.floor_words_tensor(x[part], a, bp, bn, t, ZERO, out[part]), x.size, x.size
+            )
+            return
+    wrap, qmin, qmax = epilogue.wrap, epilogue.qmin, epilogue.qmax
+
+    def run(part: slice) -> None:
+        kernels.floor_tensor(x[part], a, bp, bn, t, low, high, z, wrap, qmin, qmax, ZERO, out[part])
+
+    _threaded(run, x.size, x.size)
+
+
+def _channels(
+    form: Form, epilogue: Epilogue, part: slice
+) -> Callable[[npt.NDArray[Any], npt.NDArray[Any]], None]:
+    """Return the kernel call for the channels of `part`, taking (acc, out)."""
+    rule, z = form.rule, epilogue.zero_point[part]
+    low, high = epilogue.low[part], epilogue.high[part]
+    wrap, qmin, qmax = epilogue.wrap, epilogue.qmin, epilogue.qmax
+    if isinstance(rule, FloorRule):
+        numbers = (form.a[part].astype(np.int32), form.bp[part], form.bn[part], form.t[part], low, high, z)
+
+        def floor(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> None:
+            narrow = x.dtype == np.int32 and y.itemsize < 8
+            kernel = kernels.floor_channels if narrow else kernels.floor_channels64
+            kernel(x, *numbers, wrap, qmin, qmax, ZERO, y)
+
+        return floor
+    if isinstance(rule, FloatRule):
+        rounding = ROUNDING_CODES[rule.rounding]
+        scale = form.scale[part]
+        if wrap:
+            top = (qmax - z).astype(np.float64) if rule.clamps_before_conversion else np.full(z.shape, 2.0**62)
+            return lambda x, y: kernels.float_wrapped(x, scale, rule.bits, rounding, top, z, qmin, qmax, y)
+        clamped = epilogue.clamped
+        if rule.bits == 32:
+            scale32, inside = scale.astype(np.float32), rule.zero_point_inside
+            return lambda x, y: kernels.float32_channels(
+                x, scale32, rounding, inside, low, high, z, clamped, y
+            )
+        return lambda x, y: kernels.float64_channels(x, scale, low, high, z, clamped, y)
+    return lambda x, y: kernels.nested16(x, form.a[part], form.t[part], z, qmin, qmax, y)
+
+
+def sweep_tile(work: Any, start: int, stop: int) -> Any:
+    """Return the tally of the pairs with indices in ``[start, stop)``."""
+    from qengine.kernels.cpu import sweep
+
+    return sweep.tile(work, start, stop)

@@ -1,0 +1,1 @@
+"""Requantization: an integer accumulator to an integer output."""

@@ -1,0 +1,355 @@
+"""Normal forms: the few numbers that a scheme's kernel needs, derived per channel.
+
+*Floor form* (almost every integer scheme), in int64::
+
+    y = floor((a * x + (bp if x >= 0 else bn)) / 2**t)
+
+A `FloorRule` says as data how (a, bp, bn, t) follow from a mantissa and an exponent e of the real multiplier
+``M = mantissa * 2**(e - base)``: ``a = mantissa``, ``t = base - e``, and each bias is ``h * 2**(t-1) + c`` with
+(h, c) by the sign of x and by the regime: right shift (e < 0), none (e = 0), left shift (e > 0).
+
+*Float form*: one float32 or float64 multiplication, a rounding rule, the zero point after it or inside it.
+
+*Nested form*: a rounding pre-shift to int16, then a 15-bit multiplication (rndnu16): no single floor.
+
+Sources: `floor` is TOSA's apply_scale_32 generalised; that TFLite's two-stage rounding equals the form with
+``+-2**30`` is proved in the README ("what the +-1 really is") and tested against the literal stages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from qengine.kernels.codes import (
+    FLOAT,
+    FLOOR,
+    HALF_AWAY,
+    HALF_EVEN,
+    MANTISSA_M15,
+    MANTISSA_M24,
+    MANTISSA_M24_LEFT7,
+    MANTISSA_Q15_SATURATED,
+    MANTISSA_Q31,
+    NESTED16,
+    RULE_LENGTH,
+)
+from qengine.kernels.reference import requantize as reference
+
+from ..exceptions import DomainError
+from .multiplier import QuantizedMultiplier, as_reals, first_index, first_value, split_real
+
+if TYPE_CHECKING:
+    from .schemes import Scheme
+
+I64 = npt.NDArray[np.int64]
+Mantissa = Literal["q31", "q15-saturated", "m15", "m24", "m24<<7"]
+MANTISSA_CODES: dict[str, int] = {
+    "q31": MANTISSA_Q31,
+    "q15-saturated": MANTISSA_Q15_SATURATED,
+    "m15": MANTISSA_M15,
+    "m24": MANTISSA_M24,
+    "m24<<7": MANTISSA_M24_LEFT7,
+}
+ROUNDING_CODES: dict[str, int] = {"half-even": HALF_EVEN, "half-away": HALF_AWAY}
+INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Bias:
+    """Biases of one regime: ``bp = hp * 2**(t-1) + cp`` for x >= 0, ``bn = hn * 2**(t-1) + cn`` for x < 0."""
+
+    hp: int
+    cp: int
+    hn: int
+    cn: int
+
+    @classmethod
+    def same(cls, h: int, c: int = 0) -> Bias:
+        """Return the bias that does not depend on the sign of x."""
+        return cls(h, c, h, c)
+
+
+@dataclass(frozen=True, slots=True)
+class FloorRule:
+    """How (a, bp, bn, t) follow from the multiplier.
+
+    Attributes
+    ----------
+    mantissa : str
+        Which mantissa: ``q31`` (QuantizeMultiplier), ``q15-saturated`` (REDUCE15 of it), ``m15`` (rounded,
+        renormalised), ``m24`` (that of the float32 scale), ``m24<<7`` (the same widened to Q31).
+    base : int
+        ``t = base - e`` where ``M = mantissa * 2**(e - base)``.
+    right, none, left : Bias
+        Biases for e < 0, e = 0, e > 0.
+    shifts_accumulator : bool
+        The original computes ``x << e`` in int32 first when e > 0, which can overflow.
+    saturate_bits : int
+        Width to which the original saturates the rounded result (before the zero point); 0 if it does not.
+    nudge_saturates : bool
+        For e < 0 the original adds its rounding nudge in saturating int32 to ``floor(m x / 2**31)``: larger
+        accumulators are outside its contract.
+    """
+
+    mantissa: Mantissa
+    base: int
+    right: Bias
+    none: Bias
+    left: Bias
+    shifts_accumulator: bool = False
+    saturate_bits: int = 0
+    nudge_saturates: bool = False
+
+    def encode(self) -> I64:
+        """Return the rule as the int64 row that every kernel wing reads (`qengine.kernels.codes`)."""
+        row = [FLOOR, MANTISSA_CODES[self.mantissa], self.base, int(self.shifts_accumulator)]
+        for bias in (self.right, self.none, self.left):
+            row += [bias.hp, bias.cp, bias.hn, bias.cn]
+        return np.array(row, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class FloatRule:
+    """One floating-point multiplication and a rounding.
+
+    Attributes
+    ----------
+    bits : 32 | 64
+        Type of the multiplication; a 32-bit rule rounds the accumulator to float32 first.
+    rounding : str
+        ``half-even`` or ``half-away``.
+    zero_point_inside : bool
+        Add the zero point in floating point before the rounding (a second float32 rounding).
+    clamps_before_conversion : bool
+        On wrap-around, whether the original takes ``min(v, qmax - zero_point)`` before it converts to int32.
+    saturates : bool
+        Whether a clamped output has a defined value when the rounded product leaves int32.
+    """
+
+    bits: Literal[32, 64]
+    rounding: Literal["half-even", "half-away"]
+    zero_point_inside: bool = False
+    clamps_before_conversion: bool = False
+    saturates: bool = True
+
+    def encode(self) -> I64:
+        """Return the rule as the int64 row that every kernel wing reads."""
+        row = np.zeros(RULE_LENGTH, dtype=np.int64)
+        row[:4] = (FLOAT, self.bits, ROUNDING_CODES[self.rounding], int(self.zero_point_inside))
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class NestedRule:
+    """Rounding pre-shift to int16, 15-bit multiplication, saturating int16 zero point (rndnu16)."""
+
+    def encode(self) -> I64:
+        """Return the rule as the int64 row that every kernel wing reads."""
+        row = np.zeros(RULE_LENGTH, dtype=np.int64)
+        row[0] = NESTED16
+        return row
+
+
+Rule = FloorRule | FloatRule | NestedRule
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Form:
+    """A rule with its numbers: 1-D arrays, one element a channel.
+
+    Attributes
+    ----------
+    rule : Rule
+    a, bp, bn, t : int64 arrays
+        Floor form; for the nested form a = mantissa (15 bits) and t = exponent. Empty for float forms.
+    scale : float64 array
+        Float forms: the scale, exact in the type of the rule.
+    exponent : int64 array
+        Power of two of the multiplier, TFLite's sign; ``right shift = max(0, -exponent)``.
+    acc_min, acc_max : int64 arrays
+        Closed range of accumulators that the original handles without overflow, raw result.
+    """
+
+    rule: Rule
+    a: I64
+    bp: I64
+    bn: I64
+    t: I64
+    scale: npt.NDArray[np.float64]
+    exponent: I64
+    acc_min: I64
+    acc_max: I64
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return int(self.exponent.size)
+
+
+def mantissa_exponent(multiplier: QuantizedMultiplier | npt.ArrayLike, mantissa: str) -> tuple[I64, I64]:
+    """Return (mantissa, exponent) of multipliers as a rule wants them.
+
+    A `QuantizedMultiplier` given to a ``q31`` rule is taken as it stands, not renormalised.
+    """
+    if mantissa in ("q31", "q15-saturated") and isinstance(multiplier, QuantizedMultiplier):
+        value = np.atleast_1d(np.asarray(multiplier.value, dtype=np.int64))
+        exponent = np.atleast_1d(np.asarray(multiplier.shift, dtype=np.int64))
+        if mantissa == "q15-saturated":
+            value = reference.reduce_to_15_bits(value)
+        return value, exponent
+    real = np.atleast_1d(as_reals(multiplier))
+    if mantissa in ("m24", "m24<<7"):
+        with np.errstate(over="ignore", under="ignore"):
+            real = real.astype(np.float32).astype(np.float64)
+        fraction, exponent32 = np.frexp(real)
+        value = np.ldexp(fraction, 24).astype(np.int64)
+        return value << (7 if mantissa == "m24<<7" else 0), exponent32.astype(np.int64)
+    if mantissa == "m15":
+        fraction, exponent32 = np.frexp(real)
+        value = (np.ldexp(fraction, 53).astype(np.int64) + (1 << 37)) >> 38
+        carry = value == 1 << 15
+        return np.where(carry, 1 << 14, value), exponent32.astype(np.int64) + carry
+    value, exponent = split_real(real)
+    return (reference.reduce_to_15_bits(value) if mantissa == "q15-saturated" else value), exponent
+
+
+def _check_exponent(scheme: Scheme, exponent: I64, shape: tuple[int, ...]) -> None:
+    low, high = scheme.shift_range
+    bad = ((exponent < low) | (exponent > high)).reshape(shape)
+    if bad.any():
+        got = first_value(exponent.reshape(shape), bad)
+        raise DomainError(
+            f"shift must be in [{low}, {high}] for scheme {scheme.name!r}; got {got}{first_index(bad)}."
+        )
+
+
+def _check_scale(scheme: Scheme, scale: npt.NDArray[np.float64], shape: tuple[int, ...]) -> None:
+    low, high = scheme.scale_range
+    bad = ~((scale >= low) & (scale < high)).reshape(shape)
+    if bad.any():
+        got = first_value(scale.reshape(shape), bad)
+        raise DomainError(
+            f"multiplier must be in [{low:.9g}, {high:.9g}) for scheme {scheme.name!r}; "
+            f"got {got!r}{first_index(bad)}."
+        )
+
+
+def accumulator_range(
+    a: I64, bp: I64, bn: I64, t: I64, acc_bits: int, result_min: int = INT32_MIN, result_max: int = INT32_MAX
+) -> tuple[I64, I64]:
+    """Return the accumulators whose floor form lies in [result_min, result_max], within `acc_bits` bits.
+
+    ``y(x) <= Y`` iff ``a x + bp <= (Y+1) 2**t - 1``. Only for t < 32 can a bound bind: there
+    ``(Y+1) * 2**t <= 2**62`` fits int64; for t >= 32, ``|y| <= (a |x| + |b|) / 2**32 < 2**31 - 2**16`` for the
+    accumulators and mantissas that the rules admit, so a bound near int32's ends cannot bind.
+    """
+    low = np.full(a.shape, -(1 << (acc_bits - 1)), dtype=np.int64)
+    high = np.full(a.shape, (1 << (acc_bits - 1)) - 1, dtype=np.int64)
+    tight = (t < 32) & (a > 0)
+    if tight.any():
+        ta, tt = a[tight], t[tight]
+        top = ((np.int64(result_max) + 1) << tt) - 1 - bp[tight]
+        bottom = (np.int64(result_min) << tt) - bn[tight]
+        high[tight] = np.minimum(high[tight], top // ta)
+        low[tight] = np.maximum(low[tight], -((-bottom) // ta))
+    return low, high
+
+
+def float_accumulator_range(
+    scale: npt.NDArray[np.float64], rule: FloatRule, result_min: int = INT32_MIN, result_max: int = INT32_MAX
+) -> tuple[I64, I64]:
+    """Return the int32 accumulators whose rounded product lies in [result_min, result_max].
+
+    Found by bisection on the arithmetic itself, which is monotone; only scales near 1 and above can bind.
+    """
+    low = np.full(scale.shape, INT32_MIN, dtype=np.int64)
+    high = np.full(scale.shape, INT32_MAX, dtype=np.int64)
+    tight = scale > 0.99
+    if tight.any():
+        for bound, edge in ((high, np.int64(INT32_MAX)), (low, np.int64(INT32_MIN))):
+            inside = np.zeros(int(tight.sum()), dtype=np.int64)
+            outside = np.full(inside.shape, edge + np.sign(edge), dtype=np.int64)
+            for _ in range(33):
+                middle = inside + (outside - inside) // 2
+                y = reference.float_round(middle, scale[tight], rule.bits, ROUNDING_CODES[rule.rounding])
+                fits = (y >= result_min) & (y <= result_max)
+                inside, outside = np.where(fits, middle, inside), np.where(fits, outside, middle)
+            bound[tight] = inside
+    return low, high
+
+
+def derive(scheme: Scheme, multiplier: QuantizedMultiplier | npt.ArrayLike) -> Form:
+    """Derive the numbers of the scheme's form for multipliers (flattened to 1-D, one element a channel).
+
+    Raises
+    ------
+    DomainError
+        If a multiplier lies outside the scheme's domain; the text names the value and its index.
+    """
+    rule = scheme.rule
+    shape = multiplier.shape if isinstance(multiplier, QuantizedMultiplier) else np.shape(multiplier)
+    empty = np.zeros(0, dtype=np.int64)
+    if isinstance(rule, FloatRule):
+        real = np.atleast_1d(as_reals(multiplier)).ravel()
+        with np.errstate(over="ignore", under="ignore"):
+            scale = real.astype(np.float32).astype(np.float64) if rule.bits == 32 else real
+        _check_scale(scheme, scale, shape)
+        exponent = np.frexp(scale)[1].astype(np.int64)
+        acc_min, acc_max = float_accumulator_range(scale, rule)
+        return Form(rule, empty, empty, empty, empty, scale, exponent, acc_min, acc_max)
+    if isinstance(rule, NestedRule):
+        real = np.atleast_1d(as_reals(multiplier)).ravel()
+        with np.errstate(over="ignore", under="ignore"):
+            scale = real.astype(np.float32).astype(np.float64)
+        _check_scale(scheme, scale, shape)
+        mantissa, exponent = reference.nested16_parameters(scale)
+        full = np.full(scale.shape, INT32_MAX, dtype=np.int64)
+        return Form(rule, mantissa, empty, empty, exponent, scale, exponent, -full - 1, full)
+    a, exponent = mantissa_exponent(multiplier, rule.mantissa)
+    a, exponent = a.ravel(), exponent.ravel()
+    if rule.mantissa in ("m24", "m24<<7"):
+        scale = np.ldexp(a.astype(np.float64), exponent - rule.base)
+        _check_scale(scheme, scale, shape)
+    else:
+        _check_exponent(scheme, exponent, shape)
+    bp, bn, t = reference.floor_parameters(a, exponent, rule.encode())
+    acc_min, acc_max = accumulator_range(a, bp, bn, t, scheme.acc_bits)
+    if rule.shifts_accumulator:
+        left = np.maximum(exponent, 0)
+        acc_min = np.maximum(acc_min, np.int64(INT32_MIN) >> left)
+        acc_max = np.minimum(acc_max, np.int64(INT32_MAX) >> left)
+    if rule.nudge_saturates:
+        # floor(m x / 2**31) + 2**(n-1) <= 2**31 - 1; both products stay below 2**62.
+        binds = (exponent < 0) & (a > 0)
+        nudge = np.int64(1) << np.maximum(-exponent - 1, 0)
+        top = ((((np.int64(1) << 31) - nudge) << 31) - 1) // np.maximum(a, 1)
+        acc_max = np.where(binds, np.minimum(acc_max, top), acc_max)
+    no_scale = np.zeros(0, dtype=np.float64)
+    return Form(rule, a, bp, bn, t, no_scale, exponent, acc_min, acc_max)
+
+
+def wrapped_left_shift(form: Form) -> tuple[I64, Form] | None:
+    """Split a left shift off the form, for the originals that shift the accumulator in int32 first.
+
+    Returns the shifts and the form for the shifted (wrapped) accumulator, or None where nothing is shifted.
+    """
+    rule = form.rule
+    if not isinstance(rule, FloorRule) or not rule.shifts_accumulator or not (form.exponent > 0).any():
+        return None
+    left = np.maximum(form.exponent, 0)
+    exponent = np.minimum(form.exponent, 0)
+    bp, bn, t = reference.floor_parameters(form.a, exponent, rule.encode())
+    return left, Form(rule, form.a, bp, bn, t, form.scale, exponent, form.acc_min, form.acc_max)
+
+
+def channel(form: Form, index: int) -> dict[str, Any]:
+    """Return one channel's numbers as Python scalars."""
+    if isinstance(form.rule, FloorRule):
+        return {name: int(getattr(form, name)[index]) for name in ("a", "bp", "bn", "t")}
+    if isinstance(form.rule, NestedRule):
+        return {"a": int(form.a[index]), "exponent": int(form.t[index])}
+    return {"scale": float(form.scale[index])}

@@ -1,0 +1,434 @@
+"""The public functions: validate once, derive the form, choose the back end, call it."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import backends
+from ..backends import Epilogue
+from ..exceptions import DomainError, DTypeError
+from . import recipes
+from .forms import (
+    INT32_MAX,
+    INT32_MIN,
+    FloatRule,
+    FloorRule,
+    Form,
+    accumulator_range,
+    derive,
+    float_accumulator_range,
+    wrapped_left_shift,
+)
+from .multiplier import QuantizedMultiplier, first_index, first_value
+from .schemes import Scheme, get_scheme
+
+CLAMPED = {np.dtype(name): np.iinfo(name) for name in ("int8", "uint8", "int16")}
+RAW = (np.dtype(np.int32), np.dtype(np.int64))
+#: A raw result takes any zero point that a quantized type of at most 16 bits can have.
+RAW_ZERO_POINT = (-(1 << 15), (1 << 16) - 1)
+
+
+def _accumulators(acc: Any) -> npt.NDArray[Any]:
+    array = backends.as_numpy("acc", acc)
+    if array.dtype in RAW:
+        return array
+    if array.dtype.kind not in "iu":
+        raise DTypeError(
+            f"acc must hold integers (int32 or int64 accumulators); got dtype {array.dtype}. "
+            "Round explicitly before you requantize."
+        )
+    if array.dtype == np.uint64:
+        bad = array > np.uint64(2**63 - 1)
+        if bad.any():
+            raise DomainError(f"acc must fit int64; got {first_value(array, bad)}{first_index(bad)}.")
+    narrow = array.dtype.itemsize < 4 or array.dtype == np.int32
+    return array.astype(np.int32 if narrow else np.int64)
+
+
+def _output_dtype(dtype: npt.DTypeLike | None, acc: npt.NDArray[Any]) -> np.dtype[Any]:
+    if dtype is None:
+        return acc.dtype
+    try:
+        chosen = np.dtype(dtype)
+    except TypeError:
+        chosen = np.dtype(np.void)
+    if chosen not in CLAMPED and chosen not in RAW:
+        raise DTypeError(f"dtype must be int8, uint8, int16 (clamped) or int32, int64 (raw); got {dtype!r}.")
+    return chosen
+
+
+def _limits(dtype: np.dtype[Any], qmin: int | None, qmax: int | None) -> tuple[int, int]:
+    info = CLAMPED.get(dtype)
+    low, high = (int(info.min), int(info.max)) if info else (INT32_MIN, INT32_MAX)
+    for name, value in (("qmin", qmin), ("qmax", qmax)):
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+            raise DTypeError(f"{name} must be an integer; got {value!r}.")
+        if not low <= value <= high:
+            raise DomainError(f"{name} must be in [{low}, {high}] for dtype {dtype.name}; got {value}.")
+    chosen = (low if qmin is None else int(qmin), high if qmax is None else int(qmax))
+    if chosen[0] > chosen[1]:
+        raise DomainError(f"qmin must not exceed qmax; got qmin {chosen[0]}, qmax {chosen[1]}.")
+    return chosen
+
+
+def _zero_points(zero_point: Any, dtype: np.dtype[Any]) -> npt.NDArray[np.int64]:
+    array = np.asarray(zero_point)
+    if array.dtype.kind not in "iu":
+        raise DTypeError(f"zero_point must be an integer; got dtype {array.dtype}.")
+    info = CLAMPED.get(dtype)
+    low, high = (int(info.min), int(info.max)) if info else RAW_ZERO_POINT
+    bad = (array < low) | (array > high)
+    if bad.any():
+        raise DomainError(
+            f"zero_point must be in [{low}, {high}] for dtype {dtype.name}; "
+            f"got {first_value(array, bad)}{first_index(bad)}."
+        )
+    return array.astype(np.int64)
+
+
+def _take(form: Form, index: npt.NDArray[np.intp]) -> Form:
+    """Return the form with channels picked by `index`."""
+    names = ("a", "bp", "bn", "t", "scale", "exponent", "acc_min", "acc_max")
+    arrays = {name: getattr(form, name) for name in names}
+    return replace(form, **{name: array[index] if array.size else array for name, array in arrays.items()})
+
+
+def _epilogue(
+    form: Form, zero_point: npt.NDArray[np.int64], dtype: np.dtype[Any], limits: tuple[int, int], wrap: bool
+) -> Epilogue:
+    qmin, qmax = limits
+    clamped = dtype in CLAMPED or limits != (INT32_MIN, INT32_MAX)
+    rule = form.rule
+    saturate = rule.saturate_bits if isinstance(rule, FloorRule) and rule.saturate_bits else 32
+    low, high = -(1 << (saturate - 1)), (1 << (saturate - 1)) - 1
+    ones = np.ones(zero_point.shape, dtype=np.int64)
+    if wrap:
+        return Epilogue(zero_point, low * ones, high * ones, qmin, qmax, clamped, wrap)
+    if isinstance(rule, FloatRule) and rule.zero_point_inside:
+        return Epilogue(zero_point, qmin * ones, qmax * ones, qmin, qmax, clamped, wrap)
+    # Both bounds may pass the saturation: then the nearer bound wins, and low <= high still holds.
+    below = np.clip(qmin - zero_point, low, high) if clamped else low * ones
+    above = np.clip(qmax - zero_point, low, high) if clamped else high * ones
+    return Epilogue(zero_point, below, above, qmin, qmax, clamped, wrap)
+
+
+def _accumulator_domain(
+    scheme: Scheme, form: Form, epilogue: Epilogue
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the closed range of accumulators, per channel, that has a defined output."""
+    rule, z = form.rule, epilogue.zero_point
+    if isinstance(rule, FloatRule) and epilogue.clamped and rule.saturates:
+        full = np.full(z.shape, INT32_MAX, dtype=np.int64)
+        return -full - 1, full
+    low, high = form.acc_min, form.acc_max
+    if not epilogue.clamped and z.any():
+        # The raw result with its zero point must fit int32 too.
+        result = INT32_MIN - min(0, int(z.min())), INT32_MAX - max(0, int(z.max()))
+        if isinstance(rule, FloorRule):
+            tight = accumulator_range(form.a, form.bp, form.bn, form.t, scheme.acc_bits, *result)
+        elif isinstance(rule, FloatRule):
+            tight = float_accumulator_range(form.scale, rule, *result)
+        else:
+            tight = low, high
+        low, high = np.maximum(low, tight[0]), np.minimum(high, tight[1])
+    return low, high
+
+
+def _check_accumulators(
+    scheme: Scheme,
+    acc: npt.NDArray[Any],
+    low: npt.NDArray[np.int64],
+    high: npt.NDArray[np.int64],
+    shape: tuple[int, ...],
+    exponent: npt.NDArray[np.int64],
+) -> None:
+    info = np.iinfo(acc.dtype)
+    if acc.size == 0 or (int(low.max()) <= info.min and int(high.min()) >= info.max):
+        return
+    if low.size == 1:
+        fits = int(acc.min()) >= int(low[0]) and int(acc.max()) <= int(high[0])
+    else:
+        fits = bool((acc.min(axis=(0, 2)) >= low).all() and (acc.max(axis=(0, 2)) <= high).all())
+    if fits:
+        return
+    bad = (acc < low[:, None]) | (acc > high[:, None])
+    at = int(np.argmax(bad))
+    channel = at // acc.shape[2] % acc.shape[1]
+    got = int(acc.reshape(-1)[at])
+    flat = bad.reshape(shape)
+    left = int(exponent[channel]) > 0
+    why = f"a left shift by {int(exponent[channel])} overflows int32" if left else "the result leaves int32"
+    raise DomainError(
+        f"acc must be in [{int(low[channel])}, {int(high[channel])}] for scheme {scheme.name!r} with this "
+        f"multiplier; got {got}{first_index(flat)}: {why} (the original: {scheme.overflow}). "
+        "Use overflow='wrap' to reproduce the original."
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def _prepare_one(
+    scheme: Scheme, multiplier: QuantizedMultiplier | float, zero_point: int, dtype: np.dtype[Any],
+    limits: tuple[int, int], wrap: bool,
+) -> tuple[Form, Epilogue, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:  # fmt: skip
+    form = derive(scheme, multiplier)
+    epilogue = _epilogue(form, np.array([zero_point], dtype=np.int64), dtype, limits, wrap)
+    return form, epilogue, _accumulator_domain(scheme, form, epilogue)
+
+
+def _axis(axis: int, ndim: int) -> int:
+    if not -ndim <= axis < ndim:
+        raise DomainError(f"axis must be in [{-ndim}, {ndim - 1}] for {ndim}-dimensional acc; got {axis}.")
+    return axis % ndim
+
+
+def _layout(
+    acc_shape: tuple[int, ...], parameter_shape: tuple[int, ...], axis: int | None
+) -> tuple[tuple[int, ...], tuple[int, int, int], tuple[int, ...]]:
+    """Return (result shape, (outer, channels, inner), shape to broadcast the parameters to)."""
+    if axis is not None and parameter_shape:
+        axis = _axis(axis, len(acc_shape))
+        length = acc_shape[axis]
+        if parameter_shape not in ((length,), (1,)):
+            raise DomainError(
+                f"with axis={axis}, multiplier and zero_point must have shape ({length},) or be scalars, as acc "
+                f"has shape {acc_shape}; got {parameter_shape}."
+            )
+        outer, inner = int(np.prod(acc_shape[:axis])), int(np.prod(acc_shape[axis + 1 :]))
+        return acc_shape, (outer, length, inner), (length,)
+    try:
+        shape = np.broadcast_shapes(acc_shape, parameter_shape)
+    except ValueError:
+        raise DomainError(
+            f"the shape of multiplier and zero_point, {parameter_shape}, does not broadcast against acc, "
+            f"{acc_shape}; pass axis= to name the channel axis."
+        ) from None
+    padded = (1,) * (len(shape) - len(parameter_shape)) + parameter_shape
+    varying = [k for k, extent in enumerate(padded) if extent != 1]
+    if not varying:
+        return shape, (1, 1, int(np.prod(shape))), (1,)
+    if len(varying) == 1:
+        k = varying[0]
+        outer, inner = int(np.prod(shape[:k])), int(np.prod(shape[k + 1 :]))
+        return shape, (outer, shape[k], inner), (shape[k],)
+    return shape, (1, int(np.prod(shape)), 1), shape
+
+
+def _output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    if not isinstance(out, np.ndarray):
+        raise DTypeError(f"out must be a NumPy array; got {type(out).__name__}.")
+    if out.shape != shape or out.dtype != dtype:
+        raise DomainError(
+            f"out must have shape {shape} and dtype {dtype.name}; got {out.shape} and {out.dtype.name}."
+        )
+    if not out.flags.writeable:
+        raise DomainError("out must be writable; got a read-only array.")
+    return out
+
+
+def requantize(
+    acc: Any,
+    multiplier: Any,
+    *,
+    scheme: str | Scheme = "single",
+    zero_point: Any = 0,
+    dtype: npt.DTypeLike | None = None,
+    qmin: int | None = None,
+    qmax: int | None = None,
+    axis: int | None = None,
+    backend: str | None = None,
+    out: npt.NDArray[Any] | None = None,
+    overflow: str = "error",
+) -> npt.NDArray[Any]:
+    """Requantize integer accumulators with one scheme, bit for bit.
+
+    ``clamp(round_scheme(acc * M) + zero_point, qmin, qmax)``, where the scheme says how ``acc * M`` is
+    multiplied and rounded (see ``qe.get_scheme(name).formula``), and where the zero point enters.
+
+    Parameters
+    ----------
+    acc : integer array_like
+        Accumulators, bias added; int32, or int64 for the 48-bit schemes (``int16x8``, ``tosa-scale16``).
+        Never written; strided and read-only arrays work.
+    multiplier : QuantizedMultiplier, float or float array
+        Fixed point (``value`` Q0.31, ``shift > 0`` is left), or the real number from which every scheme takes
+        what it needs: Q0.31, a float32 scale or a float64.
+    scheme : str or Scheme
+        Name or alias; `qengine.schemes` lists them.
+    zero_point : int or integer array
+        Output zero point, added (after the rounding unless the scheme says inside). Closed range: that of
+        `dtype`; ``[-32768, 65535]`` for raw outputs.
+    dtype : {int8, uint8, int16, int32, int64}, optional
+        The first three clamp to the type; int32 and int64 are raw. Default: raw, the type of `acc`.
+    qmin, qmax : int, optional
+        Narrower closed clamp, within the type.
+    axis : int, optional
+        Channel axis: multiplier and zero_point are 1-D along it. Default: they broadcast as in NumPy.
+    backend : {"reference", "cpu", "cuda"}, optional
+        See `qengine.backends`.
+    out : array, optional
+        Result array of the right shape and dtype.
+    overflow : {"error", "wrap"}
+        What to do where the original's contract ends: raise, or reproduce what the original's int32 arithmetic
+        gives on x86-64 (``x << e`` and the sum with the zero point modulo 2**32, conversion to INT32_MIN).
+
+    Returns
+    -------
+    ndarray
+        Shape of acc broadcast with the multiplier; values in ``[qmin, qmax]``. The same bits on every back end.
+
+    Raises
+    ------
+    DomainError
+        A multiplier, zero point or accumulator outside the scheme's domain; names the value and its index.
+    DTypeError, UnknownNameError, BackendError
+        Wrong types; unknown names; a back end that cannot serve.
+
+    Notes
+    -----
+    The first call for a combination of types compiles a kernel (kept on disk). A strided acc is made contiguous
+    first. Arrays of 2**20 elements and more are split over threads (``QENGINE_NUM_THREADS``).
+
+    Examples
+    --------
+    >>> import qengine as qe
+    >>> quarter = qe.QuantizedMultiplier(1 << 30, -1)
+    >>> qe.requantize([2, -2, 1, -3], quarter, scheme="single")      # ties 0.5, -0.5: toward +inf
+    array([ 1,  0,  0, -1], dtype=int32)
+    >>> qe.requantize([2, -2, 1, -3], quarter, scheme="double")      # 0.25 -> 0.5 -> 1: rounded twice
+    array([ 1, -1,  1, -1], dtype=int32)
+    >>> qe.requantize([2, -2, 1, -3], quarter, scheme="fp32", zero_point=-128, dtype="int8")
+    array([-128, -128, -128, -128], dtype=int8)
+    """
+    row = get_scheme(scheme)
+    if overflow not in ("error", "wrap"):
+        raise DomainError(f"overflow must be 'error' or 'wrap'; got {overflow!r}.")
+    name = backends.choose(backend, acc)
+    array = _accumulators(acc)
+    if array.dtype == np.int64 and acc is not array and not hasattr(acc, "dtype"):
+        # Python integers arrive as int64: they mean int32 accumulators wherever they fit.
+        if array.size == 0 or (array.min() >= INT32_MIN and array.max() <= INT32_MAX):
+            array = array.astype(np.int32)
+    chosen = _output_dtype(dtype if dtype is not None or out is None else out.dtype, array)
+    limits = _limits(chosen, qmin, qmax)
+    wrap = overflow == "wrap" and row.form != "nested"
+    zero_points = _zero_points(zero_point, chosen)
+    mult_shape = multiplier.shape if isinstance(multiplier, QuantizedMultiplier) else np.shape(multiplier)
+
+    if mult_shape == () and zero_points.ndim == 0:
+        if not isinstance(multiplier, (QuantizedMultiplier, int, float)):
+            multiplier = np.asarray(multiplier).item()
+        if isinstance(multiplier, bool):
+            raise DTypeError(f"multiplier must be a QuantizedMultiplier or a real number; got {multiplier!r}.")
+        if axis is not None:
+            _axis(axis, array.ndim)
+        key = multiplier if isinstance(multiplier, QuantizedMultiplier) else float(multiplier)
+        form, epilogue, domain = _prepare_one(row, key, int(zero_points), chosen, limits, wrap)
+        shape, folded = array.shape, (1, 1, array.size)
+    else:
+        try:
+            parameter_shape = np.broadcast_shapes(mult_shape, zero_points.shape)
+        except ValueError:
+            raise DomainError(
+                f"multiplier {mult_shape} and zero_point {zero_points.shape} do not broadcast."
+            ) from None
+        shape, folded, target = _layout(array.shape, parameter_shape, axis)
+        small = derive(row, multiplier)
+        expand = parameter_shape if len(target) == 1 else target
+
+        def spread(values: npt.NDArray[Any], own_shape: tuple[int, ...]) -> npt.NDArray[Any]:
+            wide = np.broadcast_to(values.reshape(own_shape), expand).ravel()
+            return np.broadcast_to(wide, target).ravel() if len(target) == 1 else wide
+
+        form = _take(small, spread(np.arange(small.channels), mult_shape or (1,) * len(expand)))
+        zero_points = np.ascontiguousarray(spread(zero_points, zero_points.shape))
+        epilogue = _epilogue(form, zero_points, chosen, limits, wrap)
+        domain = _accumulator_domain(row, form, epilogue)
+        if array.shape != shape:
+            array = np.broadcast_to(array, shape)
+
+    work = np.ascontiguousarray(array).reshape(folded)
+    if not wrap:
+        _check_accumulators(row, work, *domain, shape, form.exponent)
+    else:
+        bound = np.full(1, 1 << (row.acc_bits - 1), dtype=np.int64)
+        _check_accumulators(row, work, -bound, bound - 1, shape, np.zeros_like(form.exponent))
+        split = wrapped_left_shift(form)
+        if split is not None:
+            work = (work.astype(np.int64) << split[0][:, None]).astype(np.int32)
+            form = split[1]
+
+    result = np.empty(shape, chosen) if out is None else _output(out, shape, chosen)
+    direct = result.flags.c_contiguous and not np.may_share_memory(result, work)
+    target_array = result if direct else np.empty(shape, chosen)
+    backends.load(name).requantize(work, form, epilogue, target_array.reshape(folded))
+    if not direct:
+        result[...] = target_array
+    return result
+
+
+def requantize_scales(
+    acc: Any,
+    input_scale: npt.ArrayLike,
+    weight_scale: npt.ArrayLike,
+    output_scale: npt.ArrayLike,
+    *,
+    scheme: str | Scheme,
+    zero_point: Any = 0,
+    dtype: npt.DTypeLike | None = "int8",
+    qmin: int | None = None,
+    qmax: int | None = None,
+    axis: int | None = None,
+    recipe: str | None = None,
+    backend: str | None = None,
+    out: npt.NDArray[Any] | None = None,
+    overflow: str = "error",
+) -> npt.NDArray[Any]:
+    """Requantize from the stored scales, with the scheme's own recipe.
+
+    The recipe, ``in * w / out`` in a given order and width, is part of a scheme: see `qengine.requant.recipes`.
+
+    Parameters
+    ----------
+    acc : integer array_like
+        Accumulators, as in `requantize`.
+    input_scale, weight_scale, output_scale : float or array
+        Stored float32 scales, ``> 0``; weight_scale may be per channel.
+    scheme, zero_point, dtype, qmin, qmax, axis, backend, out, overflow
+        As in `requantize`; `dtype` is int8 by default.
+    recipe : str, optional
+        Another recipe than the scheme's, e.g. ``"float-product"`` for TFLite's per-tensor FULLY_CONNECTED.
+
+    Returns
+    -------
+    ndarray
+        As `requantize`.
+
+    Raises
+    ------
+    DomainError
+        A scale that is NaN, infinite or not positive, and all that `requantize` raises.
+
+    Examples
+    --------
+    The case of tensorflow#102943: a tie in float32 alone, as XNNPACK computes it.
+
+    >>> import qengine as qe
+    >>> issue = (0.05296124517917633, 0.024093778803944588, 0.11484327912330627)
+    >>> [int(qe.requantize_scales(585, *issue, scheme=s, zero_point=-126)) for s in ("single", "double", "fp32")]
+    [-119, -119, -120]
+    >>> int(qe.requantize_scales(-585, *issue, scheme="fp32", zero_point=0))
+    -6
+    """
+    row = get_scheme(scheme)
+    real = recipes.apply(recipe or row.recipe, input_scale, weight_scale, output_scale)
+    return requantize(
+        acc, real, scheme=row, zero_point=zero_point, dtype=dtype, qmin=qmin, qmax=qmax, axis=axis,
+        backend=backend, out=out, overflow=overflow,
+    )  # fmt: skip
