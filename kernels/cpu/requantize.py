@@ -10,8 +10,6 @@ from ..codes import HALF_EVEN
 from .jit import inner, kernel, wide
 
 BLOCK = 4096
-#: Inner extents below this run channel by channel of the last axis instead of segment by segment.
-SHORT = 16
 
 
 @inner
@@ -103,13 +101,16 @@ def _floor_segment64(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, out):
 def _floor_row(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, out):
     """One row of channels-last data: parameters vary with every element."""
     wide()
-    for c in range(x.size):
-        v = np.int64(x[c])
-        y = (np.int64(a[c]) * v + (bp[c] if v >= 0 else bn[c])) >> t[c]
-        if wrap:
+    if wrap:
+        for c in range(x.size):
+            v = np.int64(x[c])
+            y = (np.int64(a[c]) * v + (bp[c] if v >= 0 else bn[c])) >> (t[c] & 63)
             y = np.int64(np.int32(min(max(np.int64(np.int32(y)), low[c]), high[c]) + z[c]))
             out[c] = min(max(y, qmin), qmax)
-        else:
+    else:
+        for c in range(x.size):
+            v = np.int64(x[c])
+            y = (np.int64(a[c]) * v + (bp[c] if v >= 0 else bn[c])) >> (t[c] & 63)
             out[c] = min(max(y, low[c]), high[c]) + z[c]
 
 
@@ -129,12 +130,7 @@ def floor_words_tensor(x, a, bp, bn, t, zero, out):
 @kernel
 def floor_channels(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, out):
     """Floor form of a 3-D int32 array, parameters 1-D over the middle axis (a int32, the others int64)."""
-    outer, channels, length = x.shape
-    if length < SHORT:
-        for o in range(outer):
-            for k in range(length):
-                _floor_row(x[o, :, k], a, bp, bn, t, low, high, z, wrap, qmin, qmax, out[o, :, k])
-        return
+    outer, channels, _ = x.shape
     scratch = np.empty(BLOCK, np.int32)
     for o in range(outer):
         for c in range(channels):
@@ -145,13 +141,16 @@ def floor_channels(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, out):
 
 
 @kernel
+def floor_rows(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, out):
+    """Floor form of a 2-D array of int32 or int64, parameters 1-D over the last axis (a int32)."""
+    for o in range(x.shape[0]):
+        _floor_row(x[o], a, bp, bn, t, low, high, z, wrap, qmin, qmax, out[o])
+
+
+@kernel
 def floor_channels64(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, out):
     """Floor form of a 3-D int64 array, or of any array into int64."""
-    outer, channels, length = x.shape
-    if length == 1:
-        for o in range(outer):
-            _floor_row(x[o, :, 0], a, bp, bn, t, low, high, z, wrap, qmin, qmax, out[o, :, 0])
-        return
+    outer, channels, _ = x.shape
     for o in range(outer):
         for c in range(channels):
             _floor_segment64(
@@ -212,17 +211,19 @@ def _float32_segment(x, s, rounding, inside, low, high, z, clamped, out):
 @inner
 def _float32_row(x, s, rounding, inside, low, high, z, clamped, out):
     wide()
+    if rounding == HALF_EVEN and clamped and not inside:
+        for c in range(x.size):
+            v = min(max(np.float32(x[c]) * s[c], np.float32(low[c])), np.float32(high[c]))
+            out[c] = np.int64(np.int32(np.rint(v))) + z[c]
+        return
     for c in range(x.size):
         v = np.float32(np.float32(x[c]) * s[c])
         if inside:
             v = np.float32(v + np.float32(z[c]))
         if clamped:
             v = min(max(v, np.float32(low[c])), np.float32(high[c]))
-        r = np.rint(v) if rounding == HALF_EVEN else half_away32(v)
-        y = np.int64(r)
-        if not inside:
-            y += z[c]
-        out[c] = y
+        y = np.int64(np.rint(v) if rounding == HALF_EVEN else half_away32(v))
+        out[c] = y if inside else y + z[c]
 
 
 @inner
@@ -248,24 +249,30 @@ def _float64_row(x, s, low, high, z, clamped, out):
 @kernel
 def float32_channels(x, s, rounding, inside, low, high, z, clamped, out):
     """float32 form of a 3-D array, half-even or half-away, zero point after or inside."""
-    outer, channels, length = x.shape
-    if length == 1:
-        for o in range(outer):
-            _float32_row(x[o, :, 0], s, rounding, inside, low, high, z, clamped, out[o, :, 0])
-        return
+    outer, channels, _ = x.shape
     for o in range(outer):
         for c in range(channels):
             _float32_segment(x[o, c], s[c], rounding, inside, low[c], high[c], z[c], clamped, out[o, c])
 
 
 @kernel
+def float32_rows(x, s, rounding, inside, low, high, z, clamped, out):
+    """float32 form of a 2-D array, parameters 1-D over the last axis."""
+    for o in range(x.shape[0]):
+        _float32_row(x[o], s, rounding, inside, low, high, z, clamped, out[o])
+
+
+@kernel
+def float64_rows(x, s, low, high, z, clamped, out):
+    """float64 form of a 2-D array, parameters 1-D over the last axis."""
+    for o in range(x.shape[0]):
+        _float64_row(x[o], s, low, high, z, clamped, out[o])
+
+
+@kernel
 def float64_channels(x, s, low, high, z, clamped, out):
     """float64 form of a 3-D array, half away from zero, zero point after."""
-    outer, channels, length = x.shape
-    if length == 1:
-        for o in range(outer):
-            _float64_row(x[o, :, 0], s, low, high, z, clamped, out[o, :, 0])
-        return
+    outer, channels, _ = x.shape
     for o in range(outer):
         for c in range(channels):
             _float64_segment(x[o, c], s[c], low[c], high[c], z[c], clamped, out[o, c])

@@ -73,6 +73,7 @@ BACKENDS: dict[str, _Row] = {
         _Row("cuda", "CuPy raw CUDA kernels", ".cuda", "cupy", "this version has no CUDA kernels yet"),
     )
 }
+_serving: set[str] = set()
 _chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("qengine_backend", default=None)
 
 
@@ -99,7 +100,9 @@ def load(name: str) -> Backend:
     reason = unavailable(name)
     if reason is not None:
         raise BackendError(reason)
-    return cast(Backend, importlib.import_module(_row(name).module, __name__))
+    module = cast(Backend, importlib.import_module(_row(name).module, __name__))
+    _serving.add(name)
+    return module
 
 
 @contextlib.contextmanager
@@ -128,10 +131,12 @@ def use_backend(name: str) -> Iterator[None]:
 
 def on_device(array: Any) -> bool:
     """Tell whether an array lives on a CUDA device, without importing anything."""
+    if isinstance(array, np.ndarray):
+        return False
     if hasattr(array, "__cuda_array_interface__"):
         return True
     device = getattr(array, "__dlpack_device__", None)
-    return device is not None and not isinstance(array, np.ndarray) and int(device()[0]) in (2, 13)
+    return device is not None and int(device()[0]) in (2, 13)
 
 
 def choose(backend: str | None, *arrays: Any) -> str:
@@ -146,9 +151,8 @@ def choose(backend: str | None, *arrays: Any) -> str:
             f"back end {name!r} was asked for, but an array ({type(device).__name__}) lives on a CUDA device; "
             "copy it to the host first."
         )
-    reason = unavailable(name)
-    if reason is not None:
-        raise BackendError(reason)
+    if name not in _serving:
+        load(name)
     return name
 
 

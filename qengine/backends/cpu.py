@@ -103,6 +103,9 @@ def _channels(
         numbers = (form.a[part].astype(np.int32), form.bp[part], form.bn[part], form.t[part], low, high, z)
 
         def floor(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> None:
+            if x.shape[2] == 1:
+                kernels.floor_rows(x[..., 0], *numbers, wrap, qmin, qmax, ZERO, y[..., 0])
+                return
             narrow = x.dtype == np.int32 and y.itemsize < 8
             kernel = kernels.floor_channels if narrow else kernels.floor_channels64
             kernel(x, *numbers, wrap, qmin, qmax, ZERO, y)
@@ -116,11 +119,14 @@ def _channels(
             return lambda x, y: kernels.float_wrapped(x, scale, rule.bits, rounding, top, z, qmin, qmax, y)
         clamped = epilogue.clamped
         if rule.bits == 32:
-            scale32, inside = scale.astype(np.float32), rule.zero_point_inside
-            return lambda x, y: kernels.float32_channels(
-                x, scale32, rounding, inside, low, high, z, clamped, y
-            )
-        return lambda x, y: kernels.float64_channels(x, scale, low, high, z, clamped, y)
+            last: tuple[Any, ...] = (
+                scale.astype(np.float32), rounding, rule.zero_point_inside, low, high, z, clamped
+            )  # fmt: skip
+            kernel, rows = kernels.float32_channels, kernels.float32_rows
+        else:
+            last = (scale, low, high, z, clamped)
+            kernel, rows = kernels.float64_channels, kernels.float64_rows
+        return lambda x, y: rows(x[..., 0], *last, y[..., 0]) if x.shape[2] == 1 else kernel(x, *last, y)
     return lambda x, y: kernels.nested16(x, form.a[part], form.t[part], z, qmin, qmax, y)
 
 

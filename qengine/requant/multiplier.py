@@ -109,7 +109,7 @@ class QuantizedMultiplier:
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of the fields; ``()`` for one multiplier."""
-        return np.shape(self.value)
+        return () if type(self.value) is int else self.value.shape
 
     @property
     def real(self) -> Any:

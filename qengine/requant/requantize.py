@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,8 +35,12 @@ RAW_ZERO_POINT = (-(1 << 15), (1 << 16) - 1)
 
 def _accumulators(acc: Any) -> npt.NDArray[Any]:
     array = backends.as_numpy("acc", acc)
-    if array.dtype in RAW:
+    if array.dtype == np.int32:
         return array
+    if array.dtype == np.int64:
+        # Python integers arrive as int64: they mean int32 accumulators wherever they fit.
+        typed = hasattr(acc, "dtype") or (array.size and (array.min() < INT32_MIN or array.max() > INT32_MAX))
+        return array if typed else array.astype(np.int32)
     if array.dtype.kind not in "iu":
         raise DTypeError(
             f"acc must hold integers (int32 or int64 accumulators); got dtype {array.dtype}. "
@@ -50,9 +54,9 @@ def _accumulators(acc: Any) -> npt.NDArray[Any]:
     return array.astype(np.int32 if narrow else np.int64)
 
 
-def _output_dtype(dtype: npt.DTypeLike | None, acc: npt.NDArray[Any]) -> np.dtype[Any]:
+def _output_dtype(dtype: npt.DTypeLike | None, acc_dtype: np.dtype[Any]) -> np.dtype[Any]:
     if dtype is None:
-        return acc.dtype
+        return acc_dtype
     try:
         chosen = np.dtype(dtype)
     except TypeError:
@@ -172,14 +176,52 @@ def _check_accumulators(
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Prepared:
+    """All that a call needs beside its accumulators."""
+
+    row: Scheme
+    form: Form
+    epilogue: Epilogue
+    domain: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+    dtype: np.dtype[Any]
+
+    @property
+    def total(self) -> bool:
+        """Whether every int32 accumulator is in the domain."""
+        return int(self.domain[0].max()) <= INT32_MIN and int(self.domain[1].min()) >= INT32_MAX
+
+
+def _prepare(
+    row: Scheme, form: Form, zero_points: npt.NDArray[np.int64], dtype: np.dtype[Any],
+    limits: tuple[int, int], wrap: bool,
+) -> _Prepared:  # fmt: skip
+    epilogue = _epilogue(form, zero_points, dtype, limits, wrap)
+    if wrap:
+        bound = np.full(1, 1 << (row.acc_bits - 1), dtype=np.int64)
+        return _Prepared(row, form, epilogue, (-bound, bound - 1), dtype)
+    return _Prepared(row, form, epilogue, _accumulator_domain(row, form, epilogue), dtype)
+
+
+def _overflow(overflow: str, row: Scheme) -> bool:
+    if overflow not in ("error", "wrap"):
+        raise DomainError(f"overflow must be 'error' or 'wrap'; got {overflow!r}.")
+    return overflow == "wrap" and row.form != "nested"
+
+
 @functools.lru_cache(maxsize=4096)
 def _prepare_one(
-    scheme: Scheme, multiplier: QuantizedMultiplier | float, zero_point: int, dtype: np.dtype[Any],
-    limits: tuple[int, int], wrap: bool,
-) -> tuple[Form, Epilogue, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:  # fmt: skip
-    form = derive(scheme, multiplier)
-    epilogue = _epilogue(form, np.array([zero_point], dtype=np.int64), dtype, limits, wrap)
-    return form, epilogue, _accumulator_domain(scheme, form, epilogue)
+    scheme: str | Scheme, multiplier: QuantizedMultiplier | float, zero_point: int,
+    dtype: Any, acc_dtype: np.dtype[Any], qmin: int | None, qmax: int | None, overflow: str,
+) -> tuple[_Prepared, bool]:  # fmt: skip
+    """Prepare one multiplier with one zero point; cached, since the same few come again and again."""
+    row = get_scheme(scheme)
+    chosen = _output_dtype(dtype, acc_dtype)
+    zero_points = _zero_points(zero_point, chosen).reshape(1)
+    limits = _limits(chosen, qmin, qmax)
+    form = derive(row, multiplier)
+    prepared = _prepare(row, form, zero_points, chosen, limits, _overflow(overflow, row))
+    return prepared, prepared.total
 
 
 def _axis(axis: int, ndim: int) -> int:
@@ -306,71 +348,88 @@ def requantize(
     >>> qe.requantize([2, -2, 1, -3], quarter, scheme="fp32", zero_point=-128, dtype="int8")
     array([-128, -128, -128, -128], dtype=int8)
     """
-    row = get_scheme(scheme)
-    if overflow not in ("error", "wrap"):
-        raise DomainError(f"overflow must be 'error' or 'wrap'; got {overflow!r}.")
     name = backends.choose(backend, acc)
     array = _accumulators(acc)
-    if array.dtype == np.int64 and acc is not array and not hasattr(acc, "dtype"):
-        # Python integers arrive as int64: they mean int32 accumulators wherever they fit.
-        if array.size == 0 or (array.min() >= INT32_MIN and array.max() <= INT32_MAX):
-            array = array.astype(np.int32)
-    chosen = _output_dtype(dtype if dtype is not None or out is None else out.dtype, array)
-    limits = _limits(chosen, qmin, qmax)
-    wrap = overflow == "wrap" and row.form != "nested"
-    zero_points = _zero_points(zero_point, chosen)
-    mult_shape = multiplier.shape if isinstance(multiplier, QuantizedMultiplier) else np.shape(multiplier)
-
-    if mult_shape == () and zero_points.ndim == 0:
-        if not isinstance(multiplier, (QuantizedMultiplier, int, float)):
-            multiplier = np.asarray(multiplier).item()
-        if isinstance(multiplier, bool):
-            raise DTypeError(f"multiplier must be a QuantizedMultiplier or a real number; got {multiplier!r}.")
+    if out is not None and dtype is None:
+        dtype = out.dtype
+    if not isinstance(multiplier, QuantizedMultiplier) and np.ndim(multiplier) == 0:
+        multiplier = _real(multiplier)
+    scalar = type(multiplier) is float or (
+        isinstance(multiplier, QuantizedMultiplier) and multiplier.shape == ()
+    )
+    if scalar and type(zero_point) is int:
+        prepared, total = _prepare_one(
+            scheme, multiplier, zero_point, dtype, array.dtype, qmin, qmax, overflow
+        )  # fmt: skip
         if axis is not None:
             _axis(axis, array.ndim)
-        key = multiplier if isinstance(multiplier, QuantizedMultiplier) else float(multiplier)
-        form, epilogue, domain = _prepare_one(row, key, int(zero_points), chosen, limits, wrap)
-        shape, folded = array.shape, (1, 1, array.size)
+        shape: tuple[int, ...] = array.shape
+        folded = (1, 1, array.size)
     else:
-        try:
-            parameter_shape = np.broadcast_shapes(mult_shape, zero_points.shape)
-        except ValueError:
-            raise DomainError(
-                f"multiplier {mult_shape} and zero_point {zero_points.shape} do not broadcast."
-            ) from None
-        shape, folded, target = _layout(array.shape, parameter_shape, axis)
-        small = derive(row, multiplier)
-        expand = parameter_shape if len(target) == 1 else target
-
-        def spread(values: npt.NDArray[Any], own_shape: tuple[int, ...]) -> npt.NDArray[Any]:
-            wide = np.broadcast_to(values.reshape(own_shape), expand).ravel()
-            return np.broadcast_to(wide, target).ravel() if len(target) == 1 else wide
-
-        form = _take(small, spread(np.arange(small.channels), mult_shape or (1,) * len(expand)))
-        zero_points = np.ascontiguousarray(spread(zero_points, zero_points.shape))
-        epilogue = _epilogue(form, zero_points, chosen, limits, wrap)
-        domain = _accumulator_domain(row, form, epilogue)
+        total = False
+        shape, folded, prepared = _prepare_many(
+            get_scheme(scheme), array, multiplier, zero_point, dtype, qmin, qmax, axis, overflow
+        )
         if array.shape != shape:
             array = np.broadcast_to(array, shape)
 
     work = np.ascontiguousarray(array).reshape(folded)
-    if not wrap:
-        _check_accumulators(row, work, *domain, shape, form.exponent)
-    else:
-        bound = np.full(1, 1 << (row.acc_bits - 1), dtype=np.int64)
-        _check_accumulators(row, work, -bound, bound - 1, shape, np.zeros_like(form.exponent))
+    form, epilogue = prepared.form, prepared.epilogue
+    if not (total and work.dtype == np.int32):
+        _check_accumulators(prepared.row, work, *prepared.domain, shape, form.exponent)
+    if epilogue.wrap:
         split = wrapped_left_shift(form)
         if split is not None:
             work = (work.astype(np.int64) << split[0][:, None]).astype(np.int32)
             form = split[1]
 
-    result = np.empty(shape, chosen) if out is None else _output(out, shape, chosen)
-    direct = result.flags.c_contiguous and not np.may_share_memory(result, work)
-    target_array = result if direct else np.empty(shape, chosen)
-    backends.load(name).requantize(work, form, epilogue, target_array.reshape(folded))
+    result = np.empty(shape, prepared.dtype) if out is None else _output(out, shape, prepared.dtype)
+    direct = out is None or (result.flags.c_contiguous and not np.may_share_memory(result, work))
+    target = result if direct else np.empty(shape, prepared.dtype)
+    backends.load(name).requantize(work, form, epilogue, target.reshape(folded))
     if not direct:
-        result[...] = target_array
+        result[...] = target
     return result
+
+
+def _real(multiplier: Any) -> float:
+    if isinstance(multiplier, bool) or not isinstance(multiplier, (int, float, np.number, np.ndarray)):
+        raise DTypeError(
+            f"multiplier must be a QuantizedMultiplier or real numbers; got {type(multiplier).__name__}."
+        )
+    value = multiplier.item() if isinstance(multiplier, (np.number, np.ndarray)) else multiplier
+    if not isinstance(value, (int, float)):
+        raise DTypeError(f"multiplier must be real; got {value!r}.")
+    return float(value)
+
+
+def _prepare_many(
+    row: Scheme, array: npt.NDArray[Any], multiplier: Any, zero_point: Any, dtype: Any,
+    qmin: int | None, qmax: int | None, axis: int | None, overflow: str,
+) -> tuple[tuple[int, ...], tuple[int, int, int], _Prepared]:  # fmt: skip
+    """Lay multipliers and zero points out over channels."""
+    wrap = _overflow(overflow, row)
+    chosen = _output_dtype(dtype, array.dtype)
+    limits = _limits(chosen, qmin, qmax)
+    zero_points = _zero_points(zero_point, chosen)
+    own_shape = multiplier.shape if isinstance(multiplier, QuantizedMultiplier) else np.shape(multiplier)
+    try:
+        parameter_shape = np.broadcast_shapes(own_shape, zero_points.shape)
+    except ValueError:
+        raise DomainError(
+            f"multiplier {own_shape} and zero_point {zero_points.shape} do not broadcast."
+        ) from None
+    shape, folded, target = _layout(array.shape, parameter_shape, axis)
+    form = derive(row, multiplier)
+
+    def spread(values: npt.NDArray[Any], values_shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        values = np.broadcast_to(values.reshape(values_shape), parameter_shape)
+        values = values.ravel() if len(target) == 1 else values
+        return np.ascontiguousarray(np.broadcast_to(values, target)).ravel()
+
+    form = _take(form, spread(np.arange(form.channels), own_shape))
+    spread_zero_points = spread(zero_points, zero_points.shape)
+    return shape, folded, _prepare(row, form, spread_zero_points, chosen, limits, wrap)
 
 
 def requantize_scales(

@@ -1,0 +1,97 @@
+"""Fixtures and options of the whole suite."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+
+import qengine as qe
+from qengine import backends
+
+SEED = int(os.environ.get("QENGINE_TEST_SEED", "20261121"))
+REQUIRED = {name.strip() for name in os.environ.get("QENGINE_REQUIRE_BACKENDS", "").split(",") if name.strip()}
+
+hypothesis.settings.register_profile(
+    "ci",
+    derandomize=True,
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.register_profile("thorough", parent=hypothesis.settings.get_profile("ci"), max_examples=5000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--runslow", action="store_true", help="run the tests marked slow as well")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--runslow"):
+        return
+    skip = pytest.mark.skip(reason="slow: run with --runslow")
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(skip)
+
+
+def pytest_report_header() -> str:
+    return f"qengine: QENGINE_TEST_SEED={SEED}, required back ends: {sorted(REQUIRED) or 'none'}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    outcome: Any = yield
+    report = outcome.get_result()
+    if report.failed:
+        report.sections.append(("seed", f"reproduce with QENGINE_TEST_SEED={SEED}"))
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    """Random numbers that depend on the seed and on the test's own name, not on the order of the tests."""
+    return np.random.default_rng([SEED, zlib.crc32(request.node.nodeid.encode())])
+
+
+def serving(name: str) -> str:
+    """Return the back end's name, or skip the test with the reason why it cannot serve."""
+    reason = backends.unavailable(name)
+    if reason is not None:
+        if name in REQUIRED:
+            pytest.fail(f"QENGINE_REQUIRE_BACKENDS names {name!r}: {reason}", pytrace=False)
+        pytest.skip(reason)
+    return name
+
+
+@pytest.fixture(params=["reference", "cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each back end in turn."""
+    return serving(request.param)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def other_backend(request: pytest.FixtureRequest) -> str:
+    """Each back end that has to equal the reference."""
+    return serving(request.param)
+
+
+@pytest.fixture(params=qe.schemes(), ids=lambda row: row.name)
+def scheme(request: pytest.FixtureRequest) -> qe.requant.schemes.Scheme:
+    """Each row of the table of schemes."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def shared(request: pytest.FixtureRequest) -> Path:
+    """Folder of recorded material that lies beside the repository; it is not part of it."""
+    path = request.config.rootpath.parent / "shared"
+    if not path.is_dir():
+        pytest.skip("no ../shared beside the repository: the full recordings are not here")
+    return path
