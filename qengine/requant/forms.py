@@ -35,7 +35,9 @@ from qengine.kernels.codes import (
     MANTISSA_Q15_SATURATED,
     MANTISSA_Q31,
     NESTED16,
+    NUDGE_SATURATES,
     RULE_LENGTH,
+    SHIFTS_ACCUMULATOR,
 )
 from qengine.kernels.reference import requantize as reference
 
@@ -106,7 +108,8 @@ class FloorRule:
 
     def encode(self) -> I64:
         """Return the rule as the int64 row that every kernel wing reads (`qengine.kernels.codes`)."""
-        row = [FLOOR, MANTISSA_CODES[self.mantissa], self.base, int(self.shifts_accumulator)]
+        flags = SHIFTS_ACCUMULATOR * self.shifts_accumulator + NUDGE_SATURATES * self.nudge_saturates
+        row = [FLOOR, MANTISSA_CODES[self.mantissa], self.base, flags]
         for bias in (self.right, self.none, self.left):
             row += [bias.hp, bias.cp, bias.hn, bias.cn]
         return np.array(row, dtype=np.int64)
@@ -139,7 +142,9 @@ class FloatRule:
     def encode(self) -> I64:
         """Return the rule as the int64 row that every kernel wing reads."""
         row = np.zeros(RULE_LENGTH, dtype=np.int64)
-        row[:4] = (FLOAT, self.bits, ROUNDING_CODES[self.rounding], int(self.zero_point_inside))
+        row[:5] = (
+            FLOAT, self.bits, ROUNDING_CODES[self.rounding], int(self.zero_point_inside), int(self.saturates)
+        )  # fmt: skip
         return row
 
 
@@ -217,10 +222,36 @@ def mantissa_exponent(multiplier: QuantizedMultiplier | npt.ArrayLike, mantissa:
     return (reference.reduce_to_15_bits(value) if mantissa == "q15-saturated" else value), exponent
 
 
+def _exponent_fits(scheme: Scheme, exponent: I64) -> npt.NDArray[np.bool_]:
+    return (exponent >= scheme.shift_range[0]) & (exponent <= scheme.shift_range[1])
+
+
+def _scale_fits(scheme: Scheme, scale: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    return (scale >= scheme.scale_range[0]) & (scale < scheme.scale_range[1])
+
+
+def multiplier_fits(
+    scheme: Scheme, multiplier: QuantizedMultiplier | npt.ArrayLike
+) -> npt.NDArray[np.bool_]:
+    """Tell for each multiplier (flattened) whether the scheme's domain admits it."""
+    if scheme.parameter == "q31":
+        assert isinstance(scheme.rule, FloorRule)
+        return _exponent_fits(scheme, mantissa_exponent(multiplier, scheme.rule.mantissa)[1].ravel())
+    return _scale_fits(scheme, _scale(scheme, multiplier))
+
+
+def _scale(scheme: Scheme, multiplier: QuantizedMultiplier | npt.ArrayLike) -> npt.NDArray[np.float64]:
+    real = np.atleast_1d(as_reals(multiplier)).ravel()
+    if scheme.parameter == "float64":
+        return real
+    with np.errstate(over="ignore", under="ignore"):
+        return real.astype(np.float32).astype(np.float64)
+
+
 def _check_exponent(scheme: Scheme, exponent: I64, shape: tuple[int, ...]) -> None:
-    low, high = scheme.shift_range
-    bad = ((exponent < low) | (exponent > high)).reshape(shape)
+    bad = ~_exponent_fits(scheme, exponent).reshape(shape)
     if bad.any():
+        low, high = scheme.shift_range
         got = first_value(exponent.reshape(shape), bad)
         raise DomainError(
             f"shift must be in [{low}, {high}] for scheme {scheme.name!r}; got {got}{first_index(bad)}."
@@ -228,9 +259,9 @@ def _check_exponent(scheme: Scheme, exponent: I64, shape: tuple[int, ...]) -> No
 
 
 def _check_scale(scheme: Scheme, scale: npt.NDArray[np.float64], shape: tuple[int, ...]) -> None:
-    low, high = scheme.scale_range
-    bad = ~((scale >= low) & (scale < high)).reshape(shape)
+    bad = ~_scale_fits(scheme, scale).reshape(shape)
     if bad.any():
+        low, high = scheme.scale_range
         got = first_value(scale.reshape(shape), bad)
         raise DomainError(
             f"multiplier must be in [{low:.9g}, {high:.9g}) for scheme {scheme.name!r}; "
@@ -294,17 +325,13 @@ def derive(scheme: Scheme, multiplier: QuantizedMultiplier | npt.ArrayLike) -> F
     shape = multiplier.shape if isinstance(multiplier, QuantizedMultiplier) else np.shape(multiplier)
     empty = np.zeros(0, dtype=np.int64)
     if isinstance(rule, FloatRule):
-        real = np.atleast_1d(as_reals(multiplier)).ravel()
-        with np.errstate(over="ignore", under="ignore"):
-            scale = real.astype(np.float32).astype(np.float64) if rule.bits == 32 else real
+        scale = _scale(scheme, multiplier)
         _check_scale(scheme, scale, shape)
         exponent = np.frexp(scale)[1].astype(np.int64)
         acc_min, acc_max = float_accumulator_range(scale, rule)
         return Form(rule, empty, empty, empty, empty, scale, exponent, acc_min, acc_max)
     if isinstance(rule, NestedRule):
-        real = np.atleast_1d(as_reals(multiplier)).ravel()
-        with np.errstate(over="ignore", under="ignore"):
-            scale = real.astype(np.float32).astype(np.float64)
+        scale = _scale(scheme, multiplier)
         _check_scale(scheme, scale, shape)
         mantissa, exponent = reference.nested16_parameters(scale)
         full = np.full(scale.shape, INT32_MAX, dtype=np.int64)

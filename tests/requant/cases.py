@@ -52,6 +52,9 @@ def effective(scheme: str, multiplier: Multiplier | float) -> Fraction:
         return Fraction(scale) if math.isfinite(scale) else Fraction(0)
     if scheme in Q31:
         return value * Fraction(2) ** (shift - 31)
+    if scheme == "tosa-scale16" and real:
+        mantissa, exponent = oracle.frexp_exact(real)
+        return oracle.round_real("half-away", mantissa * 2**15) * Fraction(2) ** (exponent - 15)
     return real
 
 
@@ -66,7 +69,8 @@ def ties(scheme: str, multiplier: Multiplier | float, rng: random.Random, count:
     if half_period and half_period <= high:
         # real = odd / 2**d: a tie exactly where acc is an odd multiple of 2**(d-1).
         largest = (high // half_period - 1) // 2
-        centres += [(2 * k + 1) * half_period for k in {0, 1, largest, *(rng.randint(0, largest) for _ in range(count))}]
+        turns = {0, 1, largest, *(rng.randint(0, largest) for _ in range(count))}
+        centres += [(2 * k + 1) * half_period for k in sorted(turns)]
     outputs = [0, 1, 2, 6, 7, 127, 128, *(rng.randint(0, 2**15) for _ in range(count))]
     centres += [round((k + Fraction(1, 2)) / real) for k in outputs]
     values = {sign * (centre + d) for centre in centres for d in (-1, 0, 1) for sign in (-1, 1)}

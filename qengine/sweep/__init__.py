@@ -1,0 +1,1 @@
+"""Sweeps: how often, where and by how much schemes disagree, by counting pairs (multiplier, accumulator)."""

@@ -1,0 +1,117 @@
+"""Tables of scales, one channel a row, from CSV."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..exceptions import InputFileError
+
+COLUMNS = ("input_scale", "weight_scale", "output_scale")
+ZERO_POINT = "output_zero_point"
+MAX_ROWS = 10_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScaleTable:
+    """Stored scales of many channels, float32, and their output zero points.
+
+    Attributes
+    ----------
+    input_scale, weight_scale, output_scale : float32 arrays, one element a channel
+    zero_point : int64 array
+        0 where the source has none.
+    name : str
+        Where the table comes from (a file name), for reports.
+    """
+
+    input_scale: npt.NDArray[np.float32]
+    weight_scale: npt.NDArray[np.float32]
+    output_scale: npt.NDArray[np.float32]
+    zero_point: npt.NDArray[np.int64]
+    name: str
+
+    @property
+    def scales(self) -> tuple[npt.NDArray[np.float32], ...]:
+        """The three scale columns."""
+        return self.input_scale, self.weight_scale, self.output_scale
+
+
+def _number(path: Path, line: int, column: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise InputFileError(f"{path}: line {line}: {column} must be a number; got {text!r}.") from None
+    with np.errstate(over="ignore", under="ignore"):
+        stored = float(np.float32(value))
+    if not (np.isfinite(stored) and stored > 0):
+        raise InputFileError(
+            f"{path}: line {line}: {column} must be finite, > 0 and representable in float32; got {text!r}."
+        )
+    return stored
+
+
+def read_scales(path: str | Path) -> ScaleTable:
+    """Read a CSV of scales: columns input_scale, weight_scale, output_scale, and optionally output_zero_point.
+
+    Other columns are ignored; a header line is required; scales are rounded to float32, as files hold them.
+
+    Raises
+    ------
+    InputFileError
+        If the file is missing, not text, has no such columns or no rows, or a value is bad; names the line.
+    """
+    path = Path(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            return _parse(path, file)
+    except FileNotFoundError:
+        raise InputFileError(f"{path}: no such file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputFileError(f"{path}: cannot be read as text: {error}.") from None
+    except csv.Error as error:
+        raise InputFileError(f"{path}: not a CSV file: {error}.") from None
+
+
+def _parse(path: Path, file: object) -> ScaleTable:
+    reader = csv.reader(file)  # type: ignore[call-overload]
+    header = [name.strip() for name in next(reader, [])]
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise InputFileError(
+            f"{path}: line 1: the header lacks {', '.join(missing)}; it has {', '.join(header) or 'nothing'}. "
+            f"Required columns: {', '.join(COLUMNS)}; optional: {ZERO_POINT}."
+        )
+    places = [header.index(name) for name in COLUMNS]
+    at_zero = header.index(ZERO_POINT) if ZERO_POINT in header else None
+    rows: list[tuple[float, ...]] = []
+    zero_points: list[int] = []
+    for row in reader:
+        line = reader.line_num
+        if not row or not any(cell.strip() for cell in row):
+            continue
+        if len(row) != len(header):
+            raise InputFileError(f"{path}: line {line}: {len(row)} cells where the header has {len(header)}.")
+        if len(rows) == MAX_ROWS:
+            raise InputFileError(f"{path}: line {line}: more than {MAX_ROWS} channels.")
+        rows.append(tuple(_number(path, line, c, row[i]) for c, i in zip(COLUMNS, places, strict=True)))
+        if at_zero is not None:
+            text = row[at_zero].strip()
+            try:
+                zero = int(text)
+            except ValueError:
+                raise InputFileError(
+                    f"{path}: line {line}: {ZERO_POINT} must be an integer; got {text!r}."
+                ) from None
+            if not -32768 <= zero <= 65535:
+                raise InputFileError(f"{path}: line {line}: {ZERO_POINT} must be in [-32768, 65535]; got {zero}.")
+            zero_points.append(zero)
+    if not rows:
+        raise InputFileError(f"{path}: no rows below the header.")
+    columns = np.array(rows, dtype=np.float32).T
+    zeros = np.array(zero_points, dtype=np.int64) if at_zero is not None else np.zeros(len(rows), np.int64)
+    return ScaleTable(columns[0], columns[1], columns[2], zeros, path.name)
