@@ -40,7 +40,9 @@ def test_tree() -> None:
 def test_shift_out_of_range_text() -> None:
     shift = np.zeros((4, 1), np.int32)
     shift[3, 0] = 31
-    text = text_of(qe.DomainError, multiplier=qe.QuantizedMultiplier(np.full((4, 1), 1 << 30), shift), scheme="single")
+    text = text_of(
+        qe.DomainError, multiplier=qe.QuantizedMultiplier(np.full((4, 1), 1 << 30), shift), scheme="single"
+    )
     assert text == "shift must be in [-31, 30] for scheme 'single'; got 31 at index (3, 0)."
 
 
@@ -87,7 +89,10 @@ def test_scale_range_of_each_scheme(scheme: Scheme, backend: str) -> None:
         (math.inf, "multiplier must be finite; got inf."),
         (-0.25, "multiplier must not be negative; got -0.25."),
         ([0.5, math.nan], "multiplier must be finite; got nan at index 1."),
-        ([[0.5, 0.5], [0.5, 0.5], [0.5, -1.0], [0.5, 0.5]], "multiplier must not be negative; got -1.0 at index (2, 1)."),
+        (
+            [[0.5, 0.5], [0.5, 0.5], [0.5, -1.0], [0.5, 0.5]],
+            "multiplier must not be negative; got -1.0 at index (2, 1).",
+        ),
     ],
 )
 def test_bad_multipliers(multiplier: Any, text: str, scheme: Scheme) -> None:
@@ -113,14 +118,18 @@ def test_acc_that_is_no_integer(acc: Any) -> None:
 
 def test_acc_beyond_int64() -> None:
     acc = np.array([1, 2**63], np.uint64)
-    assert text_of(qe.DomainError, acc=acc, scheme="int16x8").startswith("acc must fit int64; got 9223372036854775808 at index 1.")
+    assert text_of(qe.DomainError, acc=acc, scheme="int16x8").startswith(
+        "acc must fit int64; got 9223372036854775808 at index 1."
+    )
 
 
 def test_acc_outside_the_type_of_the_scheme(scheme: Scheme, backend: str) -> None:
     limit = 1 << (scheme.acc_bits - 1)
     for acc in (limit, -limit - 1):
         for overflow in ("error", "wrap"):
-            with pytest.raises(qe.DomainError, match=rf"acc must be in \[-?\d+, \d+\] for scheme .*got {acc} at index 1: "):
+            with pytest.raises(
+                qe.DomainError, match=rf"acc must be in \[-?\d+, \d+\] for scheme .*got {acc} at index 1: "
+            ):
                 qe.requantize(np.array([0, acc]), QUARTER, scheme=scheme, overflow=overflow, backend=backend)
 
 
@@ -128,19 +137,21 @@ def test_acc_outside_the_type_of_the_scheme(scheme: Scheme, backend: str) -> Non
 def test_overflowed_left_shift(name: str, backend: str) -> None:
     acc = np.zeros((3, 2), np.int32)
     acc[2, 1] = 2**28
-    text = text_of(qe.DomainError, acc=acc, multiplier=qe.QuantizedMultiplier(1 << 30, 3), scheme=name, backend=backend)
+    text = text_of(
+        qe.DomainError, acc=acc, multiplier=qe.QuantizedMultiplier(1 << 30, 3), scheme=name, backend=backend
+    )
     row = qe.get_scheme(name)
     assert text == (
-        f"acc must be in [-268435456, 268435455] for scheme {name!r} with this multiplier; got 268435456 at index "
-        f"(2, 1): a left shift by 3 overflows int32 (the original: {row.overflow}). Use overflow='wrap' to "
-        "reproduce the original."
+        f"acc must be in [-268435456, 268435455] for scheme {name!r} with this multiplier; got 268435456 "
+        f"at index (2, 1): a left shift by 3 overflows int32 (the original: {row.overflow}). "
+        "Use overflow='wrap' to reproduce the original."
     )
 
 
 def test_result_that_leaves_int32(backend: str) -> None:
     text = text_of(
-        qe.DomainError, acc=np.array([5, -(2**30) - 1], np.int32), multiplier=qe.QuantizedMultiplier(1 << 30, 2),
-        scheme="single", backend=backend,
+        qe.DomainError, acc=np.array([5, -(2**30) - 1], np.int32), scheme="single",
+        multiplier=qe.QuantizedMultiplier(1 << 30, 2), backend=backend,
     )  # fmt: skip
     assert "got -1073741825 at index 1: " in text
     assert "overflow='wrap'" in text
@@ -151,7 +162,10 @@ def test_result_that_leaves_int32(backend: str) -> None:
     [
         ({"zero_point": 128, "dtype": "int8"}, "zero_point must be in [-128, 127] for dtype int8; got 128."),
         ({"zero_point": -1, "dtype": "uint8"}, "zero_point must be in [0, 255] for dtype uint8; got -1."),
-        ({"zero_point": [0, -40000], "dtype": "int16"}, "zero_point must be in [-32768, 32767] for dtype int16; got -40000 at index 1."),
+        (
+            {"zero_point": [0, -40000], "dtype": "int16"},
+            "zero_point must be in [-32768, 32767] for dtype int16; got -40000 at index 1.",
+        ),
         ({"zero_point": 70000}, "zero_point must be in [-32768, 65535] for dtype int32; got 70000."),
         ({"qmin": -200, "dtype": "int8"}, "qmin must be in [-128, 127] for dtype int8; got -200."),
         ({"qmax": 2**31}, "qmax must be in [-2147483648, 2147483647] for dtype int32; got 2147483648."),
@@ -159,11 +173,17 @@ def test_result_that_leaves_int32(backend: str) -> None:
         ({"axis": 2}, "axis must be in [-2, 1] for 2-dimensional acc; got 2."),
         ({"axis": -3, "zero_point": [1, 2]}, "axis must be in [-2, 1] for 2-dimensional acc; got -3."),
         ({"axis": 1, "zero_point": [1, 2, 3]}, "with axis=1, multiplier and zero_point must have shape (2,)"),
-        ({"zero_point": [1, 2, 3]}, "the shape of multiplier and zero_point, (3,), does not broadcast against acc, (4, 2)"),
-        ({"zero_point": [1, 2, 3], "multiplier": [0.5, 0.25]}, "multiplier (2,) and zero_point (3,) do not broadcast."),
+        (
+            {"zero_point": [1, 2, 3]},
+            "the shape of multiplier and zero_point, (3,), does not broadcast against acc, (4, 2)",
+        ),
+        (
+            {"zero_point": [1, 2, 3], "multiplier": [0.5, 0.25]},
+            "multiplier (2,) and zero_point (3,) do not broadcast.",
+        ),
         ({"overflow": "saturate"}, "overflow must be 'error' or 'wrap'; got 'saturate'."),
     ],
-)  # fmt: skip
+)
 def test_bad_values(options: dict[str, Any], text: str) -> None:
     assert text_of(qe.DomainError, **options).startswith(text)
 
@@ -174,7 +194,10 @@ def test_bad_values(options: dict[str, Any], text: str) -> None:
         ({"zero_point": 0.5}, "zero_point must be an integer; got dtype float64."),
         ({"zero_point": True}, "zero_point must be an integer"),
         ({"zero_point": None}, "zero_point must be an integer"),
-        ({"dtype": "float32"}, "dtype must be int8, uint8, int16 (clamped) or int32, int64 (raw); got 'float32'."),
+        (
+            {"dtype": "float32"},
+            "dtype must be int8, uint8, int16 (clamped) or int32, int64 (raw); got 'float32'.",
+        ),
         ({"dtype": "uint16"}, "dtype must be int8"),
         ({"dtype": "no such type"}, "dtype must be int8"),
         ({"qmin": 0.5}, "qmin must be an integer; got 0.5."),
@@ -187,7 +210,9 @@ def test_wrong_types(options: dict[str, Any], text: str) -> None:
 
 
 def test_unknown_scheme() -> None:
-    assert text_of(qe.UnknownNameError, scheme="gemlowp") .startswith("unknown scheme 'gemlowp'; did you mean 'gemmlowp'")
+    assert text_of(qe.UnknownNameError, scheme="gemlowp").startswith(
+        "unknown scheme 'gemlowp'; did you mean 'gemmlowp'"
+    )
     assert text_of(qe.UnknownNameError, scheme="zzz").startswith("unknown scheme 'zzz'; known: ")
 
 

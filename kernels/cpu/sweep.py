@@ -1,5 +1,7 @@
 """One sweep tile on the CPU: groups of `GROUP` pairs stay in the first-level cache from draw to tally."""
 
+import functools
+
 import numpy as np
 
 from ..codes import (
@@ -19,6 +21,7 @@ from ..codes import (
     MANTISSA_M24,
     MANTISSA_M24_LEFT7,
     MANTISSA_Q15_SATURATED,
+    NESTED16,
     NUDGE_SATURATES,
     QUANTILE_BITS,
     RANGE,
@@ -30,7 +33,6 @@ from .requantize import floor_words, half_away32, half_away64
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 HALF, ELEVEN = np.uint64(32), np.uint64(11)
-EXP2 = np.array(EXP2_COEFFICIENTS)
 (_C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12) = EXP2_COEFFICIENTS
 REST = 52 - QUANTILE_BITS
 FRACTION_SCALE = 2.0**-REST
@@ -286,24 +288,34 @@ def _float64_values(x, channel, scale, drawn, real, y):
 
 
 @inner
-def _float_drawn_fits(x, real, bits, rounding, inside, z, limited, scale_low, scale_high, fits):
-    """Domain of a float form with a multiplier a pair; `limited` where the result must fit int32."""
+def _float32_drawn_fits(x, real, rounding, inside, z, limited, scale_low, scale_high, fits):
+    """Domain of a float32 form with a multiplier a pair; `limited` where the result must fit int32."""
     wide()
     outside = 0
     zz = np.float32(z)
     for i in range(x.size):
-        if bits == 32:
-            s32 = np.float32(real[i])
-            s = np.float64(s32)
-            v32 = np.float32(np.float32(x[i]) * s32)
-            if inside:
-                v32 = np.float32(v32 + zz)
-            r = np.float64(np.rint(v32) if rounding == HALF_EVEN else half_away32(v32))
-        else:
-            s = real[i]
-            r = half_away64(np.float64(x[i]) * s)
-        ok = np.int64(s >= scale_low) & np.int64(s < scale_high)
+        s = np.float32(real[i])
+        ok = np.int64(np.float64(s) >= scale_low) & np.int64(np.float64(s) < scale_high)
         if limited:
+            v = np.float32(np.float32(x[i]) * s)
+            if inside:
+                v = np.float32(v + zz)
+            r = np.float32(np.rint(v)) if rounding == HALF_EVEN else half_away32(v)
+            ok &= np.int64(r >= np.float32(-2147483648.0)) & np.int64(r < np.float32(2147483648.0))
+        fits[i] = ok
+        outside += 1 - ok
+    return outside
+
+
+@inner
+def _float64_drawn_fits(x, real, limited, scale_low, scale_high, fits):
+    """Domain of a float64 form with a multiplier a pair; `limited` where the result must fit int32."""
+    wide()
+    outside = 0
+    for i in range(x.size):
+        ok = np.int64(real[i] >= scale_low) & np.int64(real[i] < scale_high)
+        if limited:
+            r = half_away64(np.float64(x[i]) * real[i])
             ok &= np.int64(r >= -2147483648.0) & np.int64(r < 2147483648.0)
         fits[i] = ok
         outside += 1 - ok
@@ -470,161 +482,170 @@ def _compare(y, fits, p, q, all_fit, bins, one_bin, first, lanes, counts, differ
             couple += 1
 
 
-@inner
-def _evaluate_table(
-    x, channel, rules, a, bp, bn, t, scale, domain_low, domain_high, low, high, z, add, total, bare, zero,
-    y, fits, p, q, all_fit, outside,
-):  # fmt: skip
-    nothing = np.empty(0, np.float64)
-    for k in range(rules.shape[0]):
-        ys, fit = y[k, p:q], fits[k, p:q]
-        all_fit[k] = 1
-        if not total[k]:
-            out = _domain(x, channel, domain_low[k], domain_high[k], fit)
-            outside[k] += out
-            all_fit[k] = out == 0
-        if rules[k, 0] == FLOOR:
-            if z.size == 1:
-                floor_words(x, a[k, 0], bp[k, 0], bn[k, 0], t[k, 0], zero, ys)
-            else:
-                _floor_table(x, channel, a[k], bp[k], bn[k], t[k], ys)
-        elif rules[k, 0] == FLOAT:
-            if rules[k, 1] == 32:
-                _float32_values(x, channel, scale[k], False, nothing, rules[k, 2], rules[k, 3], z, ys)
-            else:
-                _float64_values(x, channel, scale[k], False, nothing, ys)
-        else:
-            _nested(x, channel, a[k], t[k], False, nothing, z, 0.0, 0.0, ys, fit)
-        if not bare[k]:
-            _finish(ys, channel, low[k], high[k], z, add[k])
+# How a table's pairs are drawn: constants of the compiled kernel, so that only what is used is compiled.
+_IN_ORDER, _ONE_WORD, _TWO_WORDS, _FOUR_WORDS = 0, 1, 2, 3
 
 
-@kernel
-def tile_table(
-    start, stop, key0, key1, pairs_per_block, acc_kind, acc_low, acc_span, word_shift, center, spread, table,
-    z, rules, a, bp, bn, t, scale, domain_low, domain_high, low, high, add, bins_of, total, bare, zero,
-    counts, differences, largest, outside, witnesses,
-):  # fmt: skip
-    """Tally pairs ``[start, stop)`` of a fixed multiplier or a table of channels."""
-    schemes, couples, channels = rules.shape[0], counts.shape[0], bins_of.size
-    blocks = GROUP // pairs_per_block
-    words = np.empty((4, blocks), np.uint32)
-    x = np.empty(GROUP, np.int32)
-    channel = np.zeros(GROUP, np.int32)
-    bins = np.empty(GROUP, np.uint8)
-    y = np.empty((schemes, GROUP), np.int32)
-    fits = np.empty((schemes, GROUP), np.uint8)
-    all_fit = np.empty(schemes, np.uint8)
-    lanes = np.zeros((couples, 8, 2 * BINS), np.int64)
-    one_bin = bins_of[0] if channels == 1 else -1
-    for group in range(start // GROUP, (stop + GROUP - 1) // GROUP):
-        base = group * GROUP
-        if acc_kind == ACC_SEQUENTIAL:
-            for i in range(GROUP):
-                x[i] = acc_low[0] + base + i
-        else:
-            philox.fill(key0, key1, np.uint64(group * blocks), words)
-            if pairs_per_block == 4:
-                _draw_single(words, acc_low[0], word_shift, x)
-            elif pairs_per_block == 2:
+@functools.cache
+def table_kernel(draw, many, masked, floor, float32, float64, nested):
+    """Return the kernel for a fixed multiplier or a table of channels, holding just the branches asked for.
+
+    The arguments are constants to the compiler, which drops the other branches before it types them.
+    """
+
+    def tile_table(
+        start, stop, key0, key1, acc_kind, acc_low, acc_span, word_shift, center, spread, table,
+        z, rules, a, bp, bn, t, scale, domain_low, domain_high, low, high, add, bins_of, total, bare, zero,
+        lanes, counts, differences, largest, outside, witnesses,
+    ):  # fmt: skip
+        schemes, channels = rules.shape[0], bins_of.size
+        blocks = GROUP // 4 if draw == _ONE_WORD else (GROUP // 2 if draw == _TWO_WORDS else GROUP)
+        words = np.empty((4, blocks), np.uint32)
+        x_group, channel_group = np.empty(GROUP, np.int32), np.zeros(GROUP, np.int32)
+        bins = np.empty(GROUP, np.uint8)
+        y = np.empty((schemes, GROUP), np.int32)
+        fits = np.empty((schemes, GROUP), np.uint8)
+        all_fit = np.ones(schemes, np.uint8)
+        nothing = np.empty(0, np.float64)
+        one_bin = -1 if many else bins_of[0]
+        for group in range(start // GROUP, (stop + GROUP - 1) // GROUP):
+            base = group * GROUP
+            if draw == _IN_ORDER:
+                for i in range(GROUP):
+                    x_group[i] = acc_low[0] + base + i
+            else:
+                philox.fill(key0, key1, np.uint64(group * blocks), words)
+            if draw == _ONE_WORD:
+                _draw_single(words, acc_low[0], word_shift, x_group)
+            if draw == _TWO_WORDS:
                 for slot in range(2):
-                    part = x[slot * blocks : (slot + 1) * blocks]
                     _draw_table(
-                        words[2 * slot], words[2 * slot + 1], acc_kind, channel,
-                        acc_low, acc_span, center, spread, table, part,
+                        words[2 * slot], words[2 * slot + 1], acc_kind, channel_group, acc_low, acc_span,
+                        center, spread, table, x_group[slot * blocks : (slot + 1) * blocks],
                     )  # fmt: skip
-            else:
-                _draw_channel(words[2], words[3], channels, channel)
+            if draw == _FOUR_WORDS:
+                _draw_channel(words[2], words[3], channels, channel_group)
                 _draw_table(
-                    words[0], words[1], acc_kind, channel, acc_low, acc_span, center, spread, table, x
+                    words[0], words[1], acc_kind, channel_group, acc_low, acc_span, center, spread, table, x_group
                 )  # fmt: skip
-        p, q = max(start - base, 0), min(stop - base, GROUP)
-        if channels > 1:
-            for i in range(p, q):
-                bins[i] = bins_of[channel[i]]
-        _evaluate_table(
-            x[p:q], channel[p:q], rules, a, bp, bn, t, scale, domain_low, domain_high, low, high, z, add,
-            total, bare, zero, y, fits, p, q, all_fit, outside,
-        )  # fmt: skip
-        _compare(
-            y, fits, p, q, all_fit, bins, one_bin, base + p, lanes,
-            counts, differences, largest, witnesses,
-        )  # fmt: skip
-    _gather(lanes, counts)
+            p, q = max(start - base, 0), min(stop - base, GROUP)
+            x, channel = x_group[p:q], channel_group[p:q]
+            if many:
+                for i in range(p, q):
+                    bins[i] = bins_of[channel_group[i]]
+            for k in range(schemes):
+                ys, form = y[k, p:q], rules[k, 0]
+                if masked:
+                    if not total[k]:
+                        out = _domain(x, channel, domain_low[k], domain_high[k], fits[k, p:q])
+                        outside[k] += out
+                        all_fit[k] = out == 0
+                if floor:
+                    if form == FLOOR:
+                        if many:
+                            _floor_table(x, channel, a[k], bp[k], bn[k], t[k], ys)
+                        else:
+                            floor_words(x, a[k, 0], bp[k, 0], bn[k, 0], t[k, 0], zero, ys)
+                if float32:
+                    if form == FLOAT and rules[k, 1] == 32:
+                        _float32_values(x, channel, scale[k], False, nothing, rules[k, 2], rules[k, 3], z, ys)
+                if float64:
+                    if form == FLOAT and rules[k, 1] == 64:
+                        _float64_values(x, channel, scale[k], False, nothing, ys)
+                if nested:
+                    if form == NESTED16:
+                        _nested(x, channel, a[k], t[k], False, nothing, z, 0.0, 0.0, ys, fits[k, p:q])
+                if not bare[k]:
+                    _finish(ys, channel, low[k], high[k], z, add[k])
+            _compare(
+                y, fits, p, q, all_fit, bins, one_bin, base + p, lanes,
+                counts, differences, largest, witnesses,
+            )  # fmt: skip
+
+    return kernel(tile_table)
 
 
-@inner
-def _gather(lanes, counts):
-    for couple in range(counts.shape[0]):
-        for lane in range(8):
-            for b in range(BINS):
-                counts[couple, b, 0] += lanes[couple, lane, 2 * b]
-                counts[couple, b, 1] += lanes[couple, lane, 2 * b + 1]
+@functools.cache
+def range_kernel(floor, float32, float64, nested):
+    """Return the kernel for a fresh real multiplier a pair, holding just the branches asked for."""
 
-
-@kernel
-def tile_range(
-    start, stop, key0, key1, acc_kind, acc_low, acc_span, center, spread, table, output_units,
-    real_low, real_width, log_uniform, z, qmin, qmax, clamped, rules, low, high, add,
-    shift_low, shift_high, scale_low, scale_high, bare,
-    counts, differences, largest, outside, witnesses,
-):  # fmt: skip
-    """Tally pairs ``[start, stop)`` with a fresh real multiplier a pair."""
-    schemes, couples = rules.shape[0], counts.shape[0]
-    words = np.empty((4, GROUP), np.uint32)
-    x = np.empty(GROUP, np.int32)
-    real = np.empty(GROUP, np.float64)
-    q31, value = np.empty(GROUP, np.int32), np.empty(GROUP, np.int32)
-    q31_exponent, exponent = np.empty(GROUP, np.int8), np.empty(GROUP, np.int8)
-    channel = np.zeros(GROUP, np.int32)
-    bins = np.empty(GROUP, np.uint8)
-    y = np.empty((schemes, GROUP), np.int32)
-    fits = np.empty((schemes, GROUP), np.uint8)
-    all_fit = np.empty(schemes, np.uint8)
-    lanes = np.zeros((couples, 8, 2 * BINS), np.int64)
-    one = np.ones(1, np.float64)
-    for group in range(start // GROUP, (stop + GROUP - 1) // GROUP):
-        base = group * GROUP
-        philox.fill(key0, key1, np.uint64(base), words)
-        _draw_real(words[2], words[3], real_low, real_width, log_uniform, real)
-        _draw_range(
-            words[0], words[1], acc_kind, real, output_units, qmin, qmax, z[0],
-            acc_low[0], acc_span[0], center[0], spread[0], table, x,
-        )  # fmt: skip
-        _split_q31(real, q31, q31_exponent)
-        for i in range(GROUP):
-            bins[i] = (q31_exponent[i] + BIN_ORIGIN) if q31[i] else 0
-        p, q = max(start - base, 0), min(stop - base, GROUP)
-        xs, reals, channels = x[p:q], real[p:q], channel[p:q]
-        for k in range(schemes):
-            rule, ys, fit = rules[k], y[k, p:q], fits[k, p:q]
-            if rule[0] == FLOOR:
-                _split(reals, rule[1], q31[p:q], q31_exponent[p:q], value[p:q], exponent[p:q])
-                out = _floor_drawn(
-                    xs, reals, value[p:q], exponent[p:q], rule, shift_low[k], shift_high[k],
-                    scale_low[k], scale_high[k], ys, fit,
-                )  # fmt: skip
-            elif rule[0] == FLOAT:
+    def tile_range(
+        start, stop, key0, key1, acc_kind, acc_low, acc_span, center, spread, table, output_units,
+        real_low, real_width, log_uniform, z, qmin, qmax, clamped, rules, low, high, add,
+        shift_low, shift_high, scale_low, scale_high, bare,
+        lanes, counts, differences, largest, outside, witnesses,
+    ):  # fmt: skip
+        schemes = rules.shape[0]
+        words = np.empty((4, GROUP), np.uint32)
+        x_group, real_group = np.empty(GROUP, np.int32), np.empty(GROUP, np.float64)
+        q31, value = np.empty(GROUP, np.int32), np.empty(GROUP, np.int32)
+        q31_exponent, exponent = np.empty(GROUP, np.int8), np.empty(GROUP, np.int8)
+        bins = np.empty(GROUP, np.uint8)
+        y = np.empty((schemes, GROUP), np.int32)
+        fits = np.empty((schemes, GROUP), np.uint8)
+        all_fit = np.empty(schemes, np.uint8)
+        one, none = np.ones(1, np.float64), np.zeros(1, np.int64)
+        channel = np.zeros(GROUP, np.int32)
+        for group in range(start // GROUP, (stop + GROUP - 1) // GROUP):
+            base = group * GROUP
+            philox.fill(key0, key1, np.uint64(base), words)
+            _draw_real(words[2], words[3], real_low, real_width, log_uniform, real_group)
+            _draw_range(
+                words[0], words[1], acc_kind, real_group, output_units, qmin, qmax, z[0],
+                acc_low[0], acc_span[0], center[0], spread[0], table, x_group,
+            )  # fmt: skip
+            _split_q31(real_group, q31, q31_exponent)
+            for i in range(GROUP):
+                bins[i] = (q31_exponent[i] + BIN_ORIGIN) if q31[i] else 0
+            p, q = max(start - base, 0), min(stop - base, GROUP)
+            x, real, channels = x_group[p:q], real_group[p:q], channel[p:q]
+            for k in range(schemes):
+                rule, ys, fit, form = rules[k], y[k, p:q], fits[k, p:q], rules[k, 0]
+                out = 0
+                if floor:
+                    if form == FLOOR:
+                        _split(real, rule[1], q31[p:q], q31_exponent[p:q], value[p:q], exponent[p:q])
+                        out = _floor_drawn(
+                            x, real, value[p:q], exponent[p:q], rule, shift_low[k], shift_high[k],
+                            scale_low[k], scale_high[k], ys, fit,
+                        )  # fmt: skip
                 limited = not (clamped and rule[4])
-                out = _float_drawn_fits(
-                    xs, reals, rule[1], rule[2], rule[3], z[0], limited, scale_low[k], scale_high[k], fit
-                )  # fmt: skip
-                if rule[1] == 32:
-                    _float32_values(xs, channels, one, True, reals, rule[2], rule[3], z, ys)
-                else:
-                    _float64_values(xs, channels, one, True, reals, ys)
-            else:
-                none = np.zeros(1, np.int64)
-                out = _nested(xs, channels, none, none, True, reals, z, scale_low[k], scale_high[k], ys, fit)
-            outside[k] += out
-            all_fit[k] = out == 0
-            if not bare[k]:
-                _finish(ys, channels, low[k], high[k], z, add[k])
-        _compare(
-            y, fits, p, q, all_fit, bins, -1, base + p, lanes,
-            counts, differences, largest, witnesses,
-        )  # fmt: skip
-    _gather(lanes, counts)
+                if float32:
+                    if form == FLOAT and rule[1] == 32:
+                        _float32_values(x, channels, one, True, real, rule[2], rule[3], z, ys)
+                        out = _float32_drawn_fits(
+                            x, real, rule[2], rule[3], z[0], limited, scale_low[k], scale_high[k], fit
+                        )  # fmt: skip
+                if float64:
+                    if form == FLOAT and rule[1] == 64:
+                        _float64_values(x, channels, one, True, real, ys)
+                        out = _float64_drawn_fits(x, real, limited, scale_low[k], scale_high[k], fit)
+                if nested:
+                    if form == NESTED16:
+                        out = _nested(
+                            x, channels, none, none, True, real, z, scale_low[k], scale_high[k], ys, fit
+                        )  # fmt: skip
+                outside[k] += out
+                all_fit[k] = out == 0
+                if not bare[k]:
+                    _finish(ys, channels, low[k], high[k], z, add[k])
+            _compare(
+                y, fits, p, q, all_fit, bins, -1, base + p, lanes,
+                counts, differences, largest, witnesses,
+            )  # fmt: skip
+
+    return kernel(tile_range)
+
+
+def _forms(rules):
+    """Which evaluators a set of rules needs: floor, float32, float64, nested."""
+    form, width = rules[:, 0], rules[:, 1]
+    return (
+        bool((form == FLOOR).any()),
+        bool(((form == FLOAT) & (width == 32)).any()),
+        bool(((form == FLOAT) & (width == 64)).any()),
+        bool((form == NESTED16).any()),
+    )
 
 
 def tile(work, start, stop):
@@ -638,11 +659,13 @@ def tile(work, start, stop):
         "outside": np.zeros(schemes, np.int64),
         "witnesses": np.full((couples, work.witnesses), -1, np.int64),
     }
-    results = tuple(tally.values())
+    lanes = np.zeros((couples, 8, 2 * BINS), np.int64)
+    results = lanes, *tally.values()
     bare = ((work.low <= INT32_MIN) & (work.high >= INT32_MAX)).all(axis=1) & ~(work.add[:, None] * work.z).any(1)
     key = np.uint64(work.key0), np.uint64(work.key1)
+    forms = _forms(work.rules)
     if work.kind == RANGE:
-        tile_range(
+        range_kernel(*forms)(
             start, stop, *key, work.acc_kind, work.acc_low, work.acc_span, work.center, work.spread, work.table,
             work.output_units, work.real_low, work.real_width, work.log_uniform, work.z, work.qmin, work.qmax,
             work.clamped, work.rules, work.low, work.high, work.add, work.shift_low, work.shift_high,
@@ -651,9 +674,13 @@ def tile(work, start, stop):
     else:
         acc_high = work.acc_low + work.acc_span - 1
         total = ((work.domain_low <= work.acc_low) & (work.domain_high >= acc_high)).all(axis=1)
-        tile_table(
-            start, stop, *key, work.pairs_per_block, work.acc_kind, work.acc_low, work.acc_span, work.word_shift,
+        draw = {4: _ONE_WORD, 2: _TWO_WORDS, 1: _FOUR_WORDS}[work.pairs_per_block]
+        if work.acc_kind == ACC_SEQUENTIAL:
+            draw = _IN_ORDER
+        table_kernel(draw, work.channels > 1, not total.all(), *forms)(
+            start, stop, *key, work.acc_kind, work.acc_low, work.acc_span, work.word_shift,
             work.center, work.spread, work.table, work.z, work.rules, work.a, work.bp, work.bn, work.t, work.scale,
             work.domain_low, work.domain_high, work.low, work.high, work.add, work.bins, total, bare, ZERO, *results,
         )  # fmt: skip
+    tally["counts"] += lanes.sum(axis=1).reshape(couples, BINS, 2)
     return tally

@@ -84,7 +84,9 @@ def test_device_of_the_array(array: Any, served: list[str], monkeypatch: pytest.
     assert backends.choose(None, array) == "cuda"
     assert backends.choose(None, np.zeros(3)) == "cpu"
     assert backends.choose("cuda", array) == "cuda"
-    text = f"back end 'cpu' was asked for, but an array .{type(array).__name__}. lives on a CUDA device; copy it"
+    text = (
+        f"back end 'cpu' was asked for, but an array .{type(array).__name__}. lives on a CUDA device; copy it"
+    )
     with pytest.raises(qe.BackendError, match=text):
         backends.choose("cpu", array)
     monkeypatch.setenv("QENGINE_BACKEND", "reference")
@@ -93,11 +95,13 @@ def test_device_of_the_array(array: Any, served: list[str], monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("array", [OnDevice(), OnDeviceByDLPack()], ids=["cuda interface", "DLPack"])
-def test_device_array_is_never_copied_to_the_host(
-    array: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_device_array_is_never_copied_to_the_host(array: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("QENGINE_BACKEND", raising=False)
-    monkeypatch.setattr(backends, "unavailable", lambda name: "back end 'cuda' needs cupy: install it." if name == "cuda" else None)
+    monkeypatch.setattr(
+        backends,
+        "unavailable",
+        lambda name: "back end 'cuda' needs cupy: install it." if name == "cuda" else None,
+    )
     with pytest.raises(qe.BackendError, match="'cuda' needs cupy"):
         qe.requantize(array, QUARTER)
     with pytest.raises(qe.BackendError, match="copy it to the host first"):
@@ -124,8 +128,10 @@ def test_a_missing_back_end_is_an_error_not_a_fallback(monkeypatch: pytest.Monke
         assert reason.endswith(".")
         assert backends.unavailable("cpu") is None
         for ask in (
-            lambda: call(backend="cuda"), lambda: qe.use_backend("cuda").__enter__(), lambda: backends.load("cuda"),
-        ):  # fmt: skip
+            lambda: call(backend="cuda"),
+            lambda: qe.use_backend("cuda").__enter__(),
+            lambda: backends.load("cuda"),
+        ):
             with pytest.raises(qe.BackendError) as caught:
                 ask()
             assert str(caught.value) == reason
@@ -164,12 +170,16 @@ def test_unknown_name_suggests() -> None:
 
 
 def test_use_backend_ends_with_its_block_and_stays_in_its_thread(served: list[str]) -> None:
-    with pytest.raises(KeyError), qe.use_backend("reference"):
-        call()
-        other = threading.Thread(target=call)
-        other.start()
-        other.join()
-        raise KeyError
+    def block() -> None:
+        with qe.use_backend("reference"):
+            call()
+            other = threading.Thread(target=call)
+            other.start()
+            other.join()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        block()
     call()
     assert served == ["reference", "cpu", "cpu"]
 
@@ -187,7 +197,7 @@ def python(code: str) -> str:
 
 
 def test_import_is_light() -> None:
-    heavy = "numpy numba cupy llvmlite click rich hypothesis".split()
+    heavy = ["numpy", "numba", "cupy", "llvmlite", "click", "rich", "hypothesis"]
     out = python(f"import sys, qengine; qengine.__version__; print([m for m in {heavy} if m in sys.modules])")
     assert out == "[]"
 

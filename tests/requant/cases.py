@@ -1,4 +1,4 @@
-"""Inputs that requantization tests share: structured accumulators, ties, multipliers, and the oracle on arrays."""
+"""Inputs that requantization tests share: structured accumulators, ties, multipliers, oracle's answers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,19 @@ ALL_SHIFTS = range(-31, 31)
 WIDE = ("int16x8", "tosa-scale16")
 Q31 = tuple(oracle._Q31)
 FLOATS = (*oracle._FLOAT32, "fp64-away")
-MANTISSA_VALUES = (0, 1, 3, 12_345, 2**29, 2**30, 2**30 + 1, 3 * 2**29, 1_527_099_593, 2**31 - 2**15, 2**31 - 1)
+MANTISSA_VALUES = (
+    0,
+    1,
+    3,
+    12_345,
+    2**29,
+    2**30,
+    2**30 + 1,
+    3 * 2**29,
+    1_527_099_593,
+    2**31 - 2**15,
+    2**31 - 1,
+)
 
 Multiplier = tuple[int, int]
 

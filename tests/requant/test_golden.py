@@ -1,7 +1,7 @@
 """Recorded outputs of real runtimes: 0 mismatches.
 
-A part of every file is committed (`tests/data/golden_requantize.npz`, see the README beside it); the whole files
-are tested where ../shared lies beside the repository.
+A part of every file is committed (`tests/data/golden_requantize.npz`, see the README beside it); the whole
+files are tested where ../shared lies beside the repository.
 """
 
 from __future__ import annotations

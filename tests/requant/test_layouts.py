@@ -53,7 +53,12 @@ def acc(rng: np.random.Generator) -> npt.NDArray[np.int32]:
 @pytest.mark.parametrize("axis", [0, 1, 2, -1, -2, -3])
 @pytest.mark.parametrize("dtype", [None, "int8", "int64"])
 def test_axis(
-    name: str, axis: int, dtype: str | None, backend: str, acc: npt.NDArray[np.int32], rng: np.random.Generator
+    name: str,
+    axis: int,
+    dtype: str | None,
+    backend: str,
+    acc: npt.NDArray[np.int32],
+    rng: np.random.Generator,
 ) -> None:
     channels = acc.shape[axis]
     m, z = multipliers(rng, (channels,)), rng.integers(-128, 128, channels)
@@ -75,9 +80,11 @@ def test_axis(
 @pytest.mark.parametrize(
     ("of_multiplier", "of_zero_point"),
     [
-        ((4,), ()), ((4,), (4,)), ((5, 1), ()), ((5, 1), (5, 1)), ((3, 1, 1), ()), ((3, 5, 4), ()), ((3, 5, 4), (4,)),
+        ((4,), ()), ((4,), (4,)), ((5, 1), ()), ((5, 1), (5, 1)), ((3, 1, 1), ()), ((3, 5, 4), ()),
+        ((3, 5, 4), (4,)),
         ((), (3, 5, 4)), ((1,), (4,)), ((1, 1, 1), (3, 1, 1)), ((3, 1, 4), ()), ((5, 4), ()), ((5, 1), (4,)),
-        ((3, 1, 1), (5, 1)), ((1, 1, 4), (1, 5, 1)), ((2, 3, 5, 4), ()), ((2, 1, 1, 1), ()), ((), (2, 1, 1, 4)),
+        ((3, 1, 1), (5, 1)), ((1, 1, 4), (1, 5, 1)), ((2, 3, 5, 4), ()), ((2, 1, 1, 1), ()),
+        ((), (2, 1, 1, 4)),
         ((1,), ()), ((1, 1, 1, 1), ()),
     ],
 )  # fmt: skip
@@ -94,7 +101,11 @@ def test_broadcasting(
 @pytest.mark.parametrize("name", SCHEMES)
 def test_acc_broadcasts_against_the_multipliers(name: str, backend: str, rng: np.random.Generator) -> None:
     m = multipliers(rng, (3, 4))
-    for acc in (np.array(585, np.int32), np.array([[585], [-90], [45]], np.int32), np.arange(4, dtype=np.int32)):
+    for acc in (
+        np.array(585, np.int32),
+        np.array([[585], [-90], [45]], np.int32),
+        np.arange(4, dtype=np.int32),
+    ):
         same(qe.requantize(acc, m, scheme=name, backend=backend), flat(acc, m, scheme=name))
 
 
@@ -104,7 +115,9 @@ def test_real_multipliers_per_channel(backend: str, acc: npt.NDArray[np.int32]) 
         for name in SCHEMES:
             y = qe.requantize(acc, real.astype(dtype), scheme=name, backend=backend)
             for c in range(4):
-                one = qe.requantize(acc[..., c], float(real.astype(dtype)[c]), scheme=name, backend="reference")
+                one = qe.requantize(
+                    acc[..., c], float(real.astype(dtype)[c]), scheme=name, backend="reference"
+                )
                 same(y[..., c], one)
 
 
@@ -117,7 +130,10 @@ def test_inner_extents_around_the_block_sizes(
     acc = rng.integers(-40_000, 40_000, shape, dtype=np.int32)
     m = multipliers(rng, (7,))
     options = {"scheme": scheme, "axis": axis, "zero_point": 7, "dtype": "uint8"}
-    same(qe.requantize(acc, m, backend=other_backend, **options), qe.requantize(acc, m, backend="reference", **options))
+    same(
+        qe.requantize(acc, m, backend=other_backend, **options),
+        qe.requantize(acc, m, backend="reference", **options),
+    )
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -180,8 +196,8 @@ def test_layout(layout: str, name: str, backend: str, acc: npt.NDArray[np.int32]
 
 
 @pytest.mark.parametrize(("of_acc", "of_result"), [
-    ("int8", "int32"), ("uint8", "int32"), ("int16", "int32"), ("uint16", "int32"), ("int32", "int32"), (">i4", "int32"),
-    ("uint32", "int64"), ("int64", "int64"), ("uint64", "int64"), (">i8", "int64"),
+    ("int8", "int32"), ("uint8", "int32"), ("int16", "int32"), ("uint16", "int32"), ("int32", "int32"),
+    (">i4", "int32"), ("uint32", "int64"), ("int64", "int64"), ("uint64", "int64"), (">i8", "int64"),
 ])  # fmt: skip
 def test_raw_type_follows_acc(of_acc: str, of_result: str, backend: str) -> None:
     y = qe.requantize(np.array([1, 100], dtype=of_acc), M, backend=backend)
@@ -226,7 +242,9 @@ def test_dlpack(name: str, backend: str, acc: npt.NDArray[np.int32]) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_inputs_stay_as_they_are(name: str, backend: str, acc: npt.NDArray[np.int32], rng: np.random.Generator) -> None:
+def test_inputs_stay_as_they_are(
+    name: str, backend: str, acc: npt.NDArray[np.int32], rng: np.random.Generator
+) -> None:
     real, z = rng.uniform(0.01, 0.9, 4), rng.integers(-10, 10, 4)
     kept = acc.copy(), real.copy(), z.copy()
     qe.requantize(acc, real, scheme=name, zero_point=z, axis=-1, dtype="int8", backend=backend)
@@ -240,7 +258,9 @@ def test_inputs_stay_as_they_are(name: str, backend: str, acc: npt.NDArray[np.in
 
 @pytest.mark.parametrize("name", SCHEMES)
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64"])
-def test_out(name: str, dtype: str, backend: str, acc: npt.NDArray[np.int32], rng: np.random.Generator) -> None:
+def test_out(
+    name: str, dtype: str, backend: str, acc: npt.NDArray[np.int32], rng: np.random.Generator
+) -> None:
     m = multipliers(rng, (5,))
     options = {"scheme": name, "zero_point": 3, "dtype": dtype, "axis": 1, "backend": backend}
     wanted = qe.requantize(acc, m, **options)
@@ -298,7 +318,11 @@ def test_out_overlaps_acc(name: str, backend: str, rng: np.random.Generator) -> 
 @pytest.mark.parametrize(
     ("out", "error", "text"),
     [
-        (np.empty((3, 5, 5), np.int8), qe.DomainError, r"out must have shape \(3, 5, 4\) and dtype int8; got \(3, 5, 5\)"),
+        (
+            np.empty((3, 5, 5), np.int8),
+            qe.DomainError,
+            r"out must have shape \(3, 5, 4\) and dtype int8; got \(3, 5, 5\)",
+        ),
         (np.empty(60, np.int8), qe.DomainError, r"out must have shape \(3, 5, 4\)"),
         (np.empty((3, 5, 4), np.int32), qe.DomainError, "dtype int8; got .* and int32"),
         (np.empty((3, 5, 4), np.float32), qe.DomainError, "dtype int8; got .* and float32"),

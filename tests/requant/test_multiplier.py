@@ -15,11 +15,11 @@ from qengine import QuantizedMultiplier, quantize_multiplier
 from tests import oracle
 
 EDGES = [
-    0.0, 5e-324, 2.2250738585072014e-308, 2.0**-149, 2.0**-34, 2.0**-33, 2.0**-32, math.nextafter(2.0**-32, 0),
-    math.nextafter(2.0**-32, 1), 2.0**-32 * (1 - 2**-33), 2.0**-32 * (1 - 2**-32), 2.0**-31, 0.1, 0.25, 0.5,
-    math.nextafter(0.5, 0), 0.5 + 2**-32, 0.5 + 2**-31, 0.5 + 3 * 2**-32, 1 - 2**-31, 1 - 2**-32, 1 - 2**-33,
-    math.nextafter(1, 0), 1.0, math.nextafter(1, 2), 1.5, 2.0**29, 2.0**30, math.nextafter(2.0**30, 0), 2.0**30 * (1 - 2**-33),
-    2.0**31, 3e9, 2.0**62, 1e300, 1.7976931348623157e308,
+    0.0, 5e-324, 2.2250738585072014e-308, 2.0**-149, 2.0**-34, 2.0**-33, 2.0**-32,
+    math.nextafter(2.0**-32, 0), math.nextafter(2.0**-32, 1), 2.0**-32 * (1 - 2**-33), 2.0**-32 * (1 - 2**-32),
+    2.0**-31, 0.1, 0.25, 0.5, math.nextafter(0.5, 0), 0.5 + 2**-32, 0.5 + 2**-31, 0.5 + 3 * 2**-32, 1 - 2**-31, 1 - 2**-32,
+    1 - 2**-33, math.nextafter(1, 0), 1.0, math.nextafter(1, 2), 1.5, 2.0**29, 2.0**30,
+    math.nextafter(2.0**30, 0), 2.0**30 * (1 - 2**-33), 2.0**31, 3e9, 2.0**62, 1e300, 1.7976931348623157e308,
 ]  # fmt: skip
 
 
@@ -55,7 +55,9 @@ def test_oracle(real: float) -> None:
 @given(st.lists(st.floats(2.0**-33, 2.0**31), min_size=1, max_size=30))
 def test_oracle_on_arrays(reals: list[float]) -> None:
     m = quantize_multiplier(reals)
-    assert list(zip(m.value.tolist(), m.shift.tolist(), strict=True)) == [oracle.quantize_multiplier(r) for r in reals]
+    assert list(zip(m.value.tolist(), m.shift.tolist(), strict=True)) == [
+        oracle.quantize_multiplier(r) for r in reals
+    ]
 
 
 @given(st.floats(2.0**-32, 2.0**40))
@@ -86,14 +88,20 @@ def test_integers_are_reals() -> None:
     assert quantize_multiplier(np.array([1, 2])).shift.tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("function", ["quantize_multiplier", "quantize_multiplier_smaller_than_one", "quantize_multiplier_greater_than_one"])
+@pytest.mark.parametrize(
+    "function",
+    ["quantize_multiplier", "quantize_multiplier_smaller_than_one", "quantize_multiplier_greater_than_one"],
+)
 @pytest.mark.parametrize(
     ("real", "text"),
     [
         (math.nan, "multiplier must be finite; got nan."),
         (math.inf, "multiplier must be finite; got inf."),
         (-math.inf, "multiplier must be finite; got -inf."),
-        (-0.5, "multiplier must not be negative; got -0.5. Scales are positive; put a sign into the accumulator."),
+        (
+            -0.5,
+            "multiplier must not be negative; got -0.5. Scales are positive; put a sign into the acc",
+        ),
         ([0.5, math.nan], "multiplier must be finite; got nan at index 1."),
         ([[1.5, 0.5], [0.1, -2.0]], "multiplier must not be negative; got -2.0 at index (1, 1)."),
     ],
@@ -119,12 +127,16 @@ def test_smaller_than_one() -> None:
         assert parts(qe.quantize_multiplier_smaller_than_one(real)) == oracle.quantize_multiplier(real)
     assert qe.quantize_multiplier_smaller_than_one([0.1, 0.2]).shape == (2,)
     for real in (0.0, 1.0, 1.5):
-        with pytest.raises(qe.DomainError, match=rf"quantize_multiplier_smaller_than_one takes 0 < real < 1; got {real}"):
+        with pytest.raises(
+            qe.DomainError, match=rf"quantize_multiplier_smaller_than_one takes 0 < real < 1; got {real}"
+        ):
             qe.quantize_multiplier_smaller_than_one(real)
     with pytest.raises(qe.DomainError, match=r"got 1.0 at index 1\."):
         qe.quantize_multiplier_smaller_than_one([0.5, 1.0])
     # The mantissa carries, the shift would be +1 and TFLite's check aborts.
-    with pytest.raises(qe.DomainError, match=r"rounds to 1.0.*TFLite aborts here\. Use quantize_multiplier\."):
+    with pytest.raises(
+        qe.DomainError, match=r"rounds to 1.0.*TFLite aborts here\. Use quantize_multiplier\."
+    ):
         qe.quantize_multiplier_smaller_than_one(1 - 2**-34)
 
 
@@ -132,7 +144,9 @@ def test_greater_than_one() -> None:
     for real in (1.5, math.nextafter(1, 2), 1000.0, 2.0**30):
         assert parts(qe.quantize_multiplier_greater_than_one(real)) == oracle.quantize_multiplier(real)
     for real in (0.0, 0.5, 1.0):
-        with pytest.raises(qe.DomainError, match=rf"quantize_multiplier_greater_than_one takes real > 1; got {real}"):
+        with pytest.raises(
+            qe.DomainError, match=rf"quantize_multiplier_greater_than_one takes real > 1; got {real}"
+        ):
             qe.quantize_multiplier_greater_than_one(real)
     with pytest.raises(qe.DomainError, match=r"got 0.5 at index \(1, 0\)"):
         qe.quantize_multiplier_greater_than_one([[1.5], [0.5]])
@@ -174,11 +188,26 @@ def test_arrays_of_multipliers() -> None:
     [
         (-5, 0, qe.DomainError, "multiplier value must be in [0, 2147483647] (Q0.31); got -5."),
         (2**31, 0, qe.DomainError, "multiplier value must be in [0, 2147483647] (Q0.31); got 2147483648."),
-        ([1, -1], 0, qe.DomainError, "multiplier value must be in [0, 2147483647] (Q0.31); got -1 at index 1."),
-        ([[1], [2**31]], [[0], [0]], qe.DomainError, "multiplier value must be in [0, 2147483647] (Q0.31); got 2147483648 at index (1, 0)."),
+        (
+            [1, -1],
+            0,
+            qe.DomainError,
+            "multiplier value must be in [0, 2147483647] (Q0.31); got -1 at index 1.",
+        ),
+        (
+            [[1], [2**31]],
+            [[0], [0]],
+            qe.DomainError,
+            "multiplier value must be in [0, 2147483647] (Q0.31); got 2147483648 at index (1, 0).",
+        ),
         (1, 2**31, qe.DomainError, "shift must fit int32; got 2147483648."),
         (1, [0, -(2**31) - 1], qe.DomainError, "shift must fit int32; got -2147483649 at index 1."),
-        ([1, 2], [1, 2, 3], qe.DomainError, "multiplier value and shift must have the same shape; got (2,) and (3,)."),
+        (
+            [1, 2],
+            [1, 2, 3],
+            qe.DomainError,
+            "multiplier value and shift must have the same shape; got (2,) and (3,).",
+        ),
         (0.5, 0, qe.DTypeError, "multiplier value must be an integer"),
         (1, 0.5, qe.DTypeError, "shift must be an integer"),
         (True, 0, qe.DTypeError, "multiplier value must be an integer"),
@@ -186,7 +215,7 @@ def test_arrays_of_multipliers() -> None:
         (2**70, 0, qe.DTypeError, "multiplier value must hold integers that fit int64"),
         (None, 0, qe.DTypeError, "multiplier value must hold integers"),
     ],
-)  # fmt: skip
+)
 def test_bad_fields(value: object, shift: object, error: type[Exception], text: str) -> None:
     with pytest.raises(error) as caught:
         QuantizedMultiplier(value, shift)
