@@ -15,12 +15,15 @@ RULE_LENGTH = 16
 # --- sweeps -------------------------------------------------------------------------------------------------
 #: Pairs are drawn in aligned groups of this many: pair i lies in group ``i // GROUP`` at place ``r = i % GROUP``.
 #: With p pairs a Philox block, a group takes ``GROUP / p`` blocks; place r uses block ``r % (GROUP / p)`` of the
-#: group and the words of slot ``r // (GROUP / p)``. Vector lanes then never interleave words.
+#: group and, from word ``(4 / p) * (r // (GROUP / p))`` on, its own 4 / p words. Vector lanes then never
+#: interleave words. A table: all words for the accumulator. A range: the first word for the multiplier.
 GROUP = 2048
+#: A table of channels gives each channel a run of this many pairs, channels in the order of a fixed stride.
+RUN = 64
 TABLE, RANGE = 0, 1
 ACC_UNIFORM, ACC_QUANTILE, ACC_SEQUENTIAL, ACC_UNSATURATED = 0, 1, 2, 3
 #: Exponents are binned at ``exponent + BIN_ORIGIN``; pairs of a zero multiplier fall into bin 0.
-BINS, BIN_ORIGIN = 192, 128
+BINS, BIN_ORIGIN = 128, 64
 #: Differences up to +-DIFFERENCE_LIMIT are counted one by one; the two outer cells hold what lies beyond.
 DIFFERENCE_LIMIT = 64
 DIFFERENCE_CELLS = 2 * DIFFERENCE_LIMIT + 3

@@ -1,4 +1,8 @@
-"""One sweep tile on the CPU: groups of `GROUP` pairs stay in the first-level cache from draw to tally."""
+"""One sweep tile on the CPU: groups of `GROUP` pairs stay in the first-level cache from draw to tally.
+
+A fixed multiplier is a table of one channel whose run is the whole group; a table of channels has runs of `RUN`
+pairs, so that every loop has scalar parameters; a range of multipliers derives its parameters pair by pair.
+"""
 
 import functools
 
@@ -21,21 +25,25 @@ from ..codes import (
     MANTISSA_M24,
     MANTISSA_M24_LEFT7,
     MANTISSA_Q15_SATURATED,
+    MANTISSA_Q31,
     NESTED16,
     NUDGE_SATURATES,
     QUANTILE_BITS,
     RANGE,
+    RUN,
     SHIFTS_ACCUMULATOR,
 )
 from . import philox
 from .jit import ZERO, inner, kernel, wide
-from .requantize import floor_words, half_away32, half_away64
+from .requantize import half_away32, half_away64
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
-HALF, ELEVEN = np.uint64(32), np.uint64(11)
+HALF = np.uint64(32)
 (_C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12) = EXP2_COEFFICIENTS
 REST = 52 - QUANTILE_BITS
 FRACTION_SCALE = 2.0**-REST
+#: Bit of a key (see `_keys`) that says that a pair differs; the lower bits are its bin.
+DIFFERS = 128
 
 
 @inner
@@ -65,34 +73,15 @@ def _scaled(high, low, span):
     return (high * span + ((low * span) >> HALF)) >> HALF
 
 
-@inner
-def _draw_single(words, acc_low, word_shift, x):
-    """One word a pair: a range of a power of two."""
-    wide()
-    blocks = words.shape[1]
-    for slot in range(4):
-        w, y = words[slot], x[slot * blocks : (slot + 1) * blocks]
-        for i in range(blocks):
-            y[i] = acc_low + (np.int64(w[i]) >> word_shift)
+# --- draws ---------------------------------------------------------------------------------------------------
 
 
 @inner
-def _draw_uniform(high, low, acc_low, span, x):
+def _draw_word(w, acc_low, word_shift, x):
+    """One word a pair: a range whose size is a power of two."""
     wide()
-    span = np.uint64(span)
-    for i in range(high.size):
-        x[i] = acc_low + np.int64(_scaled(np.uint64(high[i]), np.uint64(low[i]), span))
-
-
-@inner
-def _draw_real(high, low, real_low, real_width, log_uniform, real):
-    wide()
-    for i in range(high.size):
-        w = ((np.uint64(high[i]) << HALF) | np.uint64(low[i])) >> ELEVEN
-        real[i] = real_low + (np.float64(np.int64(w)) * 2.0**-53) * real_width
-    if log_uniform:
-        for i in range(high.size):
-            real[i] = _exp2(real[i])
+    for i in range(x.size):
+        x[i] = acc_low + (np.int64(w[i]) >> word_shift)
 
 
 @inner
@@ -106,34 +95,43 @@ def _deviate(high, low, table):
 
 
 @inner
-def _draw_channel(high, low, channels, channel):
+def _draw_uniform(high, low, run, run_channel, acc_low, acc_span, x):
+    """Two words a pair, uniform over the channel's range."""
     wide()
-    span = np.uint64(channels)
-    for i in range(high.size):
-        channel[i] = np.int64(_scaled(np.uint64(high[i]), np.uint64(low[i]), span))
+    for r in range(x.size // run):
+        c = run_channel[r]
+        bottom, span = acc_low[c], np.uint64(acc_span[c])
+        for i in range(r * run, (r + 1) * run):
+            x[i] = bottom + np.int64(_scaled(np.uint64(high[i]), np.uint64(low[i]), span))
 
 
 @inner
-def _draw_table(high, low, acc_kind, channel, acc_low, acc_span, center, spread, table, x):
-    """Accumulators whose parameters vary by channel."""
+def _draw_quantile(high, low, run, run_channel, acc_low, acc_span, center, spread, table, x):
+    """Two words a pair, a deviate from the quantile table."""
     wide()
-    if acc_kind == ACC_QUANTILE:
-        for i in range(high.size):
-            c = channel[i]
-            v = np.rint(center[c] + spread[c] * _deviate(high[i], low[i], table))
-            bottom = np.float64(acc_low[c])
-            x[i] = np.int64(min(max(v, bottom), np.float64(acc_low[c] + acc_span[c] - 1)))
-    else:
-        for i in range(high.size):
-            c = channel[i]
-            x[i] = acc_low[c] + np.int64(
-                _scaled(np.uint64(high[i]), np.uint64(low[i]), np.uint64(acc_span[c]))
-            )
+    for r in range(x.size // run):
+        c = run_channel[r]
+        middle, s = center[c], spread[c]
+        bottom, top = np.float64(acc_low[c]), np.float64(acc_low[c] + acc_span[c] - 1)
+        for i in range(r * run, (r + 1) * run):
+            v = np.rint(middle + s * _deviate(high[i], low[i], table))
+            x[i] = np.int64(min(max(v, bottom), top))
 
 
 @inner
-def _draw_range(high, low, acc_kind, real, output_units, qmin, qmax, z, acc_low, acc_span, center, spread, table, x):
-    """Accumulators that depend on the drawn multiplier."""
+def _draw_real(w, real_low, real_width, log_uniform, real):
+    """One word a pair: ``low + (w + 1/2) / 2**32 * width``, or two to that power."""
+    wide()
+    for i in range(w.size):
+        real[i] = real_low + ((np.float64(np.int64(w[i])) + 0.5) * 2.0**-32) * real_width
+    if log_uniform:
+        for i in range(w.size):
+            real[i] = _exp2(real[i])
+
+
+@inner
+def _draw_drawn(high, low, acc_kind, real, output_units, qmin, qmax, z, acc_low, acc_span, center, spread, table, x):
+    """Two words a pair; accumulators that may depend on the drawn multiplier."""
     wide()
     if acc_kind == ACC_QUANTILE:
         bottom, top = np.float64(acc_low), np.float64(acc_low + acc_span - 1)
@@ -148,7 +146,143 @@ def _draw_range(high, low, acc_kind, real, output_units, qmin, qmax, z, acc_low,
             span = np.uint64(top - bottom + 1)
             x[i] = bottom + np.int64(_scaled(np.uint64(high[i]), np.uint64(low[i]), span))
     else:
-        _draw_uniform(high, low, acc_low, acc_span, x)
+        span = np.uint64(acc_span)
+        for i in range(high.size):
+            x[i] = acc_low + np.int64(_scaled(np.uint64(high[i]), np.uint64(low[i]), span))
+
+
+# --- evaluation with scalar parameters in a run ---------------------------------------------------------------
+
+
+@inner
+def _floor_in_order(first, a, bp, bn, t, y):
+    """``y[i] = low32(floor((a (first + i) + b) / 2**t))``: consecutive accumulators need additions alone.
+
+    ``|a x + b| < 2**63`` as in `requantize.floor_words`; the group is cut where x changes sign.
+    """
+    wide()
+    s = t & 63
+    zero = min(max(-first, 0), y.size)
+    v = a * first + bn
+    for i in range(zero):
+        y[i] = np.int32(v >> s)
+        v += a
+    v = a * (first + zero) + bp
+    for i in range(zero, y.size):
+        y[i] = np.int32(v >> s)
+        v += a
+
+
+@inner
+def _floor(x, run, run_channel, a, bp, bn, t, zero, y):
+    """Floor form, two accumulators at a time; see `requantize.floor_words` for the widths and for `zero`."""
+    wide()
+    x2, y2 = x.view(np.int64), y.view(np.int64)
+    half = run // 2
+    for r in range(x2.size // half):
+        c = run_channel[r]
+        step, p, d, s = a[c], bp[c], bn[c] - bp[c], t[c] & 63
+        if d == 0:
+            for i in range(r * half, (r + 1) * half):
+                v = x2[i]
+                m = step & 0x7FFFFFFF
+                step += zero
+                even = (m * ((v << 32) >> 32) + p) >> s
+                odd = (m * (v >> 32) + p) >> s
+                y2[i] = (even & 0xFFFFFFFF) | (odd << 32)
+        else:
+            for i in range(r * half, (r + 1) * half):
+                v = x2[i]
+                m = step & 0x7FFFFFFF
+                step += zero
+                even = m * ((v << 32) >> 32) + p
+                odd = m * (v >> 32) + p
+                if v & 0x80000000:
+                    even += d
+                if v < 0:
+                    odd += d
+                y2[i] = ((even >> s) & 0xFFFFFFFF) | ((odd >> s) << 32)
+
+
+@inner
+def _float32(x, run, run_channel, scale, rounding, inside, z, y):
+    """Rounded float32 products, saturated to int32 (2147483520 is the largest float32 below 2**31)."""
+    wide()
+    bottom, top, edge = np.float32(-2147483648.0), np.float32(2147483520.0), np.float32(2147483648.0)
+    for r in range(x.size // run):
+        c = run_channel[r]
+        s, zz = np.float32(scale[c]), np.float32(z[c])
+        if rounding == HALF_EVEN and not inside:
+            for i in range(r * run, (r + 1) * run):
+                v = np.float32(np.rint(np.float32(x[i]) * s))
+                y[i] = np.int32(min(max(v, bottom), top)) if v < edge else np.int32(INT32_MAX)
+        else:
+            for i in range(r * run, (r + 1) * run):
+                v = np.float32(np.float32(x[i]) * s)
+                if inside:
+                    v = np.float32(v + zz)
+                v = np.float32(np.rint(v)) if rounding == HALF_EVEN else half_away32(v)
+                y[i] = np.int32(min(max(v, bottom), top)) if v < edge else np.int32(INT32_MAX)
+
+
+@inner
+def _float64(x, run, run_channel, scale, y):
+    """Rounded float64 products, half away from zero, saturated to int32."""
+    wide()
+    for r in range(x.size // run):
+        s = scale[run_channel[r]]
+        for i in range(r * run, (r + 1) * run):
+            v = half_away64(np.float64(x[i]) * s)
+            y[i] = np.int32(np.int64(min(max(v, -2147483648.0), 2147483647.0)))
+
+
+@inner
+def _nested(x, run, run_channel, mantissa, exponent, z, y):
+    """rndnu16 with its saturating zero point."""
+    wide()
+    for r in range(x.size // run):
+        c = run_channel[r]
+        m, zz, left, right = mantissa[c], z[c], max(exponent[c], 0), max(-exponent[c], 0)
+        half = (np.int64(1) << right) >> 1
+        for i in range(r * run, (r + 1) * run):
+            pre = ((np.int64(x[i]) << left) + half) >> right
+            w = ((min(max(pre, -32768), 32767) * m + 16384) >> 15) + zz
+            y[i] = np.int32(min(max(w, -32768), 32767))
+
+
+@inner
+def _domain(x, run, run_channel, low, high, p, q, fits):
+    """Mark the accumulators inside their channel's domain; return how many of places [p, q) are outside."""
+    wide()
+    for r in range(x.size // run):
+        c = run_channel[r]
+        bottom, top = low[c], high[c]
+        for i in range(r * run, (r + 1) * run):
+            fits[i] = np.uint8(x[i] >= bottom) & np.uint8(x[i] <= top)
+    return _count_zeros(fits[p:q])
+
+
+@inner
+def _count_zeros(fits):
+    wide()
+    inside = np.int32(0)
+    for i in range(fits.size):
+        inside += np.int32(fits[i])
+    return fits.size - np.int64(inside)
+
+
+@inner
+def _finish(y, run, run_channel, low, high, z, add):
+    """Clamp, then add the zero point: in place."""
+    wide()
+    for r in range(y.size // run):
+        c = run_channel[r]
+        bottom, top, zero = np.int32(low[c]), np.int32(high[c]), np.int32(z[c] * add)
+        for i in range(r * run, (r + 1) * run):
+            y[i] = np.int32(min(max(y[i], bottom), top) + zero)
+
+
+# --- evaluation with a multiplier a pair ----------------------------------------------------------------------
 
 
 @inner
@@ -194,191 +328,125 @@ def _split(real, code, q31, q31_exponent, value, exponent):
 
 
 @inner
-def _floor_drawn(x, real, value, exponent, rule, shift_low, shift_high, scale_low, scale_high, y, fits):
-    """Floor form with a multiplier a pair: int64 throughout, ``|a x + b| < 2**63``."""
+def _floor_drawn(x, value, exponent, rule, y):
+    """Floor form with a multiplier a pair: int64 throughout, ``|a x + b| < 2**63``; saturated to int32."""
     wide()
-    base, flags = rule[2], rule[3]
+    base = rule[2]
     hp0, cp0, hn0, cn0 = rule[4], rule[5], rule[6], rule[7]
     hp1, cp1, hn1, cn1 = rule[8], rule[9], rule[10], rule[11]
     hp2, cp2, hn2, cn2 = rule[12], rule[13], rule[14], rule[15]
+    for i in range(x.size):
+        v, a = np.int64(x[i]), np.int64(value[i])
+        e = min(max(np.int64(exponent[i]), base - 62), base - 1)
+        t = base - e
+        h = hp0 if e < 0 else (hp1 if e == 0 else hp2)
+        c = cp0 if e < 0 else (cp1 if e == 0 else cp2)
+        if v < 0:
+            h = hn0 if e < 0 else (hn1 if e == 0 else hn2)
+            c = cn0 if e < 0 else (cn1 if e == 0 else cn2)
+        bias = (h << ((t - 1) & 63)) + c if a else 0
+        w = (a * v + bias) >> (t & 63)
+        y[i] = np.int32(min(max(w, INT32_MIN), INT32_MAX))
+
+
+@inner
+def _floor_drawn_fits(
+    x, real, value, exponent, rule, shift_low, shift_high, scale_low, scale_high, y, fits
+):  # fmt: skip
+    """Domain of a floor form with a multiplier a pair, after `_floor_drawn` (which saturated y)."""
+    wide()
+    base, flags = rule[2], rule[3]
     by_scale = rule[1] == MANTISSA_M24 or rule[1] == MANTISSA_M24_LEFT7
-    outside = 0
     for i in range(x.size):
         v, a, given = np.int64(x[i]), np.int64(value[i]), np.int64(exponent[i])
         e = min(max(given, base - 62), base - 1)
-        t = (base - e) & 63
-        if v >= 0:
-            h = hp0 if e < 0 else (hp1 if e == 0 else hp2)
-            c = cp0 if e < 0 else (cp1 if e == 0 else cp2)
-        else:
-            h = hn0 if e < 0 else (hn1 if e == 0 else hn2)
-            c = cn0 if e < 0 else (cn1 if e == 0 else cn2)
-        bias = (h << (t - 1)) + c
-        if a == 0:
-            bias = 0
-        w = (a * v + bias) >> t
-        ok = np.int64(w == np.int64(np.int32(w)))
+        ok = True
         if by_scale:
             s = np.float64(np.float32(real[i]))
-            ok &= np.int64(s >= scale_low) & np.int64(s < scale_high)
+            ok = s >= scale_low and s < scale_high
         else:
-            ok &= np.int64(given >= shift_low) & np.int64(given <= shift_high)
-        if flags & SHIFTS_ACCUMULATOR:
-            shifted = v << max(e, 0)
-            ok &= np.int64(shifted == np.int64(np.int32(shifted)))
-        if flags & NUDGE_SATURATES:
-            nudge = (np.int64(1) << max(-e - 1, 0)) if e < 0 else 0
-            ok &= np.int64(((a * v) >> 31) + nudge <= INT32_MAX)
-        y[i] = np.int32(min(max(w, INT32_MIN), INT32_MAX))
+            ok = given >= shift_low and given <= shift_high
+        if y[i] == INT32_MIN or y[i] == INT32_MAX:
+            # The saturated end may be the true result: evaluate again.
+            regime = 4 if e < 0 else (8 if e == 0 else 12)
+            side = 0 if v >= 0 else 2
+            bias = (rule[regime + side] << (base - e - 1)) + rule[regime + side + 1] if a else 0
+            ok = ok and ((a * v + bias) >> (base - e)) == y[i]
+        if flags & SHIFTS_ACCUMULATOR and e > 0:
+            shifted = v << e
+            ok = ok and shifted >= INT32_MIN and shifted <= INT32_MAX
+        if flags & NUDGE_SATURATES and e < 0:
+            ok = ok and ((a * v) >> 31) + (np.int64(1) << (-e - 1)) <= INT32_MAX
         fits[i] = ok
-        outside += 1 - ok
-    return outside
 
 
 @inner
-def _floor_table(x, channel, a, bp, bn, t, y):
+def _float32_drawn(x, real, rounding, inside, z, y):
     wide()
+    zz = np.float32(z)
+    bottom, top, edge = np.float32(-2147483648.0), np.float32(2147483520.0), np.float32(2147483648.0)
     for i in range(x.size):
-        c = channel[i]
-        v = np.int64(x[i])
-        w = (a[c] * v + (bp[c] if v >= 0 else bn[c])) >> (t[c] & 63)
-        y[i] = np.int32(min(max(w, INT32_MIN), INT32_MAX))
-
-
-@inner
-def _float32_values(x, channel, scale, drawn, real, rounding, inside, z, y):
-    """Rounded float32 products, saturated to int32 (2147483520 is the largest float32 below 2**31)."""
-    wide()
-    one = scale.size == 1
-    s0, z0 = np.float32(scale[0]), np.float32(z[0])
-    if one and not drawn and not inside and rounding == HALF_EVEN:
-        for i in range(x.size):
-            v = np.float32(x[i]) * s0
-            r = np.float32(np.rint(v))
-            w = np.int32(min(max(r, np.float32(-2147483648.0)), np.float32(2147483520.0)))
-            y[i] = w if r < np.float32(2147483648.0) else np.int32(INT32_MAX)
-        return
-    for i in range(x.size):
-        s, zz = s0, z0
-        if drawn:
-            s = np.float32(real[i])
-        elif not one:
-            s, zz = np.float32(scale[channel[i]]), np.float32(z[channel[i]])
-        v = np.float32(np.float32(x[i]) * s)
+        v = np.float32(np.float32(x[i]) * np.float32(real[i]))
         if inside:
             v = np.float32(v + zz)
-        r = np.float32(np.rint(v)) if rounding == HALF_EVEN else half_away32(v)
-        w = np.int32(min(max(r, np.float32(-2147483648.0)), np.float32(2147483520.0)))
-        y[i] = w if r < np.float32(2147483648.0) else np.int32(INT32_MAX)
+        v = np.float32(np.rint(v)) if rounding == HALF_EVEN else half_away32(v)
+        y[i] = np.int32(min(max(v, bottom), top)) if v < edge else np.int32(INT32_MAX)
 
 
 @inner
-def _float64_values(x, channel, scale, drawn, real, y):
+def _float64_drawn(x, real, y):
     wide()
-    one = scale.size == 1
-    s0 = scale[0]
     for i in range(x.size):
-        s = s0
-        if drawn:
-            s = real[i]
-        elif not one:
-            s = scale[channel[i]]
-        r = half_away64(np.float64(x[i]) * s)
-        y[i] = np.int32(np.int64(min(max(r, -2147483648.0), 2147483647.0)))
+        v = half_away64(np.float64(x[i]) * real[i])
+        y[i] = np.int32(np.int64(min(max(v, -2147483648.0), 2147483647.0)))
 
 
 @inner
 def _float32_drawn_fits(x, real, rounding, inside, z, limited, scale_low, scale_high, fits):
     """Domain of a float32 form with a multiplier a pair; `limited` where the result must fit int32."""
     wide()
-    outside = 0
     zz = np.float32(z)
     for i in range(x.size):
         s = np.float32(real[i])
-        ok = np.int64(np.float64(s) >= scale_low) & np.int64(np.float64(s) < scale_high)
+        ok = np.float64(s) >= scale_low and np.float64(s) < scale_high
         if limited:
             v = np.float32(np.float32(x[i]) * s)
             if inside:
                 v = np.float32(v + zz)
             r = np.float32(np.rint(v)) if rounding == HALF_EVEN else half_away32(v)
-            ok &= np.int64(r >= np.float32(-2147483648.0)) & np.int64(r < np.float32(2147483648.0))
+            ok = ok and r >= np.float32(-2147483648.0) and r < np.float32(2147483648.0)
         fits[i] = ok
-        outside += 1 - ok
-    return outside
 
 
 @inner
 def _float64_drawn_fits(x, real, limited, scale_low, scale_high, fits):
     """Domain of a float64 form with a multiplier a pair; `limited` where the result must fit int32."""
     wide()
-    outside = 0
     for i in range(x.size):
-        ok = np.int64(real[i] >= scale_low) & np.int64(real[i] < scale_high)
+        ok = real[i] >= scale_low and real[i] < scale_high
         if limited:
             r = half_away64(np.float64(x[i]) * real[i])
-            ok &= np.int64(r >= -2147483648.0) & np.int64(r < 2147483648.0)
+            ok = ok and r >= -2147483648.0 and r < 2147483648.0
         fits[i] = ok
-        outside += 1 - ok
-    return outside
 
 
 @inner
-def _nested(x, channel, a, e, drawn, real, z, scale_low, scale_high, y, fits):
-    outside = 0
+def _nested_drawn(x, real, z, scale_low, scale_high, y, fits):
+    """rndnu16 with a multiplier a pair, and its domain."""
     for i in range(x.size):
-        c = channel[i]
-        ok = 1
-        if drawn:
-            s = np.float32(real[i])
-            bits = np.int64(s.view(np.int32))
-            mantissa = (((bits & 0x7FFFFF) | 0x800000) + 256) >> 9
-            carry = mantissa >> 15
-            mantissa >>= carry
-            exponent = min(max((bits >> 23) - 126 + carry, -32), 16)
-            ok = np.int64(np.float64(s) >= scale_low) & np.int64(np.float64(s) < scale_high)
-            fits[i] = ok
-            outside += 1 - ok
-        else:
-            mantissa, exponent = a[c], e[c]
+        s = np.float32(real[i])
+        bits = np.int64(s.view(np.int32))
+        mantissa = (((bits & 0x7FFFFF) | 0x800000) + 256) >> 9
+        carry = mantissa >> 15
+        exponent = min(max((bits >> 23) - 126 + carry, -32), 16)
         right = max(-exponent, 0)
         pre = ((np.int64(x[i]) << max(exponent, 0)) + ((np.int64(1) << right) >> 1)) >> right
-        pre = min(max(pre, -32768), 32767)
-        w = ((pre * mantissa + 16384) >> 15) + z[c]
+        w = ((min(max(pre, -32768), 32767) * (mantissa >> carry) + 16384) >> 15) + z
         y[i] = np.int32(min(max(w, -32768), 32767))
-    return outside
+        fits[i] = np.float64(s) >= scale_low and np.float64(s) < scale_high
 
 
-@inner
-def _domain(x, channel, low, high, fits):
-    """Mark the accumulators inside their channel's domain; return how many are outside."""
-    wide()
-    outside = 0
-    if low.size == 1:
-        for i in range(x.size):
-            ok = np.int64(x[i] >= low[0]) & np.int64(x[i] <= high[0])
-            fits[i] = ok
-            outside += 1 - ok
-    else:
-        for i in range(x.size):
-            c = channel[i]
-            ok = np.int64(x[i] >= low[c]) & np.int64(x[i] <= high[c])
-            fits[i] = ok
-            outside += 1 - ok
-    return outside
-
-
-@inner
-def _finish(y, channel, low, high, z, add):
-    """Clamp, then add the zero point: in place."""
-    wide()
-    if low.size == 1:
-        bottom, top, zero = np.int32(low[0]), np.int32(high[0]), np.int32(z[0] * add)
-        for i in range(y.size):
-            y[i] = np.int32(min(max(y[i], bottom), top) + zero)
-    else:
-        for i in range(y.size):
-            c = channel[i]
-            y[i] = np.int32(min(max(np.int64(y[i]), low[c]), high[c]) + z[c] * add)
+# --- tally ----------------------------------------------------------------------------------------------------
 
 
 @inner
@@ -391,8 +459,19 @@ def _differing(ya, yb):
 
 
 @inner
+def _both_and_differing(ya, yb, fa, fb):
+    wide()
+    both, differ = np.int32(0), np.int32(0)
+    for i in range(ya.size):
+        ok = np.int32(fa[i] & fb[i])
+        both += ok
+        differ += ok & np.int32(ya[i] != yb[i])
+    return np.int64(both), np.int64(differ)
+
+
+@inner
 def _unit_differences(ya, yb):
-    """Counts of differences of exactly +1 and -1 (a wrapped difference of +-1 is a true one: |d| < 2**32 - 1)."""
+    """Counts of differences of exactly +1 and -1 (modulo 2**32 those are true ones: |d| <= 2**32 - 2)."""
     wide()
     up, down = np.int32(0), np.int32(0)
     for i in range(ya.size):
@@ -403,12 +482,15 @@ def _unit_differences(ya, yb):
 
 
 @inner
-def _record(ya, yb, masked, fa, fb, first, up, down, cells, largest, witnesses):
-    """Count differences one by one where they are not all +-1, and keep the first witnesses."""
+def _record(ya, yb, masked, fa, fb, first, differ, cells, largest, witnesses):
+    """Count the differences by size and keep the first witnesses; return the largest size so far."""
     taken = 0
     while taken < witnesses.size and witnesses[taken] >= 0:
         taken += 1
-    units = up >= 0
+    units = False
+    if not masked:
+        up, down = _unit_differences(ya, yb)
+        units = up + down == differ
     if units:
         cells[DIFFERENCE_LIMIT + 2] += up
         cells[DIFFERENCE_LIMIT] += down
@@ -430,135 +512,174 @@ def _record(ya, yb, masked, fa, fb, first, up, down, cells, largest, witnesses):
 
 
 @inner
-def _by_bin(ya, yb, masked, fa, fb, bins, lanes):
-    """Count pairs by (bin, differs?) into eight interleaved histograms, so that no add waits for the last."""
-    if masked:
-        for i in range(ya.size):
-            if fa[i] and fb[i]:
-                lanes[i & 7, 2 * np.int64(bins[i]) + np.int64(ya[i] != yb[i])] += 1
-    else:
-        for i in range(ya.size):
-            lanes[i & 7, 2 * np.int64(bins[i]) + np.int64(ya[i] != yb[i])] += 1
+def _compare_runs(
+    y, fits, p, q, all_fit, run, run_channel, bins_of, first, counts, differences, largest, witnesses
+):  # fmt: skip
+    """Tally every couple of schemes over places ``[p, q)`` of a group, run by run."""
+    couple = 0
+    for i in range(y.shape[0]):
+        for j in range(i + 1, y.shape[0]):
+            masked = not (all_fit[i] and all_fit[j])
+            total = 0
+            for r in range(p // run, (q + run - 1) // run):
+                u, v = max(p, r * run), min(q, (r + 1) * run)
+                if masked:
+                    both, differ = _both_and_differing(y[i, u:v], y[j, u:v], fits[i, u:v], fits[j, u:v])
+                else:
+                    both, differ = v - u, _differing(y[i, u:v], y[j, u:v])
+                b = bins_of[run_channel[r]]
+                counts[couple, b, 0] += both - differ
+                counts[couple, b, 1] += differ
+                total += differ
+            if total:
+                largest[couple] = _record(
+                    y[i, p:q], y[j, p:q], masked, fits[i, p:q], fits[j, p:q], first, total,
+                    differences[couple], largest[couple], witnesses[couple],
+                )  # fmt: skip
+            couple += 1
 
 
 @inner
-def _masked_counts(ya, yb, fa, fb):
+def _keys(ya, yb, bins, keys):
     wide()
-    both, differ = np.int32(0), np.int32(0)
     for i in range(ya.size):
-        ok = np.int32(fa[i] & fb[i])
-        both += ok
-        differ += ok & np.int32(ya[i] != yb[i])
-    return np.int64(both), np.int64(differ)
+        keys[i] = np.uint8(bins[i] + DIFFERS * (ya[i] != yb[i]))
 
 
 @inner
-def _compare(y, fits, p, q, all_fit, bins, one_bin, first, lanes, counts, differences, largest, witnesses):
-    """Tally every couple of schemes over places ``[p, q)`` of a group."""
+def _masked_keys(ya, yb, fa, fb, bins, keys):
+    """Like `_keys`; pairs outside a domain go to key `DIFFERS`: bin 0 never differs, as M = 0 gives 0."""
+    wide()
+    for i in range(ya.size):
+        key = bins[i] + DIFFERS * (ya[i] != yb[i])
+        keys[i] = np.uint8(key if fa[i] & fb[i] else DIFFERS)
+
+
+@inner
+def _count_keys(keys, lanes):
+    """Histogram of keys in eight interleaved copies, so that no addition waits for the one before."""
+    eighths = keys.size // 8
+    for g in range(eighths):
+        k = 8 * g
+        lanes[0, keys[k]] += 1
+        lanes[1, keys[k + 1]] += 1
+        lanes[2, keys[k + 2]] += 1
+        lanes[3, keys[k + 3]] += 1
+        lanes[4, keys[k + 4]] += 1
+        lanes[5, keys[k + 5]] += 1
+        lanes[6, keys[k + 6]] += 1
+        lanes[7, keys[k + 7]] += 1
+    for i in range(8 * eighths, keys.size):
+        lanes[0, keys[i]] += 1
+
+
+@inner
+def _compare_keys(y, fits, p, q, all_fit, bins, keys, first, lanes, differences, largest, witnesses):
+    """Tally every couple of schemes over places ``[p, q)``, each pair into its own bin."""
     couple = 0
     for i in range(y.shape[0]):
         for j in range(i + 1, y.shape[0]):
             ya, yb, fa, fb = y[i, p:q], y[j, p:q], fits[i, p:q], fits[j, p:q]
             masked = not (all_fit[i] and all_fit[j])
             if masked:
-                both, differ = _masked_counts(ya, yb, fa, fb)
+                _, differ = _both_and_differing(ya, yb, fa, fb)
+                _masked_keys(ya, yb, fa, fb, bins[p:q], keys[p:q])
             else:
-                both, differ = ya.size, _differing(ya, yb)
-            if one_bin >= 0:
-                counts[couple, one_bin, 0] += both - differ
-                counts[couple, one_bin, 1] += differ
-            else:
-                _by_bin(ya, yb, masked, fa, fb, bins[p:q], lanes[couple])
+                differ = _differing(ya, yb)
+                _keys(ya, yb, bins[p:q], keys[p:q])
+            _count_keys(keys[p:q], lanes[couple])
             if differ:
-                up, down = np.int64(-1), np.int64(-1)
-                if not masked:
-                    up, down = _unit_differences(ya, yb)
-                    if up + down != differ:
-                        up = np.int64(-1)
                 largest[couple] = _record(
-                    ya, yb, masked, fa, fb, first, up, down,
+                    ya, yb, masked, fa, fb, first, differ,
                     differences[couple], largest[couple], witnesses[couple],
                 )  # fmt: skip
             couple += 1
 
 
-# How a table's pairs are drawn: constants of the compiled kernel, so that only what is used is compiled.
-_IN_ORDER, _ONE_WORD, _TWO_WORDS, _FOUR_WORDS = 0, 1, 2, 3
+# --- kernels --------------------------------------------------------------------------------------------------
+
+# How a table's accumulators are drawn: constants of the compiled kernel.
+_IN_ORDER, _ONE_WORD, _UNIFORM, _QUANTILE = 0, 1, 2, 3
 
 
 @functools.cache
-def table_kernel(draw, many, masked, floor, float32, float64, nested):
+def table_kernel(draw, masked, floor, float32, float64, nested):
     """Return the kernel for a fixed multiplier or a table of channels, holding just the branches asked for.
 
     The arguments are constants to the compiler, which drops the other branches before it types them.
     """
 
     def tile_table(
-        start, stop, key0, key1, acc_kind, acc_low, acc_span, word_shift, center, spread, table,
+        start, stop, key0, key1, stride, run, acc_low, acc_span, word_shift, center, spread, table,
         z, rules, a, bp, bn, t, scale, domain_low, domain_high, low, high, add, bins_of, total, bare, zero,
-        lanes, counts, differences, largest, outside, witnesses,
+        counts, differences, largest, outside, witnesses,
     ):  # fmt: skip
         schemes, channels = rules.shape[0], bins_of.size
-        blocks = GROUP // 4 if draw == _ONE_WORD else (GROUP // 2 if draw == _TWO_WORDS else GROUP)
+        blocks = GROUP // 4 if draw == _ONE_WORD else GROUP // 2
         words = np.empty((4, blocks), np.uint32)
-        x_group, channel_group = np.empty(GROUP, np.int32), np.zeros(GROUP, np.int32)
-        bins = np.empty(GROUP, np.uint8)
-        y = np.empty((schemes, GROUP), np.int32)
+        x = np.empty(GROUP, np.int32)
+        run_channel = np.zeros(GROUP // run, np.int64)
+        y = np.zeros((schemes, GROUP), np.int32)
         fits = np.empty((schemes, GROUP), np.uint8)
         all_fit = np.ones(schemes, np.uint8)
-        nothing = np.empty(0, np.float64)
-        one_bin = -1 if many else bins_of[0]
         for group in range(start // GROUP, (stop + GROUP - 1) // GROUP):
             base = group * GROUP
+            p, q = max(start - base, 0), min(stop - base, GROUP)
+            if channels > 1:
+                for r in range(run_channel.size):
+                    run_channel[r] = (base // run + r) % channels * stride % channels
             if draw == _IN_ORDER:
-                for i in range(GROUP):
-                    x_group[i] = acc_low[0] + base + i
+                if masked or float32 or float64 or nested:
+                    for i in range(GROUP):
+                        x[i] = acc_low[0] + base + i
             else:
                 philox.fill(key0, key1, np.uint64(group * blocks), words)
             if draw == _ONE_WORD:
-                _draw_single(words, acc_low[0], word_shift, x_group)
-            if draw == _TWO_WORDS:
+                for slot in range(4):
+                    _draw_word(words[slot], acc_low[0], word_shift, x[slot * blocks : (slot + 1) * blocks])
+            if draw == _UNIFORM:
                 for slot in range(2):
-                    _draw_table(
-                        words[2 * slot], words[2 * slot + 1], acc_kind, channel_group, acc_low, acc_span,
-                        center, spread, table, x_group[slot * blocks : (slot + 1) * blocks],
+                    _draw_uniform(
+                        words[2 * slot], words[2 * slot + 1], min(run, blocks),
+                        run_channel[slot * (run_channel.size // 2) :], acc_low, acc_span,
+                        x[slot * blocks : (slot + 1) * blocks],
                     )  # fmt: skip
-            if draw == _FOUR_WORDS:
-                _draw_channel(words[2], words[3], channels, channel_group)
-                _draw_table(
-                    words[0], words[1], acc_kind, channel_group, acc_low, acc_span, center, spread, table, x_group
-                )  # fmt: skip
-            p, q = max(start - base, 0), min(stop - base, GROUP)
-            x, channel = x_group[p:q], channel_group[p:q]
-            if many:
-                for i in range(p, q):
-                    bins[i] = bins_of[channel_group[i]]
+            if draw == _QUANTILE:
+                for slot in range(2):
+                    _draw_quantile(
+                        words[2 * slot], words[2 * slot + 1], min(run, blocks),
+                        run_channel[slot * (run_channel.size // 2) :], acc_low, acc_span, center, spread, table,
+                        x[slot * blocks : (slot + 1) * blocks],
+                    )  # fmt: skip
             for k in range(schemes):
-                ys, form = y[k, p:q], rules[k, 0]
+                form = rules[k, 0]
                 if masked:
+                    all_fit[k] = 1
                     if not total[k]:
-                        out = _domain(x, channel, domain_low[k], domain_high[k], fits[k, p:q])
+                        out = _domain(x, run, run_channel, domain_low[k], domain_high[k], p, q, fits[k])
                         outside[k] += out
                         all_fit[k] = out == 0
+                    else:
+                        fits[k, :] = 1
                 if floor:
                     if form == FLOOR:
-                        if many:
-                            _floor_table(x, channel, a[k], bp[k], bn[k], t[k], ys)
+                        if draw == _IN_ORDER:
+                            _floor_in_order(acc_low[0] + base, a[k, 0], bp[k, 0], bn[k, 0], t[k, 0], y[k])
                         else:
-                            floor_words(x, a[k, 0], bp[k, 0], bn[k, 0], t[k, 0], zero, ys)
+                            _floor(x, run, run_channel, a[k], bp[k], bn[k], t[k], zero, y[k])
                 if float32:
                     if form == FLOAT and rules[k, 1] == 32:
-                        _float32_values(x, channel, scale[k], False, nothing, rules[k, 2], rules[k, 3], z, ys)
+                        _float32(x, run, run_channel, scale[k], rules[k, 2], rules[k, 3], z, y[k])
                 if float64:
                     if form == FLOAT and rules[k, 1] == 64:
-                        _float64_values(x, channel, scale[k], False, nothing, ys)
+                        _float64(x, run, run_channel, scale[k], y[k])
                 if nested:
                     if form == NESTED16:
-                        _nested(x, channel, a[k], t[k], False, nothing, z, 0.0, 0.0, ys, fits[k, p:q])
+                        _nested(x, run, run_channel, a[k], t[k], z, y[k])
                 if not bare[k]:
-                    _finish(ys, channel, low[k], high[k], z, add[k])
-            _compare(
-                y, fits, p, q, all_fit, bins, one_bin, base + p, lanes,
+                    _finish(y[k], run, run_channel, low[k], high[k], z, add[k])
+            _compare_runs(
+                y, fits, p, q, all_fit, run, run_channel, bins_of, base + p,
                 counts, differences, largest, witnesses,
             )  # fmt: skip
 
@@ -566,72 +687,97 @@ def table_kernel(draw, many, masked, floor, float32, float64, nested):
 
 
 @functools.cache
-def range_kernel(floor, float32, float64, nested):
+def range_kernel(masked, floor, float32, float64, nested):
     """Return the kernel for a fresh real multiplier a pair, holding just the branches asked for."""
 
     def tile_range(
-        start, stop, key0, key1, acc_kind, acc_low, acc_span, center, spread, table, output_units,
+        start, stop, key0, key1, acc_kind, acc_low, acc_span, word_shift, center, spread, table, output_units,
         real_low, real_width, log_uniform, z, qmin, qmax, clamped, rules, low, high, add,
-        shift_low, shift_high, scale_low, scale_high, bare,
-        lanes, counts, differences, largest, outside, witnesses,
+        shift_low, shift_high, scale_low, scale_high, total, bare, one_run,
+        lanes, differences, largest, outside, witnesses,
     ):  # fmt: skip
         schemes = rules.shape[0]
-        words = np.empty((4, GROUP), np.uint32)
-        x_group, real_group = np.empty(GROUP, np.int32), np.empty(GROUP, np.float64)
+        slots = 2 if word_shift >= 0 else 1
+        blocks = GROUP // slots
+        words = np.empty((4, blocks), np.uint32)
+        x, real = np.empty(GROUP, np.int32), np.empty(GROUP, np.float64)
         q31, value = np.empty(GROUP, np.int32), np.empty(GROUP, np.int32)
         q31_exponent, exponent = np.empty(GROUP, np.int8), np.empty(GROUP, np.int8)
-        bins = np.empty(GROUP, np.uint8)
-        y = np.empty((schemes, GROUP), np.int32)
+        bins, keys = np.empty(GROUP, np.uint8), np.empty(GROUP, np.uint8)
+        y = np.zeros((schemes, GROUP), np.int32)
         fits = np.empty((schemes, GROUP), np.uint8)
-        all_fit = np.empty(schemes, np.uint8)
-        one, none = np.ones(1, np.float64), np.zeros(1, np.int64)
-        channel = np.zeros(GROUP, np.int32)
+        all_fit = np.ones(schemes, np.uint8)
         for group in range(start // GROUP, (stop + GROUP - 1) // GROUP):
             base = group * GROUP
-            philox.fill(key0, key1, np.uint64(base), words)
-            _draw_real(words[2], words[3], real_low, real_width, log_uniform, real_group)
-            _draw_range(
-                words[0], words[1], acc_kind, real_group, output_units, qmin, qmax, z[0],
-                acc_low[0], acc_span[0], center[0], spread[0], table, x_group,
-            )  # fmt: skip
-            _split_q31(real_group, q31, q31_exponent)
+            p, q = max(start - base, 0), min(stop - base, GROUP)
+            philox.fill(key0, key1, np.uint64(group * blocks), words)
+            for slot in range(slots):
+                here = real[slot * blocks : (slot + 1) * blocks]
+                _draw_real(words[2 * slot], real_low, real_width, log_uniform, here)
+                if word_shift >= 0:
+                    there = x[slot * blocks : (slot + 1) * blocks]
+                    _draw_word(words[2 * slot + 1], acc_low[0], word_shift, there)
+                else:
+                    _draw_drawn(
+                        words[1], words[2], acc_kind, here, output_units, qmin, qmax, z[0],
+                        acc_low[0], acc_span[0], center[0], spread[0], table, x,
+                    )  # fmt: skip
+            _split_q31(real, q31, q31_exponent)
             for i in range(GROUP):
                 bins[i] = (q31_exponent[i] + BIN_ORIGIN) if q31[i] else 0
-            p, q = max(start - base, 0), min(stop - base, GROUP)
-            x, real, channels = x_group[p:q], real_group[p:q], channel[p:q]
             for k in range(schemes):
-                rule, ys, fit, form = rules[k], y[k, p:q], fits[k, p:q], rules[k, 0]
-                out = 0
+                rule, form = rules[k], rules[k, 0]
+                checked = masked and not total[k]
                 if floor:
                     if form == FLOOR:
-                        _split(real, rule[1], q31[p:q], q31_exponent[p:q], value[p:q], exponent[p:q])
-                        out = _floor_drawn(
-                            x, real, value[p:q], exponent[p:q], rule, shift_low[k], shift_high[k],
-                            scale_low[k], scale_high[k], ys, fit,
-                        )  # fmt: skip
-                limited = not (clamped and rule[4])
+                        if rule[1] == MANTISSA_Q31:
+                            _floor_drawn(x, q31, q31_exponent, rule, y[k])
+                        else:
+                            _split(real, rule[1], q31, q31_exponent, value, exponent)
+                            _floor_drawn(x, value, exponent, rule, y[k])
+                        if masked:
+                            if checked and rule[1] == MANTISSA_Q31:
+                                _floor_drawn_fits(
+                                    x, real, q31, q31_exponent, rule, shift_low[k], shift_high[k],
+                                    scale_low[k], scale_high[k], y[k], fits[k],
+                                )  # fmt: skip
+                            elif checked:
+                                _floor_drawn_fits(
+                                    x, real, value, exponent, rule, shift_low[k], shift_high[k],
+                                    scale_low[k], scale_high[k], y[k], fits[k],
+                                )  # fmt: skip
                 if float32:
                     if form == FLOAT and rule[1] == 32:
-                        _float32_values(x, channels, one, True, real, rule[2], rule[3], z, ys)
-                        out = _float32_drawn_fits(
-                            x, real, rule[2], rule[3], z[0], limited, scale_low[k], scale_high[k], fit
-                        )  # fmt: skip
+                        _float32_drawn(x, real, rule[2], rule[3], z[0], y[k])
+                        if masked:
+                            if checked:
+                                _float32_drawn_fits(
+                                    x, real, rule[2], rule[3], z[0], not (clamped and rule[4]),
+                                    scale_low[k], scale_high[k], fits[k],
+                                )  # fmt: skip
                 if float64:
                     if form == FLOAT and rule[1] == 64:
-                        _float64_values(x, channels, one, True, real, ys)
-                        out = _float64_drawn_fits(x, real, limited, scale_low[k], scale_high[k], fit)
+                        _float64_drawn(x, real, y[k])
+                        if masked:
+                            if checked:
+                                _float64_drawn_fits(
+                                    x, real, not (clamped and rule[4]), scale_low[k], scale_high[k], fits[k]
+                                )  # fmt: skip
                 if nested:
                     if form == NESTED16:
-                        out = _nested(
-                            x, channels, none, none, True, real, z, scale_low[k], scale_high[k], ys, fit
-                        )  # fmt: skip
-                outside[k] += out
-                all_fit[k] = out == 0
+                        _nested_drawn(x, real, z[0], scale_low[k], scale_high[k], y[k], fits[k])
+                if masked:
+                    all_fit[k] = 1
+                    if checked:
+                        out = _count_zeros(fits[k, p:q])
+                        outside[k] += out
+                        all_fit[k] = out == 0
+                    else:
+                        fits[k, :] = 1
                 if not bare[k]:
-                    _finish(ys, channels, low[k], high[k], z, add[k])
-            _compare(
-                y, fits, p, q, all_fit, bins, -1, base + p, lanes,
-                counts, differences, largest, witnesses,
+                    _finish(y[k], GROUP, one_run, low[k], high[k], z, add[k])
+            _compare_keys(
+                y, fits, p, q, all_fit, bins, keys, base + p, lanes, differences, largest, witnesses
             )  # fmt: skip
 
     return kernel(tile_range)
@@ -652,35 +798,35 @@ def tile(work, start, stop):
     """Return the tally of pairs ``[start, stop)``: a dict of integer arrays, equal to the reference's."""
     schemes = work.rules.shape[0]
     couples = schemes * (schemes - 1) // 2
-    tally = {
-        "counts": np.zeros((couples, BINS, 2), np.int64),
+    counts = np.zeros((couples, BINS, 2), np.int64)
+    rest = {
         "differences": np.zeros((couples, DIFFERENCE_CELLS), np.int64),
         "largest": np.zeros(couples, np.int64),
         "outside": np.zeros(schemes, np.int64),
         "witnesses": np.full((couples, work.witnesses), -1, np.int64),
     }
-    lanes = np.zeros((couples, 8, 2 * BINS), np.int64)
-    results = lanes, *tally.values()
     bare = ((work.low <= INT32_MIN) & (work.high >= INT32_MAX)).all(axis=1) & ~(work.add[:, None] * work.z).any(1)
     key = np.uint64(work.key0), np.uint64(work.key1)
-    forms = _forms(work.rules)
+    masked, forms = not work.total.all(), _forms(work.rules)
     if work.kind == RANGE:
-        range_kernel(*forms)(
-            start, stop, *key, work.acc_kind, work.acc_low, work.acc_span, work.center, work.spread, work.table,
-            work.output_units, work.real_low, work.real_width, work.log_uniform, work.z, work.qmin, work.qmax,
-            work.clamped, work.rules, work.low, work.high, work.add, work.shift_low, work.shift_high,
-            work.scale_low, work.scale_high, bare, *results,
+        lanes = np.zeros((couples, 8, 256), np.int64)
+        range_kernel(masked, *forms)(
+            start, stop, *key, work.acc_kind, work.acc_low, work.acc_span, work.word_shift, work.center, work.spread,
+            work.table, work.output_units, work.real_low, work.real_width, work.log_uniform, work.z, work.qmin,
+            work.qmax, work.clamped, work.rules, work.low, work.high, work.add, work.shift_low, work.shift_high,
+            work.scale_low, work.scale_high, work.total, bare, np.zeros(1, np.int64), lanes, *rest.values(),
         )  # fmt: skip
+        by_key = lanes.sum(axis=1)
+        counts[:, :, 0], counts[:, :, 1] = by_key[:, :DIFFERS], by_key[:, DIFFERS:]
+        counts[:, 0, 1] = 0  # key DIFFERS: pairs outside a domain
     else:
-        acc_high = work.acc_low + work.acc_span - 1
-        total = ((work.domain_low <= work.acc_low) & (work.domain_high >= acc_high)).all(axis=1)
-        draw = {4: _ONE_WORD, 2: _TWO_WORDS, 1: _FOUR_WORDS}[work.pairs_per_block]
-        if work.acc_kind == ACC_SEQUENTIAL:
-            draw = _IN_ORDER
-        table_kernel(draw, work.channels > 1, not total.all(), *forms)(
-            start, stop, *key, work.acc_kind, work.acc_low, work.acc_span, work.word_shift,
-            work.center, work.spread, work.table, work.z, work.rules, work.a, work.bp, work.bn, work.t, work.scale,
-            work.domain_low, work.domain_high, work.low, work.high, work.add, work.bins, total, bare, ZERO, *results,
+        draw = _UNIFORM if work.word_shift < 0 else _ONE_WORD
+        if work.acc_kind in (ACC_QUANTILE, ACC_SEQUENTIAL):
+            draw = _QUANTILE if work.acc_kind == ACC_QUANTILE else _IN_ORDER
+        table_kernel(draw, masked, *forms)(
+            start, stop, *key, work.stride, RUN if work.channels > 1 else GROUP, work.acc_low, work.acc_span,
+            work.word_shift, work.center, work.spread, work.table, work.z, work.rules, work.a, work.bp, work.bn,
+            work.t, work.scale, work.domain_low, work.domain_high, work.low, work.high, work.add, work.bins,
+            work.total, bare, ZERO, counts, *rest.values(),
         )  # fmt: skip
-    tally["counts"] += lanes.sum(axis=1).reshape(couples, BINS, 2)
-    return tally
+    return {"counts": counts, **rest}

@@ -25,6 +25,7 @@ from ..codes import (
     NUDGE_SATURATES,
     QUANTILE_BITS,
     RANGE,
+    RUN,
     SHIFTS_ACCUMULATOR,
 )
 from . import requantize
@@ -67,26 +68,24 @@ def quantile(high, low, table):
 def draw(work, start, stop):
     """Return (x int64, channel int64, M float64) of pairs ``[start, stop)``; M is empty for tables."""
     index = np.arange(start, stop, dtype=np.int64)
-    none = np.zeros(0)
-    if work.acc_kind == ACC_SEQUENTIAL:
-        return work.acc_low[0] + index, np.zeros(index.size, np.int64), none
+    channel, real = np.zeros(index.size, np.int64), np.zeros(0)
+    if work.channels > 1:
+        channel = (index // RUN % work.channels) * work.stride % work.channels
+    if work.acc_kind == ACC_SEQUENTIAL or not index.size:
+        return work.acc_low[0] + index, channel, real
     group, place = index // GROUP, index % GROUP
-    blocks = GROUP // work.pairs_per_block
-    first = int(group[0]) * blocks if index.size else 0
-    count = (int(group[-1]) + 1) * blocks - first if index.size else 0
-    w = words((work.key0, work.key1), first, count)
-    block, slot = group * blocks + place % blocks - first, place // blocks
-    size = 4 // work.pairs_per_block
-    high = w[slot * size, block]
-    low = w[slot * size + 1, block] if size > 1 else np.zeros_like(high)
-    channel, real = np.zeros(index.size, np.int64), none
+    blocks, size = GROUP // work.pairs_per_block, 4 // work.pairs_per_block
+    first = int(group[0]) * blocks
+    w = words((work.key0, work.key1), first, (int(group[-1]) + 1) * blocks - first)
+    block, word = group * blocks + place % blocks - first, place // blocks * size
     if work.kind == RANGE:
-        u = (((w[2, block] << HALF) | w[3, block]) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-        real = work.real_low + u * work.real_width
+        real = work.real_low + ((w[word, block].astype(np.float64) + 0.5) * 2.0**-32) * work.real_width
         if work.log_uniform:
             real = exp2(real)
-    elif work.channels > 1:
-        channel = scaled(w[2, block], w[3, block], np.uint64(work.channels)).astype(np.int64)
+        word = word + 1
+    if work.word_shift >= 0:
+        return work.acc_low[0] + (w[word, block] >> np.uint64(work.word_shift)).astype(np.int64), channel, real
+    high, low = w[word, block], w[word + 1, block]
     if work.acc_kind == ACC_QUANTILE:
         spread = work.spread[channel]
         if work.output_units and work.kind == RANGE:
@@ -94,8 +93,6 @@ def draw(work, start, stop):
         x = np.rint(work.center[channel] + spread * quantile(high, low, work.table))
         acc_low = work.acc_low[channel]
         x = np.clip(x, acc_low, acc_low + work.acc_span[channel] - 1).astype(np.int64)
-    elif size == 1:
-        x = work.acc_low[0] + (high >> np.uint64(work.word_shift)).astype(np.int64)
     elif work.acc_kind == ACC_UNSATURATED and work.kind == RANGE:
         bottom = np.ceil(np.maximum((work.qmin - work.z[0]) / real, INT32_MIN)).astype(np.int64)
         top = np.floor(np.minimum((work.qmax - work.z[0]) / real, INT32_MAX)).astype(np.int64)

@@ -57,7 +57,7 @@ class Multipliers:
         Real range ``[low, high)``, drawn uniformly in the number or in its logarithm.
     distribution : {"uniform", "log-uniform"}
     table : ScaleTable, optional
-        Channels, drawn uniformly; each scheme applies its own recipe to the scales.
+        Channels, in turn with equal shares (runs of 64 pairs); each scheme applies its recipe to the scales.
     """
 
     fixed: QuantizedMultiplier | float | None = None
@@ -171,6 +171,7 @@ class Work:
     key1: int
     pairs_per_block: int
     channels: int
+    stride: int
     acc_kind: int
     acc_low: I64
     acc_span: I64
@@ -202,6 +203,7 @@ class Work:
     shift_high: I64
     scale_low: F64
     scale_high: F64
+    total: npt.NDArray[np.bool_]
     witnesses: int
 
 
@@ -423,8 +425,8 @@ def make_work(plan: SweepPlan) -> Work:
         "unsaturated": ACC_UNSATURATED, "all": ACC_SEQUENTIAL,
     }[acc.kind]  # fmt: skip
     span = int(acc_span[0])
-    single_word = kind == TABLE and channels == 1 and acc_kind == ACC_UNIFORM and span & (span - 1) == 0
-    pairs_per_block = 4 if single_word else 2 if kind == TABLE and channels == 1 else 1
+    single_word = (channels == 1 and acc_kind == ACC_UNIFORM) and span & (span - 1) == 0
+    pairs_per_block = (2 if single_word else 1) if kind == RANGE else (4 if single_word else 2)
     real_low, real_width = 0.0, 0.0
     if kind == RANGE:
         assert m.low is not None and m.high is not None
@@ -434,8 +436,9 @@ def make_work(plan: SweepPlan) -> Work:
     shifts = np.array([s.shift_range for s in plan.schemes], dtype=np.int64)
     return Work(
         kind=kind, key0=plan.seed & 0xFFFFFFFF, key1=plan.seed >> 32,
-        pairs_per_block=1 if sequential else pairs_per_block, channels=channels, acc_kind=acc_kind,
-        acc_low=acc_low, acc_span=acc_span, word_shift=32 - (span.bit_length() - 1) if single_word else 0,
+        pairs_per_block=4 if sequential else pairs_per_block, channels=channels, stride=_stride(channels),
+        acc_kind=acc_kind,
+        acc_low=acc_low, acc_span=acc_span, word_shift=32 - (span.bit_length() - 1) if single_word else -1,
         center=np.full(channels, acc.center), spread=spread, output_units=acc.output_units,
         table=quantile_table(acc.kind) if acc_kind == ACC_QUANTILE else np.zeros(2),
         real_low=real_low, real_width=real_width, log_uniform=m.distribution == "log-uniform",
@@ -444,8 +447,44 @@ def make_work(plan: SweepPlan) -> Work:
         a=a, bp=bp, bn=bn, t=t, scale=scale, domain_low=domain_low, domain_high=domain_high,
         low=low, high=high, add=add, bins=_bins(plan, channels),
         shift_low=shifts[:, 0].copy(), shift_high=shifts[:, 1].copy(),
-        scale_low=limits[:, 0].copy(), scale_high=limits[:, 1].copy(), witnesses=plan.witnesses,
+        scale_low=limits[:, 0].copy(), scale_high=limits[:, 1].copy(),
+        total=_total(plan, clamped) if kind == RANGE
+        else ((domain_low <= acc_low) & (domain_high >= acc_low + acc_span - 1)).all(axis=1),
+        witnesses=plan.witnesses,
     )  # fmt: skip
+
+
+def _total(plan: SweepPlan, clamped: bool) -> npt.NDArray[np.bool_]:
+    """Tell for each scheme whether every pair of a range of multipliers is in its domain (never falsely true)."""
+    m, acc = plan.multipliers, plan.accumulators
+    assert m.low is not None and m.high is not None
+    reach = max(abs(acc.low), abs(acc.high)) if acc.kind in ("uniform", "normal", "laplace") else 2**31
+    # One exponent and one part in 2**20 of margin cover every rounding of the multiplier.
+    first, last = math.frexp(m.low)[1], math.frexp(m.high)[1] + 1
+    result_fits = reach * m.high * (1 + 2.0**-20) < 2**31 - 1 and reach * m.high < 2.0**40
+    shifts = max(last, 0) == 0 or (reach << max(last, 0)) < 2**31
+    totals = []
+    for scheme in plan.schemes:
+        rule = scheme.rule
+        low, high = scheme.scale_range
+        fits = low <= m.low * (1 - 2.0**-20) and m.high * (1 + 2.0**-20) < high
+        if scheme.parameter == "q31":
+            fits = scheme.shift_range[0] <= first and last <= scheme.shift_range[1]
+        if isinstance(rule, FloorRule):
+            fits &= result_fits and (shifts or not rule.shifts_accumulator)
+            fits &= not rule.nudge_saturates or reach + 2 ** max(-first - 1, 0) < 2**31
+        elif isinstance(rule, FloatRule):
+            fits &= result_fits or (clamped and rule.saturates)
+        totals.append(fits)
+    return np.array(totals)
+
+
+def _stride(channels: int) -> int:
+    """Return a step through all channels that spreads short sweeps over the table: coprime, near C / phi."""
+    step = max(1, round(channels * 0.6180339887498949))
+    while math.gcd(step, channels) != 1:
+        step += 1
+    return step
 
 
 def _double_reals(plan: SweepPlan) -> F64:
@@ -457,12 +496,12 @@ def _double_reals(plan: SweepPlan) -> F64:
 def _bins(plan: SweepPlan, channels: int) -> I64:
     m = plan.multipliers
     if isinstance(m.fixed, QuantizedMultiplier):
-        exponent = np.clip(np.array([m.fixed.shift], dtype=np.int64), 1 - BIN_ORIGIN, 63)
+        exponent = np.clip(np.array([m.fixed.shift], dtype=np.int64), 1 - BIN_ORIGIN, BIN_ORIGIN - 1)
         return np.where(m.fixed.value == 0, 0, exponent + BIN_ORIGIN)
     if m.fixed is None and m.table is None:
         return np.zeros(channels, np.int64)
     value, exponent = split_real(_double_reals(plan))
-    return np.where(value == 0, 0, np.clip(exponent + BIN_ORIGIN, 1, BIN_ORIGIN + 63))
+    return np.where(value == 0, 0, np.clip(exponent + BIN_ORIGIN, 1, 2 * BIN_ORIGIN - 1))
 
 
 def _draw_parameters(plan: SweepPlan, channels: int, z: I64) -> tuple[I64, I64, F64]:

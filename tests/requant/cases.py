@@ -113,6 +113,7 @@ def accumulators(scheme: str, multiplier: Multiplier | float, rng: random.Random
     return pool + [rng.randint(-reach, reach) for _ in range(count - len(pool))]
 
 
+@functools.lru_cache(maxsize=1 << 18)
 def expected(
     scheme: str,
     acc: int,

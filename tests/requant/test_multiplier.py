@@ -15,11 +15,12 @@ from qengine import QuantizedMultiplier, quantize_multiplier
 from tests import oracle
 
 EDGES = [
-    0.0, 5e-324, 2.2250738585072014e-308, 2.0**-149, 2.0**-34, 2.0**-33, 2.0**-32,
-    math.nextafter(2.0**-32, 0), math.nextafter(2.0**-32, 1), 2.0**-32 * (1 - 2**-33), 2.0**-32 * (1 - 2**-32),
-    2.0**-31, 0.1, 0.25, 0.5, math.nextafter(0.5, 0), 0.5 + 2**-32, 0.5 + 2**-31, 0.5 + 3 * 2**-32, 1 - 2**-31, 1 - 2**-32,
-    1 - 2**-33, math.nextafter(1, 0), 1.0, math.nextafter(1, 2), 1.5, 2.0**29, 2.0**30,
-    math.nextafter(2.0**30, 0), 2.0**30 * (1 - 2**-33), 2.0**31, 3e9, 2.0**62, 1e300, 1.7976931348623157e308,
+    0.0, 5e-324, 2.2250738585072014e-308, 2.0**-149, 2.0**-34, 2.0**-33, 2.0**-32, 2.0**-31,
+    math.nextafter(2.0**-32, 0), math.nextafter(2.0**-32, 1), 2.0**-32 * (1 - 2**-33),
+    2.0**-32 * (1 - 2**-32), 0.1, 0.25, 0.5, math.nextafter(0.5, 0), 0.5 + 2**-32, 0.5 + 2**-31,
+    0.5 + 3 * 2**-32, 1 - 2**-31, 1 - 2**-32, 1 - 2**-33, math.nextafter(1, 0), 1.0, math.nextafter(1, 2),
+    1.5, 2.0**29, 2.0**30, 2.0**31, 3e9, math.nextafter(2.0**30, 0), 2.0**30 * (1 - 2**-33), 2.0**62, 1e300,
+    1.7976931348623157e308,
 ]  # fmt: skip
 
 
@@ -34,7 +35,7 @@ def test_edges(real: float) -> None:
 
 
 def test_arrays() -> None:
-    real = np.array(EDGES).reshape(5, -1)
+    real = np.array(EDGES).reshape(-1, 5)
     for single, function in ((False, oracle.quantize_multiplier), (True, oracle.quantize_multiplier_single)):
         m = quantize_multiplier(real, single_rounding=single)
         assert m.shape == real.shape
