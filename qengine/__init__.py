@@ -26,6 +26,8 @@ _HOME = {
     "get_scheme": ".requant.schemes",
     "schemes": ".requant.schemes",
     "use_backend": ".backends",
+    "explain": ".requant.explain",
+    "sweep": ".sweep.sweep",
 }
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
         QEngineError,
         UnknownNameError,
     )
+    from .requant.explain import explain
     from .requant.multiplier import (
         QuantizedMultiplier,
         quantize_multiplier,
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     )
     from .requant.requantize import requantize, requantize_scales
     from .requant.schemes import get_scheme, schemes
+    from .sweep.sweep import sweep
 
 
 def __getattr__(name: str) -> Any:

@@ -243,7 +243,8 @@ def make_plan(
         raise DomainError(f"the schemes must differ; got {', '.join(names)} (aliases count as the same).")
     multipliers = multipliers or Multipliers(low=0.01, high=0.99)
     _check_multipliers(multipliers)
-    if dtype is None and (multipliers.table is not None or qmin is not None or qmax is not None):
+    many = multipliers.table is not None and multipliers.table.zero_point.size > 1
+    if dtype is None and (many or qmin is not None or qmax is not None or zero_point):
         dtype = np.int8
     if dtype is None:
         name, low, high = None, INT32_MIN, INT32_MAX
@@ -301,7 +302,7 @@ def _zero_point(
     zero_point: int | None, dtype: str | None, low: int, high: int, multipliers: Multipliers
 ) -> int | None:
     if zero_point is None:
-        if multipliers.table is None:
+        if multipliers.table is None or dtype is None:
             return 0
         bad = (multipliers.table.zero_point < low) | (multipliers.table.zero_point > high)
         if bad.any():
@@ -318,15 +319,17 @@ def _zero_point(
 def _accumulators(
     given: Accumulators | str | None, dtype: str | None, multipliers: Multipliers, pairs: int | None
 ) -> Accumulators:
+    table = multipliers.table
+    one = multipliers.fixed is not None or (table is not None and table.zero_point.size == 1)
     if given is None:
-        if multipliers.fixed is not None and pairs is None:
+        if one and pairs is None:
             given = Accumulators("all")
         elif dtype is not None:
             given = Accumulators("unsaturated")
         else:
-            given = Accumulators("uniform", -1_000_000, 1_000_000)
+            given = Accumulators("uniform", -(1 << 20), (1 << 20) - 1)
     if isinstance(given, str):
-        given = Accumulators(given)
+        given = parse_accumulators(given)
     if given.kind not in ACCUMULATORS:
         raise UnknownNameError.of("accumulator distribution", given.kind, ACCUMULATORS)
     _count("the lowest accumulator", given.low, INT32_MIN, INT32_MAX)
@@ -341,9 +344,43 @@ def _accumulators(
             )
     if given.kind == "unsaturated" and dtype is None:
         raise DomainError("unsaturated accumulators need a clamp: pass dtype='int8', 'uint8' or 'int16'.")
-    if given.kind == "all" and multipliers.fixed is None:
+    if given.kind == "all" and not one:
         raise DomainError("accumulators 'all' need one fixed multiplier; draw them for a range or a table.")
     return given
+
+
+def parse_accumulators(text: str) -> Accumulators:
+    """Read an accumulator distribution.
+
+    ``uniform[:LOW:HIGH]``, ``normal:SD[:CENTER]``, ``laplace:B[:CENTER]``, ``output-normal:SD``,
+    ``output-laplace:B`` (spread in output codes), ``unsaturated``, ``all[:LOW:HIGH]``.
+
+    Examples
+    --------
+    >>> from qengine.sweep.plan import parse_accumulators
+    >>> parse_accumulators("uniform:-100:100").low
+    -100
+    """
+    kind, *rest = text.split(":")
+    output_units = kind.startswith("output-")
+    base = kind.removeprefix("output-")
+    if base not in ACCUMULATORS or (output_units and base not in ("normal", "laplace")):
+        known = (*ACCUMULATORS, "output-normal", "output-laplace")
+        raise UnknownNameError.of("accumulator distribution", kind, known)
+    try:
+        if base in ("uniform", "all") and len(rest) in (0, 2):
+            return Accumulators(base, *(int(part) for part in rest))
+        if base in ("normal", "laplace") and len(rest) in ((1,) if output_units else (1, 2)):
+            spread, center = float(rest[0]), float(rest[1]) if len(rest) == 2 else 0.0
+            return Accumulators(base, spread=spread, center=center, output_units=output_units)
+        if base == "unsaturated" and not rest:
+            return Accumulators(base)
+    except ValueError:
+        pass
+    raise DomainError(
+        f"cannot read the accumulator distribution {text!r}; use uniform[:LOW:HIGH], normal:SD[:CENTER], "
+        "laplace:B[:CENTER], output-normal:SD, output-laplace:B, unsaturated or all[:LOW:HIGH]."
+    )
 
 
 @functools.cache

@@ -1,0 +1,146 @@
+"""Options and parameter types that commands share."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
+_POWER = re.compile(r"(\d+)(?:\^|\*\*)(\d+)")
+_NUMBER = re.compile(r"(?P<digits>[\d_,]*\.?\d*(?:[eE]\+?\d+)?)(?P<suffix>[kKMGBT]?)")
+
+
+def parse_count(text: str) -> int:
+    """Read a whole number: ``33400000``, ``33.4M``, ``1e9``, ``2^32``, ``1_000``.
+
+    Examples
+    --------
+    >>> from qengine.cli.options import parse_count
+    >>> [parse_count(text) for text in ("33.4M", "1e9", "2^32", "1_000", "2.5k")]
+    [33400000, 1000000000, 4294967296, 1000, 2500]
+    >>> parse_count("-5")
+    Traceback (most recent call last):
+        ...
+    ValueError: '-5' is not a count; write 33400000, 33.4M, 1e9 or 2^32
+    """
+    problem = ValueError(f"{text!r} is not a count; write 33400000, 33.4M, 1e9 or 2^32")
+    stripped = text.strip()
+    power = _POWER.fullmatch(stripped)
+    if power:
+        base, exponent = int(power[1]), int(power[2])
+        if exponent > 200 or base > 10**6:
+            raise problem
+        return int(base**exponent)
+    match = _NUMBER.fullmatch(stripped)
+    if not match or not any(c.isdigit() for c in match["digits"]):
+        raise problem
+    try:
+        value = Decimal(match["digits"].replace("_", "").replace(",", ""))
+    except InvalidOperation:
+        raise problem from None
+    if value.adjusted() > 60:
+        raise problem
+    value *= _SUFFIXES[match["suffix"].replace("K", "k")]
+    if value != value.to_integral_value():
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(value)
+
+
+class Count(click.ParamType[int]):
+    """A whole number with suffixes and powers."""
+
+    name = "count"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Convert the text of an option."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_count(value)
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
+class Integer(click.ParamType[int]):
+    """An integer, negative too, written plainly or as ``2^20``."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Convert the text of an option."""
+        if isinstance(value, int):
+            return value
+        try:
+            return int(value)
+        except ValueError:
+            pass
+        try:
+            sign, rest = (-1, value[1:]) if value.startswith("-") else (1, value)
+            return sign * parse_count(rest)
+        except ValueError:
+            self.fail(f"{value!r} is not an integer.", param, ctx)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+class ScalesCommand(click.Command):
+    """A command whose ``--scales`` takes one file or three numbers: three numbers become one token."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Join the numbers that follow ``--scales``, then parse as usual."""
+        joined: list[str] = []
+        i = 0
+        while i < len(args):
+            joined.append(args[i])
+            i += 1
+            if joined[-1] == "--scales":
+                numbers = 0
+                while numbers < 3 and i + numbers < len(args) and _is_number(args[i + numbers]):
+                    numbers += 1
+                if numbers:
+                    joined.append(",".join(args[i : i + numbers]))
+                    i += numbers
+        return super().parse_args(ctx, joined)
+
+
+def parse_scales(text: str) -> str | tuple[float, float, float]:
+    """Return the three scales, or the path of a file, that ``--scales`` was given."""
+    cells = text.split(",")
+    if all(_is_number(cell) for cell in cells):
+        if len(cells) != 3:
+            raise click.BadParameter(
+                f"takes a file or three numbers S_IN S_W S_OUT; got {len(cells)}.", param_hint="--scales"
+            )
+        return float(cells[0]), float(cells[1]), float(cells[2])
+    return text
+
+
+def emit_json(data: Any) -> None:
+    """Print data as JSON on stdout."""
+    click.echo(json.dumps(data, indent=2, allow_nan=False))
+
+
+def emit(parts: Iterable[RenderableType]) -> None:
+    """Print tables on stdout."""
+    from ..report.terminal import console
+
+    out = console()
+    for part in parts:
+        out.print(part)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")

@@ -1,0 +1,140 @@
+"""Checks that ship to users: known answers, schemes against the specification, canonical digests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from qengine.kernels.reference.philox import philox4x32_10
+
+from . import backends
+from .exceptions import DomainError
+from .requant import spec
+from .requant.explain import explain
+from .requant.multiplier import QuantizedMultiplier
+from .requant.requantize import requantize
+from .requant.schemes import schemes
+from .sweep.sweep import sweep
+
+#: Random123's known answers for philox4x32-10: (counter, key, output).
+PHILOX = (
+    ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+)  # fmt: skip
+#: Scales of tensorflow#102943.
+ISSUE = (0.05296124517917633, 0.024093778803944588, 0.11484327912330627)
+
+#: Canonical sweeps over all schemes and their digests, the same line on every back end.
+SWEEPS: dict[str, dict[str, Any]] = {
+    "range": {"pairs": 20_000, "seed": 1, "multiplier_range": (2.0**-34, 2.0**9), "distribution": "log-uniform"},
+    "range int8": {"pairs": 20_000, "seed": 2, "multiplier_range": (0.01, 0.99), "dtype": "int8", "zero_point": -7},
+    "fixed": {"pairs": 20_000, "seed": 3, "multiplier": QuantizedMultiplier(1527099593, -6), "acc": "uniform"},
+    "fixed left": {"multiplier": QuantizedMultiplier(1527099593, 2), "acc": "all:-10000:10000"},
+    "scales": {"pairs": 20_000, "seed": 4, "scales": ISSUE, "dtype": "int8", "zero_point": -126, "acc": "normal:5e3"},
+}  # fmt: skip
+DIGESTS: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check's outcome."""
+
+    name: str
+    passed: bool
+    detail: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {"name": self.name, "passed": self.passed, "detail": self.detail}
+
+
+def structured_values() -> list[int]:
+    """Return 0, +-2^i + {-2 .. 2} and the ends of int32: where roundings go wrong first."""
+    values = {0, 2**31 - 1, -(2**31)}
+    for i in range(32):
+        values |= {sign * 2**i + d for sign in (1, -1) for d in range(-2, 3)}
+    return sorted(v for v in values if -(2**31) <= v < 2**31)
+
+
+MULTIPLIERS = (
+    (1 << 30, 0), (1 << 30, -1), (2**31 - 1, -4), (1527099593, -6), (1518500250, -12), (1293543092, -8),
+    (1431655765, -1), (1610612736, 1), (1610612736, -31),
+)  # fmt: skip
+
+
+def _philox() -> tuple[bool, str]:
+    got = [tuple(int(w) for w in philox4x32_10(counter, key)) for counter, key, _ in PHILOX]
+    return got == [expected for *_, expected in PHILOX], f"{len(PHILOX)} known answers of Random123"
+
+
+def _issue() -> tuple[bool, str]:
+    found = explain(585, scales=ISSUE, zero_point=-126, schemes=["single", "double", "fp32"])
+    return (
+        found.by_output() == {-119: ("single", "double"), -120: ("fp32",)},
+        "acc 585 of tensorflow#102943: -119 in integers, -120 in float32",
+    )
+
+
+def _specification(backend: str) -> Callable[[], tuple[bool, str]]:
+    def check() -> tuple[bool, str]:
+        compared = 0
+        for scheme in schemes():
+            for value, shift in MULTIPLIERS:
+                multiplier = QuantizedMultiplier(value, shift)
+                inputs, expected = [], []
+                for acc in structured_values():
+                    try:
+                        expected.append(spec.requantize(scheme, acc, multiplier, -7, -128, 127))
+                    except DomainError:
+                        continue
+                    inputs.append(acc)
+                if not inputs:
+                    continue
+                got = requantize(
+                    np.array(inputs, np.int32), multiplier, scheme=scheme, zero_point=-7, dtype="int8", backend=backend
+                )
+                if got.tolist() != expected:
+                    at = int(np.argmax(got != np.array(expected)))
+                    return False, f"{scheme.name}, {multiplier}, acc {inputs[at]}: {got[at]}, not {expected[at]}"
+                compared += len(inputs)
+        return True, f"{compared:,} outputs of {len(schemes())} schemes equal the specification"
+
+    return check
+
+
+def canonical_digest(name: str, backend: str) -> str:
+    """Return the digest of a canonical sweep over all schemes."""
+    return sweep(*(scheme.name for scheme in schemes()), backend=backend, **SWEEPS[name]).digest
+
+
+def _digest(name: str, backend: str) -> Callable[[], tuple[bool, str]]:
+    def check() -> tuple[bool, str]:
+        got = canonical_digest(name, backend)
+        return got == DIGESTS.get(name), f"canonical sweep {name!r}: {got[:16]}"
+
+    return check
+
+
+def run_checks(names: Iterable[str] | None = None) -> list[Check]:
+    """Run every check on the back ends named, or on all that can serve here."""
+    chosen = list(names) if names is not None else [n for n in backends.BACKENDS if not backends.unavailable(n)]
+    plan: list[tuple[str, Callable[[], tuple[bool, str]]]] = [("philox", _philox), ("issue 102943", _issue)]
+    for backend in chosen:
+        backends.load(backend)
+        plan.append((f"{backend}: schemes", _specification(backend)))
+        plan += [(f"{backend}: sweep {name}", _digest(name, backend)) for name in SWEEPS]
+    checks = []
+    for title, check in plan:
+        try:
+            passed, detail = check()
+        except Exception as error:
+            passed, detail = False, f"{type(error).__name__}: {error}"
+        checks.append(Check(title, passed, detail))
+    return checks

@@ -1,0 +1,197 @@
+"""The public sweep: plan, cut into tiles, run on workers, merge."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qengine.kernels.codes import GROUP
+
+from .. import backends
+from ..exceptions import DomainError, DTypeError
+from ..requant.multiplier import QuantizedMultiplier
+from ..requant.recipes import as_scales
+from ..requant.schemes import Scheme
+from ..work.run import Tile, cut, run
+from .plan import Accumulators, Multipliers, SweepPlan, make_plan, make_work
+from .result import SweepResult
+from .scales import ScaleTable, read_scales
+from .tally import Tally
+
+#: Pairs a tile: long enough to hide the hand-over, short enough for smooth progress and prompt interruption.
+TILE_PAIRS = {"cpu": 1 << 22, "cuda": 1 << 28, "reference": 1 << 18}
+
+
+def scale_table(scales: Any) -> ScaleTable:
+    """Return a table from a CSV path, a table, or a triple (input, weight, output) of scalars or arrays."""
+    if isinstance(scales, ScaleTable):
+        return scales
+    if isinstance(scales, (str, Path)):
+        return read_scales(scales)
+    if not isinstance(scales, (tuple, list)) or len(scales) != 3:
+        raise DTypeError("scales must be a path to a CSV, or (input_scale, weight_scale, output_scale).")
+    names = ("input_scale", "weight_scale", "output_scale")
+    columns = [np.atleast_1d(as_scales(name, value)).ravel() for name, value in zip(names, scales, strict=True)]
+    try:
+        i, w, o = (np.ascontiguousarray(c) for c in np.broadcast_arrays(*columns))
+    except ValueError:
+        shapes = ", ".join(str(c.size) for c in columns)
+        raise DomainError(f"the three scale columns must have one length; got {shapes}.") from None
+    if i.size == 0:
+        raise DomainError("scales must hold at least one channel; got none.")
+    return ScaleTable(i, w, o, np.zeros(i.size, np.int64), "given")
+
+
+def _multipliers(multiplier: Any, multiplier_range: Any, distribution: str, scales: Any) -> Multipliers | None:
+    given = [v is not None for v in (multiplier, multiplier_range, scales)]
+    if sum(given) > 1:
+        raise DomainError("pass one of multiplier, multiplier_range and scales.")
+    if scales is not None:
+        return Multipliers(table=scale_table(scales))
+    if multiplier is not None:
+        if isinstance(multiplier, QuantizedMultiplier):
+            return Multipliers(fixed=multiplier)
+        if isinstance(multiplier, bool) or not isinstance(multiplier, (int, float, np.number)):
+            raise DTypeError(f"multiplier must be a QuantizedMultiplier or a real number; got {multiplier!r}.")
+        return Multipliers(fixed=float(multiplier))
+    low, high = (0.01, 0.99) if multiplier_range is None else multiplier_range
+    return Multipliers(low=float(low), high=float(high), distribution=distribution)  # type: ignore[arg-type]
+
+
+def sweep(
+    *schemes: str | Scheme,
+    pairs: int | None = None,
+    seed: int = 0,
+    multiplier: Any = None,
+    multiplier_range: tuple[float, float] | None = None,
+    distribution: str = "uniform",
+    scales: Any = None,
+    acc: Accumulators | str | None = None,
+    zero_point: int | None = None,
+    dtype: npt.DTypeLike | None = None,
+    qmin: int | None = None,
+    qmax: int | None = None,
+    witnesses: int = 8,
+    backend: str | None = None,
+    threads: int | None = None,
+    tile_pairs: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SweepResult:
+    """Count how often two or more schemes disagree over pairs (multiplier, accumulator).
+
+    Parameters
+    ----------
+    *schemes : str or Scheme
+        Two or more; every ordered pair is counted.
+    pairs : int, optional
+        Pairs to draw. Default 1,000,000; for one multiplier every int32 accumulator once (2**32 pairs), exactly.
+    seed : int
+        Key of the draws, in ``[0, 2**64 - 1]``. Pair i depends on (seed, i) and the choices below alone.
+    multiplier : QuantizedMultiplier or float, optional
+        One multiplier for all pairs; or
+    multiplier_range : (float, float), optional
+        a real range ``[low, high)``, drawn ``distribution="uniform"`` or ``"log-uniform"`` in steps of 2**-32 of
+        the range (default: uniform in (0.01, 0.99)); or
+    scales : path, ScaleTable or (input, weight, output), optional
+        stored scales, one channel a row: channels in turn, equal shares, each scheme by its own recipe.
+    acc : str or Accumulators, optional
+        ``uniform[:LOW:HIGH]``, ``normal:SD[:CENTER]``, ``laplace:B[:CENTER]``, ``output-normal:SD``,
+        ``output-laplace:B``, ``unsaturated`` or ``all[:LOW:HIGH]``. Default: unsaturated where outputs are
+        clamped, else uniform in [-2**20, 2**20 - 1].
+    zero_point, dtype, qmin, qmax
+        Clamped output: ``int8`` (default for tables), ``uint8`` or ``int16``; without, raw results are compared.
+        The zero point defaults to the table's.
+    witnesses : int
+        First differing pairs to keep, by index.
+    backend : str, optional
+        ``cpu`` (default) or ``reference``.
+    threads, tile_pairs : int, optional
+        Workers and pairs a tile; they do not change the result.
+    progress : callable, optional
+        Called as ``progress(done, total)`` after each tile.
+
+    Returns
+    -------
+    SweepResult
+        ``.divergent .rate .max_abs_diff .histogram .witnesses`` of the first two schemes, ``.couples`` of all,
+        ``.digest``, ``.to_json()``. On Ctrl-C the result holds what was done, with ``complete`` False.
+
+    Raises
+    ------
+    DomainError, DTypeError, UnknownNameError, InputFileError, BackendError
+        For choices that are out of range, contradict each other or name nothing; a bad CSV names its line.
+
+    Notes
+    -----
+    Rates of drawn pairs come with a 95 % Wilson interval; ``acc="all"`` counts every accumulator and is exact.
+
+    Examples
+    --------
+    One right shift: double rounding leaves single on a quarter of all accumulators, by 1, away from zero.
+
+    >>> import qengine as qe
+    >>> r = qe.sweep("single", "double", multiplier=qe.QuantizedMultiplier(1431655765, -1), acc="all:-3000:2999")
+    >>> r.pairs, r.divergent, r.histogram
+    (6000, 1500, {-1: 750, 1: 750})
+    >>> r.witnesses[0].acc, r.witnesses[0].outputs
+    (-2998, (-999, -1000))
+    """
+    plan = make_plan(
+        schemes, pairs=pairs, seed=seed, accumulators=acc, zero_point=zero_point, dtype=dtype, qmin=qmin, qmax=qmax,
+        multipliers=_multipliers(multiplier, multiplier_range, distribution, scales), witnesses=witnesses,
+    )  # fmt: skip
+    return run_plan(plan, backend=backend, threads=threads, tile_pairs=tile_pairs, progress=progress)
+
+
+def run_plan(
+    plan: SweepPlan,
+    *,
+    backend: str | None = None,
+    threads: int | None = None,
+    tile_pairs: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> SweepResult:
+    """Run a validated plan."""
+    name = backends.choose(backend)
+    engine = backends.load(name)
+    workers = _workers(name, threads)
+    size = TILE_PAIRS[name] if tile_pairs is None else tile_pairs
+    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or not 1 <= size <= 2**40:
+        raise DomainError(f"tile_pairs must be in [1, 2^40]; got {size!r}.")
+    if tile_pairs is None and plan.pairs < size * workers:
+        # A short sweep still uses every worker; tiles of whole groups draw nothing twice.
+        size = max(GROUP, -(-plan.pairs // (2 * workers) + GROUP - 1) // GROUP * GROUP)
+    work = make_work(plan)
+    merged = Tally.of(engine.sweep_tile(work, 0, 0), 0)  # an empty tile: shapes, and the compilation
+    lock = threading.Lock()
+    start = time.perf_counter()
+
+    def on_result(tile: Tile, raw: Any) -> None:
+        with lock:
+            merged.merge(Tally.of(raw, len(tile)))
+        if progress is not None:
+            progress(merged.pairs, plan.pairs)
+
+    complete = run(
+        cut(plan.pairs, int(size)), lambda a, b: engine.sweep_tile(work, a, b), on_result, workers=workers
+    )
+    seconds = time.perf_counter() - start
+    return SweepResult(plan, work, merged, complete, seconds, name, workers)
+
+
+def _workers(name: str, threads: int | None) -> int:
+    if threads is not None:
+        if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or not 1 <= threads <= 4096:
+            raise DomainError(f"threads must be in [1, 4096]; got {threads!r}.")
+        return int(threads)
+    if name == "cpu":
+        from ..backends.cpu import thread_count
+
+        return thread_count()
+    return 1

@@ -1,0 +1,1 @@
+"""Tiles of work and their executors; knows nothing of arithmetic."""
