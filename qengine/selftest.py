@@ -39,7 +39,13 @@ SWEEPS: dict[str, dict[str, Any]] = {
     "fixed left": {"multiplier": QuantizedMultiplier(1527099593, 2), "acc": "all:-10000:10000"},
     "scales": {"pairs": 20_000, "seed": 4, "scales": ISSUE, "dtype": "int8", "zero_point": -126, "acc": "normal:5e3"},
 }  # fmt: skip
-DIGESTS: dict[str, str] = {}
+DIGESTS: dict[str, str] = {
+    "range": "15f357635a898eab2309d5b7cb3c7672370d1c0ebf87d9b3f03b4e22b838adde",
+    "range int8": "0d016eff481be3bac6d617a3097f0b254f168f0707145a3c402a1b62f2519eed",
+    "fixed": "aead511500be0ba8c1ecdbf94b31b3763f73e1ef937de94b8add58184c707031",
+    "fixed left": "bb8a42dc3d7c6317806f6e0656de2ae888d56d6996f4555c581b8730ab95c320",
+    "scales": "1e6050f6ade4fce3028331d3b0b629928960134955fd115f7c4bcfca7d32bc2c",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,13 +47,23 @@ def round_float(v, rounding):
     if rounding == HALF_EVEN:
         return np.rint(v)
     whole = np.trunc(v)
-    return np.where(np.abs(v - whole) >= v.dtype.type(0.5), whole + np.copysign(v.dtype.type(1), v), whole)
+    with np.errstate(invalid="ignore"):  # inf - inf: an infinite product stays infinite
+        up = np.abs(v - whole) >= v.dtype.type(0.5)
+    return np.where(up, whole + np.copysign(v.dtype.type(1), v), whole)
 
 
-def float_round(x, scale, bits, rounding):
-    """Return the rounded product of accumulators and scales as float64 (exact whole numbers)."""
+def float_product(acc, scale, bits):
+    """Return ``acc * scale`` in the type of the multiplication; infinite where it overflows."""
     float_type = np.float32 if bits == 32 else np.float64
-    v = x.astype(float_type) * scale.astype(float_type)
+    with np.errstate(over="ignore"):
+        return acc.astype(float_type) * scale.astype(float_type)
+
+
+def float_round(x, scale, bits, rounding, inside=None):
+    """Return the rounded product (plus the zero point `inside`) as float64: exact whole numbers, or infinite."""
+    v = float_product(x, scale, bits)
+    if inside is not None:
+        v = v + inside.astype(v.dtype)
     return round_float(v, rounding).astype(np.float64)
 
 
@@ -63,9 +73,9 @@ def float_clamped(acc, scale, bits, rounding, inside, zero_point, low, high):
     Zero point after: clamp v to ``[low - z, high - z]`` first (whole bounds commute with rounding), round, add
     z. Inside: add z in the float type (a second rounding), clamp to ``[low, high]``, round.
     """
-    float_type = np.float32 if bits == 32 else np.float64
     scale, zero_point, low, high = (p[:, None] for p in (scale, zero_point, low, high))
-    v = acc.astype(float_type) * scale.astype(float_type)
+    v = float_product(acc, scale, bits)
+    float_type = v.dtype
     if inside:
         v = v + zero_point.astype(float_type)
         return round_float(np.clip(v, low.astype(float_type), high.astype(float_type)), rounding).astype(np.int64)
@@ -75,19 +85,17 @@ def float_clamped(acc, scale, bits, rounding, inside, zero_point, low, high):
 
 def float_raw(acc, scale, bits, rounding, inside, zero_point):
     """Return the float form without a clamp, as int64; the caller guarantees that it fits int32."""
-    float_type = np.float32 if bits == 32 else np.float64
-    scale, zero_point = scale[:, None], zero_point[:, None]
-    v = acc.astype(float_type) * scale.astype(float_type)
+    zero_point = zero_point[:, None]
+    v = float_product(acc, scale[:, None], bits)
     if inside:
-        return round_float(v + zero_point.astype(float_type), rounding).astype(np.int64)
+        return round_float(v + zero_point.astype(v.dtype), rounding).astype(np.int64)
     return round_float(v, rounding).astype(np.int64) + zero_point
 
 
 def float_wrapped(acc, scale, bits, rounding, top, zero_point):
     """Return what x86-64 code gives on overflow: ``min(v, top)``, conversion to INT32_MIN, wrapping z."""
-    float_type = np.float32 if bits == 32 else np.float64
-    v = np.minimum(acc.astype(float_type) * scale.astype(float_type)[:, None], top.astype(float_type)[:, None])
-    y = round_float(v, rounding)
+    v = float_product(acc, scale[:, None], bits)
+    y = round_float(np.minimum(v, top.astype(v.dtype)[:, None]), rounding)
     fits = (y >= -(2.0**31)) & (y < 2.0**31)
     return wrap32(np.where(fits, np.where(fits, y, 0).astype(np.int64), -(2**31)) + zero_point[:, None])
 

@@ -156,12 +156,10 @@ def evaluate(work, k, x, channel, real):
             fits = (x >= work.domain_low[k][channel]) & (x <= work.domain_high[k][channel])
         y = np.clip(y, INT32_MIN, INT32_MAX)
     elif rule[0] == FLOAT:
-        float_type = np.float32 if rule[1] == 32 else np.float64
-        with np.errstate(over="ignore"):
-            scale = scale.astype(float_type)
-            v = x.astype(float_type) * scale
+        v = requantize.float_product(x, scale, rule[1])
+        scale = scale.astype(v.dtype)
         if rule[3]:
-            v = v + work.z[channel].astype(float_type)
+            v = v + work.z[channel].astype(v.dtype)
         y = requantize.round_float(v, rule[2])
         if work.kind == RANGE:
             fits = (scale >= work.scale_low[k]) & (scale < work.scale_high[k])

@@ -270,8 +270,9 @@ def _check_scale(scheme: Scheme, scale: npt.NDArray[np.float64], shape: tuple[in
 
 
 def accumulator_range(
-    a: I64, bp: I64, bn: I64, t: I64, acc_bits: int, result_min: int = INT32_MIN, result_max: int = INT32_MAX
-) -> tuple[I64, I64]:
+    a: I64, bp: I64, bn: I64, t: I64, acc_bits: int,
+    result_min: int | I64 = INT32_MIN, result_max: int | I64 = INT32_MAX,
+) -> tuple[I64, I64]:  # fmt: skip
     """Return the accumulators whose floor form lies in [result_min, result_max], within `acc_bits` bits.
 
     ``y(x) <= Y`` iff ``a x + bp <= (Y+1) 2**t - 1``. Only for t < 32 can a bound bind: there
@@ -283,17 +284,19 @@ def accumulator_range(
     tight = (t < 32) & (a > 0)
     if tight.any():
         ta, tt = a[tight], t[tight]
-        top = ((np.int64(result_max) + 1) << tt) - 1 - bp[tight]
-        bottom = (np.int64(result_min) << tt) - bn[tight]
+        top = ((np.broadcast_to(result_max, a.shape)[tight] + 1) << tt) - 1 - bp[tight]
+        bottom = (np.broadcast_to(result_min, a.shape)[tight] << tt) - bn[tight]
         high[tight] = np.minimum(high[tight], top // ta)
         low[tight] = np.maximum(low[tight], -((-bottom) // ta))
     return low, high
 
 
 def float_accumulator_range(
-    scale: npt.NDArray[np.float64], rule: FloatRule, result_min: int = INT32_MIN, result_max: int = INT32_MAX
+    scale: npt.NDArray[np.float64], rule: FloatRule, zero_point: I64 | int = 0
 ) -> tuple[I64, I64]:
-    """Return the int32 accumulators whose rounded product lies in [result_min, result_max].
+    """Return the int32 accumulators whose rounded product, and its sum with the zero point, fit int32.
+
+    With the zero point inside the rounding only the total has to fit.
 
     Found by bisection on the arithmetic itself, which is monotone; only scales near 1 and above can bind.
     """
@@ -301,13 +304,18 @@ def float_accumulator_range(
     high = np.full(scale.shape, INT32_MAX, dtype=np.int64)
     tight = scale > 0.99
     if tight.any():
+        z = np.broadcast_to(zero_point, scale.shape)[tight]
         for bound, edge in ((high, np.int64(INT32_MAX)), (low, np.int64(INT32_MIN))):
             inside = np.zeros(int(tight.sum()), dtype=np.int64)
             outside = np.full(inside.shape, edge + np.sign(edge), dtype=np.int64)
             for _ in range(33):
-                middle = inside + (outside - inside) // 2
-                y = reference.float_round(middle, scale[tight], rule.bits, ROUNDING_CODES[rule.rounding])
-                fits = (y >= result_min) & (y <= result_max)
+                middle = inside + np.sign(edge) * (np.abs(outside - inside) // 2)
+                y = reference.float_round(
+                    middle, scale[tight], rule.bits, ROUNDING_CODES[rule.rounding], z if rule.zero_point_inside else None
+                )
+                fits = (y >= INT32_MIN) & (y <= INT32_MAX)
+                if not rule.zero_point_inside:
+                    fits &= (y + z >= INT32_MIN) & (y + z <= INT32_MAX)
                 inside, outside = np.where(fits, middle, inside), np.where(fits, outside, middle)
             bound[tight] = inside
     return low, high
@@ -336,12 +344,10 @@ def derive(scheme: Scheme, multiplier: QuantizedMultiplier | npt.ArrayLike) -> F
         mantissa, exponent = reference.nested16_parameters(scale)
         full = np.full(scale.shape, INT32_MAX, dtype=np.int64)
         return Form(rule, mantissa, empty, empty, exponent, scale, exponent, -full - 1, full)
-    a, exponent = mantissa_exponent(multiplier, rule.mantissa)
-    a, exponent = a.ravel(), exponent.ravel()
-    if rule.mantissa in ("m24", "m24<<7"):
-        scale = np.ldexp(a.astype(np.float64), exponent - rule.base)
-        _check_scale(scheme, scale, shape)
-    else:
+    if scheme.parameter == "float32":
+        _check_scale(scheme, _scale(scheme, multiplier), shape)
+    a, exponent = (array.ravel() for array in mantissa_exponent(multiplier, rule.mantissa))
+    if scheme.parameter == "q31":
         _check_exponent(scheme, exponent, shape)
     bp, bn, t = reference.floor_parameters(a, exponent, rule.encode())
     acc_min, acc_max = accumulator_range(a, bp, bn, t, scheme.acc_bits)

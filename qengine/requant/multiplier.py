@@ -45,6 +45,8 @@ def _integers(name: str, value: Any) -> npt.NDArray[np.int64]:
         if array.dtype.kind == "O":
             raise DTypeError(f"{name} must hold integers that fit int64; got {value!r}.")
         raise DTypeError(f"{name} must be an integer or an integer array; got dtype {array.dtype}.")
+    if array.dtype == np.uint64 and (array > np.uint64(2**63 - 1)).any():
+        raise DomainError(f"{name} must fit int64; got {int(array.max())}.")
     return array.astype(np.int64)
 
 
@@ -127,7 +129,7 @@ class QuantizedMultiplier:
         --------
         >>> from qengine import quantize_multiplier
         >>> round(quantize_multiplier(0.1).error_ppm(0.1), 9)
-        -0.000116415
+        -0.000232831
         """
         exact = np.asarray(real, dtype=np.float64)
         if np.any(exact == 0):

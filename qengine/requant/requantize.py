@@ -50,7 +50,7 @@ def _accumulators(acc: Any) -> npt.NDArray[Any]:
         bad = array > np.uint64(2**63 - 1)
         if bad.any():
             raise DomainError(f"acc must fit int64; got {first_value(array, bad)}{first_index(bad)}.")
-    narrow = array.dtype.itemsize < 4 or array.dtype == np.int32
+    narrow = array.dtype.itemsize < 4 or (array.dtype.itemsize == 4 and array.dtype.kind == "i")
     return array.astype(np.int32 if narrow else np.int64)
 
 
@@ -132,15 +132,14 @@ def _accumulator_domain(
         full = np.full(z.shape, INT32_MAX, dtype=np.int64)
         return -full - 1, full
     low, high = form.acc_min, form.acc_max
-    if not epilogue.clamped and z.any():
-        # The raw result with its zero point must fit int32 too.
-        result = INT32_MIN - min(0, int(z.min())), INT32_MAX - max(0, int(z.max()))
-        if isinstance(rule, FloorRule):
-            tight = accumulator_range(form.a, form.bp, form.bn, form.t, scheme.acc_bits, *result)
-        elif isinstance(rule, FloatRule):
-            tight = float_accumulator_range(form.scale, rule, *result)
-        else:
-            tight = low, high
+    if epilogue.clamped or not z.any() or (isinstance(rule, FloorRule) and rule.saturate_bits):
+        return low, high
+    # The raw result with its zero point must fit int32 too.
+    if isinstance(rule, FloatRule):
+        return float_accumulator_range(form.scale, rule, z)
+    if isinstance(rule, FloorRule):
+        result = INT32_MIN - np.minimum(z, 0), INT32_MAX - np.maximum(z, 0)
+        tight = accumulator_range(form.a, form.bp, form.bn, form.t, scheme.acc_bits, *result)
         low, high = np.maximum(low, tight[0]), np.minimum(high, tight[1])
     return low, high
 
@@ -167,12 +166,15 @@ def _check_accumulators(
     channel = at // acc.shape[2] % acc.shape[1]
     got = int(acc.reshape(-1)[at])
     flat = bad.reshape(shape)
-    left = int(exponent[channel]) > 0
-    why = f"a left shift by {int(exponent[channel])} overflows int32" if left else "the result leaves int32"
+    shifts = isinstance(scheme.rule, FloorRule) and scheme.rule.shifts_accumulator
+    left = int(exponent[channel]) if shifts else 0
+    why = f"a left shift by {left} overflows int32" if left > 0 else "the result leaves int32"
+    if not -(1 << (scheme.acc_bits - 1)) <= got < 1 << (scheme.acc_bits - 1):
+        why = f"accumulators of this scheme have {scheme.acc_bits} bits"
     raise DomainError(
         f"acc must be in [{int(low[channel])}, {int(high[channel])}] for scheme {scheme.name!r} with this "
-        f"multiplier; got {got}{first_index(flat)}: {why} (the original: {scheme.overflow}). "
-        "Use overflow='wrap' to reproduce the original."
+        f"multiplier; got {got}{first_index(flat)}: {why} (the original: {scheme.overflow})."
+        + (" Use overflow='wrap' to reproduce the original." if _wraps(scheme) else "")
     )
 
 
@@ -206,7 +208,13 @@ def _prepare(
 def _overflow(overflow: str, row: Scheme) -> bool:
     if overflow not in ("error", "wrap"):
         raise DomainError(f"overflow must be 'error' or 'wrap'; got {overflow!r}.")
-    return overflow == "wrap" and row.form != "nested"
+    return overflow == "wrap" and _wraps(row)
+
+
+def _wraps(row: Scheme) -> bool:
+    """Tell whether the original can wrap: those that saturate before they convert cannot."""
+    inside = isinstance(row.rule, FloatRule) and row.rule.zero_point_inside
+    return row.form != "nested" and not inside
 
 
 @functools.lru_cache(maxsize=4096)
@@ -262,9 +270,7 @@ def _layout(
     return shape, (1, int(np.prod(shape)), 1), shape
 
 
-def _output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    if not isinstance(out, np.ndarray):
-        raise DTypeError(f"out must be a NumPy array; got {type(out).__name__}.")
+def _output(out: npt.NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     if out.shape != shape or out.dtype != dtype:
         raise DomainError(
             f"out must have shape {shape} and dtype {dtype.name}; got {out.shape} and {out.dtype.name}."
@@ -319,6 +325,7 @@ def requantize(
     overflow : {"error", "wrap"}
         What to do where the original's contract ends: raise, or reproduce what the original's int32 arithmetic
         gives on x86-64 (``x << e`` and the sum with the zero point modulo 2**32, conversion to INT32_MIN).
+        Schemes whose original saturates have nothing to wrap and raise all the same.
 
     Returns
     -------
@@ -350,8 +357,10 @@ def requantize(
     """
     name = backends.choose(backend, acc)
     array = _accumulators(acc)
-    if out is not None and dtype is None:
-        dtype = out.dtype
+    if out is not None:
+        if not isinstance(out, np.ndarray):
+            raise DTypeError(f"out must be a NumPy array; got {type(out).__name__}.")
+        dtype = out.dtype if dtype is None else dtype
     if not isinstance(multiplier, QuantizedMultiplier) and np.ndim(multiplier) == 0:
         multiplier = _real(multiplier)
     scalar = type(multiplier) is float or (

@@ -205,6 +205,8 @@ def trace(
     left = total = high = remainder = threshold = None
     saturating = qmin is not None and qmax is not None
     if isinstance(rule, FloorRule):
+        if row.parameter != "q31":
+            _check_multiplier(row, 0, _float32(real))
         mantissa, exponent = (int(v[0]) for v in mantissa_exponent(multiplier, rule.mantissa))
         total = rule.base - exponent
         _check_multiplier(row, exponent, math.ldexp(mantissa, exponent - rule.base))
@@ -225,6 +227,8 @@ def trace(
         _check_multiplier(row, 0, scale)
         if rule.bits == 64:
             product = float(acc) * scale
+            if math.isinf(product):
+                raise _outside(row, acc, "the product leaves float64")
             exact = Fraction(acc) * Fraction(scale)
         else:
             x = to_float32(Fraction(acc))
