@@ -30,7 +30,7 @@ _HOME = {
     "sweep": ".sweep.sweep",
 }
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604
+__all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from .backends import use_backend

@@ -104,11 +104,19 @@ def _specification(backend: str) -> Callable[[], tuple[bool, str]]:
                 if not inputs:
                     continue
                 got = requantize(
-                    np.array(inputs, np.int32), multiplier, scheme=scheme, zero_point=-7, dtype="int8", backend=backend
+                    np.array(inputs, np.int32),
+                    multiplier,
+                    scheme=scheme,
+                    zero_point=-7,
+                    dtype="int8",
+                    backend=backend,
                 )
                 if got.tolist() != expected:
                     at = int(np.argmax(got != np.array(expected)))
-                    return False, f"{scheme.name}, {multiplier}, acc {inputs[at]}: {got[at]}, not {expected[at]}"
+                    return (
+                        False,
+                        f"{scheme.name}, {multiplier}, acc {inputs[at]}: {got[at]}, not {expected[at]}",
+                    )
                 compared += len(inputs)
         return True, f"{compared:,} outputs of {len(schemes())} schemes equal the specification"
 

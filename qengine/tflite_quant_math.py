@@ -77,8 +77,7 @@ def _in_range(name: str, value: int, low: int, high: int, advice: str = "") -> i
 def _int32(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise DTypeError(
-            f"{name} must be a Python or NumPy integer; got {type(value).__name__}. "
-            "For arrays use qengine.requantize."
+            f"{name} must be a Python or NumPy integer; got {type(value).__name__}. For arrays use qengine.requantize."
         )
     return _in_range(name, int(value), _INT32_MIN, _INT32_MAX)
 

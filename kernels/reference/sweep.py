@@ -84,7 +84,11 @@ def draw(work, start, stop):
             real = exp2(real)
         word = word + 1
     if work.word_shift >= 0:
-        return work.acc_low[0] + (w[word, block] >> np.uint64(work.word_shift)).astype(np.int64), channel, real
+        return (
+            work.acc_low[0] + (w[word, block] >> np.uint64(work.word_shift)).astype(np.int64),
+            channel,
+            real,
+        )
     high, low = w[word, block], w[word + 1, block]
     if work.acc_kind == ACC_QUANTILE:
         spread = work.spread[channel]

@@ -47,9 +47,7 @@ class Epilogue:
 class Backend(Protocol):
     """What a back end module provides."""
 
-    def requantize(
-        self, acc: npt.NDArray[Any], form: Form, epilogue: Epilogue, out: npt.NDArray[Any]
-    ) -> None:
+    def requantize(self, acc: npt.NDArray[Any], form: Form, epilogue: Epilogue, out: npt.NDArray[Any]) -> None:
         """Requantize a C-contiguous (outer, channels, inner) array into `out` of the same shape."""
 
     def sweep_tile(self, work: Any, start: int, stop: int) -> Any:

@@ -69,9 +69,7 @@ def requantize(acc: npt.NDArray[Any], form: Form, epilogue: Epilogue, out: npt.N
         run = _channels(form, epilogue, slice(None))
         _threaded(lambda part: run(acc[part], out[part]), acc.shape[0], acc.size)
     else:
-        _threaded(
-            lambda part: _channels(form, epilogue, part)(acc[:, part], out[:, part]), acc.shape[1], acc.size
-        )
+        _threaded(lambda part: _channels(form, epilogue, part)(acc[:, part], out[:, part]), acc.shape[1], acc.size)
 
 
 def _floor_tensor(x: npt.NDArray[Any], form: Form, epilogue: Epilogue, out: npt.NDArray[Any]) -> None:
@@ -81,7 +79,9 @@ def _floor_tensor(x: npt.NDArray[Any], form: Form, epilogue: Epilogue, out: npt.
         bare = epilogue.qmin == INT32_MIN and epilogue.qmax == INT32_MAX
         if bare or not epilogue.wrap:
             _threaded(
-                lambda part: kernels.floor_words_tensor(x[part], a, bp, bn, t, ZERO, out[part]), x.size, x.size
+                lambda part: kernels.floor_words_tensor(x[part], a, bp, bn, t, ZERO, out[part]),
+                x.size,
+                x.size,
             )
             return
     wrap, qmin, qmax = epilogue.wrap, epilogue.qmin, epilogue.qmax
@@ -92,9 +92,7 @@ def _floor_tensor(x: npt.NDArray[Any], form: Form, epilogue: Epilogue, out: npt.
     _threaded(run, x.size, x.size)
 
 
-def _channels(
-    form: Form, epilogue: Epilogue, part: slice
-) -> Callable[[npt.NDArray[Any], npt.NDArray[Any]], None]:
+def _channels(form: Form, epilogue: Epilogue, part: slice) -> Callable[[npt.NDArray[Any], npt.NDArray[Any]], None]:
     """Return the kernel call for the channels of `part`, taking (acc, out)."""
     rule, z = form.rule, epilogue.zero_point[part]
     low, high = epilogue.low[part], epilogue.high[part]

@@ -20,7 +20,14 @@ def list_parts(rows: tuple[Scheme, ...]) -> Iterator[RenderableType]:
     for name in ("scheme", "aliases", "formula", "rounding", "recipe", "runs in"):
         listing.add_column(name, no_wrap=name == "scheme")
     for row in rows:
-        cells = (row.name, ", ".join(row.aliases), row.formula, row.rounding, row.recipe, "; ".join(row.runs_in))
+        cells = (
+            row.name,
+            ", ".join(row.aliases),
+            row.formula,
+            row.rounding,
+            row.recipe,
+            "; ".join(row.runs_in),
+        )
         listing.add_row(*(escape(cell) for cell in cells))
     yield listing
 

@@ -17,7 +17,11 @@ def console(file: IO[str] | None = None) -> Console:
     """Return a console for a stream (stdout by default), wide where it is not a terminal."""
     stream = file if file is not None else sys.stdout
     return Console(
-        file=stream, width=None if stream.isatty() else PIPE_WIDTH, highlight=False, soft_wrap=False, emoji=False
+        file=stream,
+        width=None if stream.isatty() else PIPE_WIDTH,
+        highlight=False,
+        soft_wrap=False,
+        emoji=False,
     )
 
 

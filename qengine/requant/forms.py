@@ -230,9 +230,7 @@ def _scale_fits(scheme: Scheme, scale: npt.NDArray[np.float64]) -> npt.NDArray[n
     return (scale >= scheme.scale_range[0]) & (scale < scheme.scale_range[1])
 
 
-def multiplier_fits(
-    scheme: Scheme, multiplier: QuantizedMultiplier | npt.ArrayLike
-) -> npt.NDArray[np.bool_]:
+def multiplier_fits(scheme: Scheme, multiplier: QuantizedMultiplier | npt.ArrayLike) -> npt.NDArray[np.bool_]:
     """Tell for each multiplier (flattened) whether the scheme's domain admits it."""
     if scheme.parameter == "q31":
         assert isinstance(scheme.rule, FloorRule)
@@ -253,9 +251,7 @@ def _check_exponent(scheme: Scheme, exponent: I64, shape: tuple[int, ...]) -> No
     if bad.any():
         low, high = scheme.shift_range
         got = first_value(exponent.reshape(shape), bad)
-        raise DomainError(
-            f"shift must be in [{low}, {high}] for scheme {scheme.name!r}; got {got}{first_index(bad)}."
-        )
+        raise DomainError(f"shift must be in [{low}, {high}] for scheme {scheme.name!r}; got {got}{first_index(bad)}.")
 
 
 def _check_scale(scheme: Scheme, scale: npt.NDArray[np.float64], shape: tuple[int, ...]) -> None:
@@ -264,8 +260,7 @@ def _check_scale(scheme: Scheme, scale: npt.NDArray[np.float64], shape: tuple[in
         low, high = scheme.scale_range
         got = first_value(scale.reshape(shape), bad)
         raise DomainError(
-            f"multiplier must be in [{low:.9g}, {high:.9g}) for scheme {scheme.name!r}; "
-            f"got {got!r}{first_index(bad)}."
+            f"multiplier must be in [{low:.9g}, {high:.9g}) for scheme {scheme.name!r}; got {got!r}{first_index(bad)}."
         )
 
 
@@ -311,7 +306,11 @@ def float_accumulator_range(
             for _ in range(33):
                 middle = inside + np.sign(edge) * (np.abs(outside - inside) // 2)
                 y = reference.float_round(
-                    middle, scale[tight], rule.bits, ROUNDING_CODES[rule.rounding], z if rule.zero_point_inside else None
+                    middle,
+                    scale[tight],
+                    rule.bits,
+                    ROUNDING_CODES[rule.rounding],
+                    z if rule.zero_point_inside else None,
                 )
                 fits = (y >= INT32_MIN) & (y <= INT32_MAX)
                 if not rule.zero_point_inside:

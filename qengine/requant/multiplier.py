@@ -87,9 +87,7 @@ class QuantizedMultiplier:
         bad = (value < 0) | (value > INT32_MAX)
         if bad.any():
             got = first_value(value, bad)
-            raise DomainError(
-                f"multiplier value must be in [0, {INT32_MAX}] (Q0.31); got {got}{first_index(bad)}."
-            )
+            raise DomainError(f"multiplier value must be in [0, {INT32_MAX}] (Q0.31); got {got}{first_index(bad)}.")
         bad = (shift < -(2**31)) | (shift > INT32_MAX)
         if bad.any():
             raise DomainError(f"shift must fit int32; got {first_value(shift, bad)}{first_index(bad)}.")

@@ -97,8 +97,7 @@ def as_scales(name: str, scale: npt.ArrayLike) -> F32:
     bad = ~(np.isfinite(stored) & (stored > 0))
     if bad.any():
         raise DomainError(
-            f"{name} must be finite, > 0 and representable in float32; "
-            f"got {first_value(array, bad)}{first_index(bad)}."
+            f"{name} must be finite, > 0 and representable in float32; got {first_value(array, bad)}{first_index(bad)}."
         )
     return stored
 

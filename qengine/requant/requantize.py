@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from .forms import (
 from .multiplier import QuantizedMultiplier, first_index, first_value
 from .schemes import Scheme, get_scheme
 
-CLAMPED = {np.dtype(name): np.iinfo(name) for name in ("int8", "uint8", "int16")}
+CLAMPED: dict[np.dtype[Any], np.iinfo[Any]] = {np.dtype(name): np.iinfo(name) for name in ("int8", "uint8", "int16")}
 RAW = (np.dtype(np.int32), np.dtype(np.int64))
 #: A raw result takes any zero point that a quantized type of at most 16 bits can have.
 RAW_ZERO_POINT = (-(1 << 15), (1 << 16) - 1)
@@ -272,9 +272,7 @@ def _layout(
 
 def _output(out: npt.NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     if out.shape != shape or out.dtype != dtype:
-        raise DomainError(
-            f"out must have shape {shape} and dtype {dtype.name}; got {out.shape} and {out.dtype.name}."
-        )
+        raise DomainError(f"out must have shape {shape} and dtype {dtype.name}; got {out.shape} and {out.dtype.name}.")
     if not out.flags.writeable:
         raise DomainError("out must be writable; got a read-only array.")
     return out
@@ -363,12 +361,10 @@ def requantize(
         dtype = out.dtype if dtype is None else dtype
     if not isinstance(multiplier, QuantizedMultiplier) and np.ndim(multiplier) == 0:
         multiplier = _real(multiplier)
-    scalar = type(multiplier) is float or (
-        isinstance(multiplier, QuantizedMultiplier) and multiplier.shape == ()
-    )
+    scalar = type(multiplier) is float or (isinstance(multiplier, QuantizedMultiplier) and multiplier.shape == ())
     if scalar and type(zero_point) is int:
         prepared, total = _prepare_one(
-            scheme, multiplier, zero_point, dtype, array.dtype, qmin, qmax, overflow
+            scheme, multiplier, zero_point, cast(Any, dtype), array.dtype, qmin, qmax, overflow
         )  # fmt: skip
         if axis is not None:
             _axis(axis, array.ndim)
@@ -403,9 +399,7 @@ def requantize(
 
 def _real(multiplier: Any) -> float:
     if isinstance(multiplier, bool) or not isinstance(multiplier, (int, float, np.number, np.ndarray)):
-        raise DTypeError(
-            f"multiplier must be a QuantizedMultiplier or real numbers; got {type(multiplier).__name__}."
-        )
+        raise DTypeError(f"multiplier must be a QuantizedMultiplier or real numbers; got {type(multiplier).__name__}.")
     value = multiplier.item() if isinstance(multiplier, (np.number, np.ndarray)) else multiplier
     if not isinstance(value, (int, float)):
         raise DTypeError(f"multiplier must be real; got {value!r}.")
@@ -425,9 +419,7 @@ def _prepare_many(
     try:
         parameter_shape = np.broadcast_shapes(own_shape, zero_points.shape)
     except ValueError:
-        raise DomainError(
-            f"multiplier {own_shape} and zero_point {zero_points.shape} do not broadcast."
-        ) from None
+        raise DomainError(f"multiplier {own_shape} and zero_point {zero_points.shape} do not broadcast.") from None
     shape, folded, target = _layout(array.shape, parameter_shape, axis)
     form = derive(row, multiplier)
 

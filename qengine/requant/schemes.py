@@ -78,7 +78,7 @@ class Scheme:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the row as plain data for JSON."""
-        rule = {"kind": self.form}
+        rule: dict[str, Any] = {"kind": self.form}
         for field in self.rule.__dataclass_fields__:
             value = getattr(self.rule, field)
             rule[field] = (

@@ -293,14 +293,10 @@ def _check_multipliers(m: Multipliers) -> None:
     elif m.table is None:
         low, high = m.low, m.high
         if low is None or high is None or not (REAL_LIMITS[0] <= low < high <= REAL_LIMITS[1]):
-            raise DomainError(
-                f"a multiplier range must satisfy 2^-60 <= low < high <= 2^40; got ({low!r}, {high!r})."
-            )
+            raise DomainError(f"a multiplier range must satisfy 2^-60 <= low < high <= 2^40; got ({low!r}, {high!r}).")
 
 
-def _zero_point(
-    zero_point: int | None, dtype: str | None, low: int, high: int, multipliers: Multipliers
-) -> int | None:
+def _zero_point(zero_point: int | None, dtype: str | None, low: int, high: int, multipliers: Multipliers) -> int | None:
     if zero_point is None:
         if multipliers.table is None or dtype is None:
             return 0
@@ -369,7 +365,7 @@ def parse_accumulators(text: str) -> Accumulators:
         raise UnknownNameError.of("accumulator distribution", kind, known)
     try:
         if base in ("uniform", "all") and len(rest) in (0, 2):
-            return Accumulators(base, *(int(part) for part in rest))
+            return Accumulators(base, int(rest[0]), int(rest[1])) if rest else Accumulators(base)
         if base in ("normal", "laplace") and len(rest) in ((1,) if output_units else (1, 2)):
             spread, center = float(rest[0]), float(rest[1]) if len(rest) == 2 else 0.0
             return Accumulators(base, spread=spread, center=center, output_units=output_units)
@@ -466,7 +462,8 @@ def make_work(plan: SweepPlan) -> Work:
     pairs_per_block = (2 if single_word else 1) if kind == RANGE else (4 if single_word else 2)
     real_low, real_width = 0.0, 0.0
     if kind == RANGE:
-        assert m.low is not None and m.high is not None
+        assert m.low is not None
+        assert m.high is not None
         ends = (_log2(m.low), _log2(m.high)) if m.distribution == "log-uniform" else (m.low, m.high)
         real_low, real_width = ends[0], ends[1] - ends[0]
     limits = np.array([s.scale_range for s in plan.schemes], dtype=np.float64)
@@ -486,7 +483,7 @@ def make_work(plan: SweepPlan) -> Work:
         shift_low=shifts[:, 0].copy(), shift_high=shifts[:, 1].copy(),
         scale_low=limits[:, 0].copy(), scale_high=limits[:, 1].copy(),
         total=_total(plan, clamped) if kind == RANGE
-        else ((domain_low <= acc_low) & (domain_high >= acc_low + acc_span - 1)).all(axis=1),
+        else np.asarray(((domain_low <= acc_low) & (domain_high >= acc_low + acc_span - 1)).all(axis=1)),
         witnesses=plan.witnesses,
     )  # fmt: skip
 
@@ -494,7 +491,8 @@ def make_work(plan: SweepPlan) -> Work:
 def _total(plan: SweepPlan, clamped: bool) -> npt.NDArray[np.bool_]:
     """Tell for each scheme whether every pair of a range of multipliers is in its domain (never falsely true)."""
     m, acc = plan.multipliers, plan.accumulators
-    assert m.low is not None and m.high is not None
+    assert m.low is not None
+    assert m.high is not None
     reach = max(abs(acc.low), abs(acc.high)) if acc.kind in ("uniform", "normal", "laplace") else 2**31
     # One exponent and one part in 2**20 of margin cover every rounding of the multiplier.
     first, last = math.frexp(m.low)[1], math.frexp(m.high)[1] + 1
@@ -558,8 +556,7 @@ def _draw_parameters(plan: SweepPlan, channels: int, z: I64) -> tuple[I64, I64, 
         empty = acc_span < 1
         if empty.any():
             raise DomainError(
-                f"no accumulator keeps the output of channel {int(np.argmax(empty))} inside "
-                f"[{plan.qmin}, {plan.qmax}]."
+                f"no accumulator keeps the output of channel {int(np.argmax(empty))} inside [{plan.qmin}, {plan.qmax}]."
             )
     if acc.output_units and not drawn:
         reals = _double_reals(plan)

@@ -223,9 +223,7 @@ class SweepResult:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the plan and all counts: the same on every back end, tile size and number of workers."""
-        return hashlib.sha256(
-            canonical({"plan": self.plan.describe(), "tally": self.tally.describe()})
-        ).hexdigest()
+        return hashlib.sha256(canonical({"plan": self.plan.describe(), "tally": self.tally.describe()})).hexdigest()
 
     def _multiplier(self, scheme: int, channel: int, real: float | None) -> QuantizedMultiplier | float:
         if real is not None:
@@ -246,8 +244,7 @@ class SweepResult:
         limits = (self.plan.qmin, self.plan.qmax) if self.work.clamped else (None, None)
         multipliers = [self._multiplier(k, at, drawn) for k in (a, b)]
         traces = [
-            spec.trace(self.plan.schemes[k], acc, m, z, *limits)
-            for k, m in zip((a, b), multipliers, strict=True)
+            spec.trace(self.plan.schemes[k], acc, m, z, *limits) for k, m in zip((a, b), multipliers, strict=True)
         ]
         reals = tuple(float(m.real) if isinstance(m, QuantizedMultiplier) else m for m in multipliers)
         names = self.schemes[a], self.schemes[b]
@@ -265,9 +262,7 @@ class SweepResult:
             "plan": self.plan.describe(),
             "pairs": self.pairs,
             "outside_domain": self.outside,
-            "couples": [
-                self.couples[self.schemes[a], self.schemes[b]].to_dict() for a, b in done if a != b
-            ],
+            "couples": [self.couples[self.schemes[a], self.schemes[b]].to_dict() for a, b in done if a != b],
             "timing": {
                 "seconds": self.seconds,
                 "pairs_per_second": self.pairs / self.seconds if self.seconds > 0 else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,8 +78,8 @@ def read_scales(path: str | Path) -> ScaleTable:
         raise InputFileError(f"{path}: not a CSV file: {error}.") from None
 
 
-def _parse(path: Path, file: object) -> ScaleTable:
-    reader = csv.reader(file)  # type: ignore[call-overload]
+def _parse(path: Path, file: Iterable[str]) -> ScaleTable:
+    reader = csv.reader(file)
     header = [name.strip() for name in next(reader, [])]
     missing = [name for name in COLUMNS if name not in header]
     if missing:
@@ -104,9 +105,7 @@ def _parse(path: Path, file: object) -> ScaleTable:
             try:
                 zero = int(text)
             except ValueError:
-                raise InputFileError(
-                    f"{path}: line {line}: {ZERO_POINT} must be an integer; got {text!r}."
-                ) from None
+                raise InputFileError(f"{path}: line {line}: {ZERO_POINT} must be an integer; got {text!r}.") from None
             if not -32768 <= zero <= 65535:
                 raise InputFileError(f"{path}: line {line}: {ZERO_POINT} must be in [-32768, 65535]; got {zero}.")
             zero_points.append(zero)

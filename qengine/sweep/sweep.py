@@ -178,9 +178,7 @@ def run_plan(
         if progress is not None:
             progress(merged.pairs, plan.pairs)
 
-    complete = run(
-        cut(plan.pairs, int(size)), lambda a, b: engine.sweep_tile(work, a, b), on_result, workers=workers
-    )
+    complete = run(cut(plan.pairs, int(size)), lambda a, b: engine.sweep_tile(work, a, b), on_result, workers=workers)
     seconds = time.perf_counter() - start
     return SweepResult(plan, work, merged, complete, seconds, name, workers)
 
