@@ -38,7 +38,7 @@ from .jit import ZERO, inner, kernel, wide
 from .requantize import half_away32, half_away64
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
-HALF = np.uint64(32)
+HALF, WORD = np.uint64(32), np.uint64(0xFFFFFFFF)
 (_C0, _C1, _C2, _C3, _C4, _C5, _C6, _C7, _C8, _C9, _C10, _C11, _C12) = EXP2_COEFFICIENTS
 REST = 52 - QUANTILE_BITS
 FRACTION_SCALE = 2.0**-REST
@@ -95,14 +95,21 @@ def _deviate(high, low, table):
 
 
 @inner
-def _draw_uniform(high, low, run, run_channel, acc_low, acc_span, x):
-    """Two words a pair, uniform over the channel's range."""
+def _draw_uniform(high, low, run, run_channel, acc_low, acc_span, zero, x):
+    """Two words a pair, uniform over the channel's range of ``span <= 2**32`` accumulators."""
     wide()
+    hidden = np.uint64(zero)
     for r in range(x.size // run):
         c = run_channel[r]
         bottom, span = acc_low[c], np.uint64(acc_span[c])
-        for i in range(r * run, (r + 1) * run):
-            x[i] = bottom + np.int64(_scaled(np.uint64(high[i]), np.uint64(low[i]), span))
+        if span > WORD:  # 2**32: the high word itself
+            for i in range(np.uint64(r * run), np.uint64((r + 1) * run)):
+                x[i] = bottom + np.int64(high[i])
+        else:
+            for i in range(np.uint64(r * run), np.uint64((r + 1) * run)):
+                s = span & WORD  # see `jit.ZERO`
+                span += hidden
+                x[i] = bottom + np.int64(_scaled(np.uint64(high[i]), np.uint64(low[i]), s))
 
 
 @inner
@@ -113,7 +120,7 @@ def _draw_quantile(high, low, run, run_channel, acc_low, acc_span, center, sprea
         c = run_channel[r]
         middle, s = center[c], spread[c]
         bottom, top = np.float64(acc_low[c]), np.float64(acc_low[c] + acc_span[c] - 1)
-        for i in range(r * run, (r + 1) * run):
+        for i in range(np.uint64(r * run), np.uint64((r + 1) * run)):
             v = np.rint(middle + s * _deviate(high[i], low[i], table))
             x[i] = np.int64(min(max(v, bottom), top))
 
@@ -183,7 +190,7 @@ def _floor(x, run, run_channel, a, bp, bn, t, zero, y):
         c = run_channel[r]
         step, p, d, s = a[c], bp[c], bn[c] - bp[c], t[c] & 63
         if d == 0:
-            for i in range(r * half, (r + 1) * half):
+            for i in range(np.uint64(r * half), np.uint64((r + 1) * half)):
                 v = x2[i]
                 m = step & 0x7FFFFFFF
                 step += zero
@@ -191,7 +198,7 @@ def _floor(x, run, run_channel, a, bp, bn, t, zero, y):
                 odd = (m * (v >> 32) + p) >> s
                 y2[i] = (even & 0xFFFFFFFF) | (odd << 32)
         else:
-            for i in range(r * half, (r + 1) * half):
+            for i in range(np.uint64(r * half), np.uint64((r + 1) * half)):
                 v = x2[i]
                 m = step & 0x7FFFFFFF
                 step += zero
@@ -213,11 +220,11 @@ def _float32(x, run, run_channel, scale, rounding, inside, z, y):
         c = run_channel[r]
         s, zz = np.float32(scale[c]), np.float32(z[c])
         if rounding == HALF_EVEN and not inside:
-            for i in range(r * run, (r + 1) * run):
+            for i in range(np.uint64(r * run), np.uint64((r + 1) * run)):
                 v = np.float32(np.rint(np.float32(x[i]) * s))
                 y[i] = np.int32(min(max(v, bottom), top)) if v < edge else np.int32(INT32_MAX)
         else:
-            for i in range(r * run, (r + 1) * run):
+            for i in range(np.uint64(r * run), np.uint64((r + 1) * run)):
                 v = np.float32(np.float32(x[i]) * s)
                 if inside:
                     v = np.float32(v + zz)
@@ -231,7 +238,7 @@ def _float64(x, run, run_channel, scale, y):
     wide()
     for r in range(x.size // run):
         s = scale[run_channel[r]]
-        for i in range(r * run, (r + 1) * run):
+        for i in range(np.uint64(r * run), np.uint64((r + 1) * run)):
             v = half_away64(np.float64(x[i]) * s)
             y[i] = np.int32(np.int64(min(max(v, -2147483648.0), 2147483647.0)))
 
@@ -244,7 +251,7 @@ def _nested(x, run, run_channel, mantissa, exponent, z, y):
         c = run_channel[r]
         m, zz, left, right = mantissa[c], z[c], max(exponent[c], 0), max(-exponent[c], 0)
         half = (np.int64(1) << right) >> 1
-        for i in range(r * run, (r + 1) * run):
+        for i in range(np.uint64(r * run), np.uint64((r + 1) * run)):
             pre = ((np.int64(x[i]) << left) + half) >> right
             w = ((min(max(pre, -32768), 32767) * m + 16384) >> 15) + zz
             y[i] = np.int32(min(max(w, -32768), 32767))
@@ -257,7 +264,7 @@ def _domain(x, run, run_channel, low, high, p, q, fits):
     for r in range(x.size // run):
         c = run_channel[r]
         bottom, top = low[c], high[c]
-        for i in range(r * run, (r + 1) * run):
+        for i in range(np.uint64(r * run), np.uint64((r + 1) * run)):
             fits[i] = np.uint8(x[i] >= bottom) & np.uint8(x[i] <= top)
     return _count_zeros(fits[p:q])
 
@@ -278,7 +285,7 @@ def _finish(y, run, run_channel, low, high, z, add):
     for r in range(y.size // run):
         c = run_channel[r]
         bottom, top, zero = np.int32(low[c]), np.int32(high[c]), np.int32(z[c] * add)
-        for i in range(r * run, (r + 1) * run):
+        for i in range(np.uint64(r * run), np.uint64((r + 1) * run)):
             y[i] = np.int32(min(max(y[i], bottom), top) + zero)
 
 
@@ -286,8 +293,8 @@ def _finish(y, run, run_channel, low, high, z, add):
 
 
 @inner
-def _split_q31(real, value, exponent):
-    """QuantizeMultiplier on positive normal reals."""
+def _split_q31(real, value, exponent, bins):
+    """QuantizeMultiplier on positive normal reals, and the bin of each exponent (0 for a flushed one)."""
     wide()
     for i in range(real.size):
         bits = np.float64(real[i]).view(np.int64)
@@ -297,6 +304,7 @@ def _split_q31(real, value, exponent):
         keep = e >= -31
         value[i] = (q >> carry) if keep else 0
         exponent[i] = e if keep else 0
+        bins[i] = (e + BIN_ORIGIN) if keep else 0
 
 
 @inner
@@ -347,6 +355,40 @@ def _floor_drawn(x, value, exponent, rule, y):
         bias = (h << ((t - 1) & 63)) + c if a else 0
         w = (a * v + bias) >> (t & 63)
         y[i] = np.int32(min(max(w, INT32_MIN), INT32_MAX))
+
+
+@inner
+def _floor_drawn_within(x, value, exponent, rule, y):
+    """`_floor_drawn` where every pair is known to be in the domain: nothing to clamp."""
+    wide()
+    base = rule[2]
+    hp0, cp0, hn0, cn0 = rule[4], rule[5], rule[6], rule[7]
+    hp1, cp1, hn1, cn1 = rule[8], rule[9], rule[10], rule[11]
+    hp2, cp2, hn2, cn2 = rule[12], rule[13], rule[14], rule[15]
+    halves = hp0 == 1 and hn0 == 1 and hp1 == 1 and hn1 == 1 and hp2 == 1 and hn2 == 1
+    if halves and cp0 == cn0 and cp0 == cp1 and cp0 == cn1 and cp0 == cp2 and cp0 == cn2:
+        for i in range(x.size):
+            t = base - np.int64(exponent[i])
+            bias = (np.int64(1) << ((t - 1) & 63)) + cp0
+            y[i] = np.int32((np.int64(value[i]) * np.int64(x[i]) + bias) >> (t & 63))
+    elif halves and cp1 == cp2 and cn1 == cn2:
+        for i in range(x.size):
+            v, e = np.int64(x[i]), np.int64(exponent[i])
+            t = base - e
+            c = (cp0 if e < 0 else cp1) if v >= 0 else (cn0 if e < 0 else cn1)
+            bias = (np.int64(1) << ((t - 1) & 63)) + c
+            y[i] = np.int32((np.int64(value[i]) * v + bias) >> (t & 63))
+    else:
+        for i in range(x.size):
+            v, e = np.int64(x[i]), np.int64(exponent[i])
+            t = base - e
+            h = hp0 if e < 0 else (hp1 if e == 0 else hp2)
+            c = cp0 if e < 0 else (cp1 if e == 0 else cp2)
+            if v < 0:
+                h = hn0 if e < 0 else (hn1 if e == 0 else hn2)
+                c = cn0 if e < 0 else (cn1 if e == 0 else cn2)
+            bias = (h << ((t - 1) & 63)) + c
+            y[i] = np.int32((np.int64(value[i]) * v + bias) >> (t & 63))
 
 
 @inner
@@ -447,22 +489,23 @@ def _nested_drawn(x, real, z, scale_low, scale_high, y, fits):
 
 
 # --- tally ----------------------------------------------------------------------------------------------------
+# Rows are passed whole with the places [p, q) to look at: a slice costs a reference count, a bound does not.
 
 
 @inner
-def _differing(ya, yb):
+def _differing(ya, yb, p, q):
     wide()
     count = np.int32(0)
-    for i in range(ya.size):
+    for i in range(np.uint64(p), np.uint64(q)):
         count += np.int32(ya[i] != yb[i])
     return np.int64(count)
 
 
 @inner
-def _both_and_differing(ya, yb, fa, fb):
+def _both_and_differing(ya, yb, fa, fb, p, q):
     wide()
     both, differ = np.int32(0), np.int32(0)
-    for i in range(ya.size):
+    for i in range(np.uint64(p), np.uint64(q)):
         ok = np.int32(fa[i] & fb[i])
         both += ok
         differ += ok & np.int32(ya[i] != yb[i])
@@ -470,11 +513,11 @@ def _both_and_differing(ya, yb, fa, fb):
 
 
 @inner
-def _unit_differences(ya, yb):
+def _unit_differences(ya, yb, p, q):
     """Counts of differences of exactly +1 and -1 (modulo 2**32 those are true ones: |d| <= 2**32 - 2)."""
     wide()
     up, down = np.int32(0), np.int32(0)
-    for i in range(ya.size):
+    for i in range(np.uint64(p), np.uint64(q)):
         d = np.int32(ya[i] - yb[i])
         up += np.int32(d == 1)
         down += np.int32(d == -1)
@@ -482,14 +525,14 @@ def _unit_differences(ya, yb):
 
 
 @inner
-def _record(ya, yb, masked, fa, fb, first, differ, cells, largest, witnesses):
+def _record(ya, yb, fa, fb, masked, p, q, base, differ, cells, largest, witnesses):
     """Count the differences by size and keep the first witnesses; return the largest size so far."""
     taken = 0
     while taken < witnesses.size and witnesses[taken] >= 0:
         taken += 1
     units = False
     if not masked:
-        up, down = _unit_differences(ya, yb)
+        up, down = _unit_differences(ya, yb, p, q)
         units = up + down == differ
     if units:
         cells[DIFFERENCE_LIMIT + 2] += up
@@ -497,14 +540,14 @@ def _record(ya, yb, masked, fa, fb, first, differ, cells, largest, witnesses):
         largest = max(largest, 1)
         if taken == witnesses.size:
             return largest
-    for i in range(ya.size):
+    for i in range(p, q):
         d = np.int64(ya[i]) - np.int64(yb[i])
         if d != 0 and (not masked or (fa[i] and fb[i])):
             if not units:
                 largest = max(largest, abs(d))
                 cells[min(max(d, -DIFFERENCE_LIMIT - 1), DIFFERENCE_LIMIT + 1) + DIFFERENCE_LIMIT + 1] += 1
             if taken < witnesses.size:
-                witnesses[taken] = first + i
+                witnesses[taken] = base + i
                 taken += 1
             elif units:
                 break
@@ -513,27 +556,28 @@ def _record(ya, yb, masked, fa, fb, first, differ, cells, largest, witnesses):
 
 @inner
 def _compare_runs(
-    y, fits, p, q, all_fit, run, run_channel, bins_of, first, counts, differences, largest, witnesses
+    y, fits, p, q, all_fit, run, run_channel, bins_of, base, counts, differences, largest, witnesses
 ):  # fmt: skip
     """Tally every couple of schemes over places ``[p, q)`` of a group, run by run."""
     couple = 0
     for i in range(y.shape[0]):
         for j in range(i + 1, y.shape[0]):
+            ya, yb, fa, fb = y[i], y[j], fits[i], fits[j]
             masked = not (all_fit[i] and all_fit[j])
             total = 0
             for r in range(p // run, (q + run - 1) // run):
                 u, v = max(p, r * run), min(q, (r + 1) * run)
                 if masked:
-                    both, differ = _both_and_differing(y[i, u:v], y[j, u:v], fits[i, u:v], fits[j, u:v])
+                    both, differ = _both_and_differing(ya, yb, fa, fb, u, v)
                 else:
-                    both, differ = v - u, _differing(y[i, u:v], y[j, u:v])
+                    both, differ = v - u, _differing(ya, yb, u, v)
                 b = bins_of[run_channel[r]]
                 counts[couple, b, 0] += both - differ
                 counts[couple, b, 1] += differ
                 total += differ
             if total:
                 largest[couple] = _record(
-                    y[i, p:q], y[j, p:q], masked, fits[i, p:q], fits[j, p:q], first, total,
+                    ya, yb, fa, fb, masked, p, q, base, total,
                     differences[couple], largest[couple], witnesses[couple],
                 )  # fmt: skip
             couple += 1
@@ -543,7 +587,7 @@ def _compare_runs(
 def _keys(ya, yb, bins, keys):
     wide()
     for i in range(ya.size):
-        keys[i] = np.uint8(bins[i] + DIFFERS * (ya[i] != yb[i]))
+        keys[i] = bins[i] + np.uint8(DIFFERS if ya[i] != yb[i] else 0)
 
 
 @inner
@@ -574,23 +618,23 @@ def _count_keys(keys, lanes):
 
 
 @inner
-def _compare_keys(y, fits, p, q, all_fit, bins, keys, first, lanes, differences, largest, witnesses):
+def _compare_keys(y, fits, p, q, all_fit, bins, keys, base, lanes, differences, largest, witnesses):
     """Tally every couple of schemes over places ``[p, q)``, each pair into its own bin."""
     couple = 0
     for i in range(y.shape[0]):
         for j in range(i + 1, y.shape[0]):
-            ya, yb, fa, fb = y[i, p:q], y[j, p:q], fits[i, p:q], fits[j, p:q]
+            ya, yb, fa, fb = y[i], y[j], fits[i], fits[j]
             masked = not (all_fit[i] and all_fit[j])
             if masked:
-                _, differ = _both_and_differing(ya, yb, fa, fb)
-                _masked_keys(ya, yb, fa, fb, bins[p:q], keys[p:q])
+                _, differ = _both_and_differing(ya, yb, fa, fb, p, q)
+                _masked_keys(ya, yb, fa, fb, bins, keys)
             else:
-                differ = _differing(ya, yb)
-                _keys(ya, yb, bins[p:q], keys[p:q])
+                differ = _differing(ya, yb, p, q)
+                _keys(ya, yb, bins, keys)
             _count_keys(keys[p:q], lanes[couple])
             if differ:
                 largest[couple] = _record(
-                    ya, yb, masked, fa, fb, first, differ,
+                    ya, yb, fa, fb, masked, p, q, base, differ,
                     differences[couple], largest[couple], witnesses[couple],
                 )  # fmt: skip
             couple += 1
@@ -642,7 +686,8 @@ def table_kernel(draw, masked, floor, float32, float64, nested):
                     _draw_uniform(
                         words[2 * slot], words[2 * slot + 1], min(run, blocks),
                         run_channel[slot * (run_channel.size // 2) :], acc_low, acc_span,
-                        x[slot * blocks : (slot + 1) * blocks],
+                        zero,
+x[slot * blocks : (slot + 1) * blocks],
                     )  # fmt: skip
             if draw == _QUANTILE:
                 for slot in range(2):
@@ -679,7 +724,7 @@ def table_kernel(draw, masked, floor, float32, float64, nested):
                 if not bare[k]:
                     _finish(y[k], run, run_channel, low[k], high[k], z, add[k])
             _compare_runs(
-                y, fits, p, q, all_fit, run, run_channel, bins_of, base + p,
+                y, fits, p, q, all_fit, run, run_channel, bins_of, base,
                 counts, differences, largest, witnesses,
             )  # fmt: skip
 
@@ -722,30 +767,26 @@ def range_kernel(masked, floor, float32, float64, nested):
                         words[1], words[2], acc_kind, here, output_units, qmin, qmax, z[0],
                         acc_low[0], acc_span[0], center[0], spread[0], table, x,
                     )  # fmt: skip
-            _split_q31(real, q31, q31_exponent)
-            for i in range(GROUP):
-                bins[i] = (q31_exponent[i] + BIN_ORIGIN) if q31[i] else 0
+            _split_q31(real, q31, q31_exponent, bins)
             for k in range(schemes):
                 rule, form = rules[k], rules[k, 0]
                 checked = masked and not total[k]
                 if floor:
                     if form == FLOOR:
-                        if rule[1] == MANTISSA_Q31:
-                            _floor_drawn(x, q31, q31_exponent, rule, y[k])
-                        else:
+                        if rule[1] != MANTISSA_Q31:
                             _split(real, rule[1], q31, q31_exponent, value, exponent)
-                            _floor_drawn(x, value, exponent, rule, y[k])
+                        m, e = (q31, q31_exponent) if rule[1] == MANTISSA_Q31 else (value, exponent)
                         if masked:
-                            if checked and rule[1] == MANTISSA_Q31:
+                            if checked:
+                                _floor_drawn(x, m, e, rule, y[k])
                                 _floor_drawn_fits(
-                                    x, real, q31, q31_exponent, rule, shift_low[k], shift_high[k],
-                                    scale_low[k], scale_high[k], y[k], fits[k],
+                                    x, real, m, e, rule, shift_low[k], shift_high[k], scale_low[k], scale_high[k],
+                                    y[k], fits[k],
                                 )  # fmt: skip
-                            elif checked:
-                                _floor_drawn_fits(
-                                    x, real, value, exponent, rule, shift_low[k], shift_high[k],
-                                    scale_low[k], scale_high[k], y[k], fits[k],
-                                )  # fmt: skip
+                            else:
+                                _floor_drawn_within(x, m, e, rule, y[k])
+                        else:
+                            _floor_drawn_within(x, m, e, rule, y[k])
                 if float32:
                     if form == FLOAT and rule[1] == 32:
                         _float32_drawn(x, real, rule[2], rule[3], z[0], y[k])
@@ -777,7 +818,7 @@ def range_kernel(masked, floor, float32, float64, nested):
                 if not bare[k]:
                     _finish(y[k], GROUP, one_run, low[k], high[k], z, add[k])
             _compare_keys(
-                y, fits, p, q, all_fit, bins, keys, base + p, lanes, differences, largest, witnesses
+                y, fits, p, q, all_fit, bins, keys, base, lanes, differences, largest, witnesses
             )  # fmt: skip
 
     return kernel(tile_range)

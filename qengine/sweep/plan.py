@@ -332,12 +332,12 @@ def _accumulators(
     _count("the highest accumulator", given.high, INT32_MIN, INT32_MAX)
     if given.low > given.high:
         raise DomainError(f"the accumulator range is empty: {given.low} > {given.high}.")
-    if given.kind in ("normal", "laplace"):
-        if not (math.isfinite(given.spread) and given.spread > 0 and math.isfinite(given.center)):
-            raise DomainError(
-                f"{given.kind} accumulators need a finite spread > 0 and a finite center; "
-                f"got spread {given.spread!r}, center {given.center!r}."
-            )
+    spreads = math.isfinite(given.spread) and given.spread > 0 and math.isfinite(given.center)
+    if given.kind in ("normal", "laplace") and not spreads:
+        raise DomainError(
+            f"{given.kind} accumulators need a finite spread > 0 and a finite center; "
+            f"got spread {given.spread!r}, center {given.center!r}."
+        )
     if given.kind == "unsaturated" and dtype is None:
         raise DomainError("unsaturated accumulators need a clamp: pass dtype='int8', 'uint8' or 'int16'.")
     if given.kind == "all" and not one:
