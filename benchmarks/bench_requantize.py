@@ -22,9 +22,8 @@ def _call(
 ) -> Callable[[], np.ndarray]:
     """Return the timed call: results go to an array that is there already."""
     out = np.empty(acc.shape, dtype)
-    return lambda: qe.requantize(
-        acc, multiplier, scheme=scheme, zero_point=common.ZERO_POINT, dtype=dtype, out=out, **options
-    )
+    zero_point = common.ZERO_POINT + (128 if dtype == "uint8" else 0)
+    return lambda: qe.requantize(acc, multiplier, scheme=scheme, zero_point=zero_point, dtype=dtype, out=out, **options)
 
 
 def _channels(size: int, layout: str) -> tuple[np.ndarray, int]:
@@ -80,20 +79,30 @@ class Requantize(common.Timed):
 
 
 class RequantizeTypes(common.Timed):
-    """One multiplier, other types of accumulators and results (int32 and int64 results are raw)."""
+    """One multiplier, other types of results (int32 is raw)."""
 
-    params = (("single", "double", "int16x8", "fp32", "rndnu16"), tuple(common.SIZES),
-              ("int32 to uint8", "int32 to int16", "int32 to int32", "int64 to int16", "int64 to int64"))  # fmt: skip
-    param_names = ("scheme", "elements", "types")
+    params = (("single", "double", "fp32", "rndnu16"), tuple(common.SIZES), ("uint8", "int16", "int32"))
+    param_names = ("scheme", "elements", "dtype")
 
-    def setup(self, scheme: str, size: str, types: str) -> None:
-        source, target = types.split(" to ")
-        if source == "int64" and scheme not in ("single", "int16x8"):
-            raise NotImplementedError("one scheme of 32-bit and one of 48-bit accumulators are enough")
-        self.call = _call(scheme, common.accumulators(common.SIZES[size], source), target)
+    def setup(self, scheme: str, size: str, dtype: str) -> None:
+        self.call = _call(scheme, common.accumulators(common.SIZES[size]), dtype)
         self.call()
 
-    def time_types(self, scheme: str, size: str, types: str) -> None:
+    def time_int32_accumulators(self, scheme: str, size: str, dtype: str) -> None:
+        self.call()
+
+
+class RequantizeWide(common.Timed):
+    """One multiplier, int64 accumulators, for a scheme of 32 bits and one of 48 (int64 is raw)."""
+
+    params = (("single", "int16x8"), tuple(common.SIZES), ("int16", "int64"))
+    param_names = ("scheme", "elements", "dtype")
+
+    def setup(self, scheme: str, size: str, dtype: str) -> None:
+        self.call = _call(scheme, common.accumulators(common.SIZES[size], "int64"), dtype)
+        self.call()
+
+    def time_int64_accumulators(self, scheme: str, size: str, dtype: str) -> None:
         self.call()
 
 

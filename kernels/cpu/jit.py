@@ -23,7 +23,9 @@ from pathlib import Path
 import llvmlite
 import numba
 import numpy as np
+from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 from numba.core.serialize import dumps
 from numba.extending import intrinsic
@@ -155,6 +157,24 @@ def wide(typing_context):
         return context.get_dummy_value()
 
     return types.none(), codegen
+
+
+@intrinsic
+def prefetch(typing_context, address):
+    """Ask for the cache line at an address; any address is allowed, also beyond the end of an array.
+
+    The hardware's own prefetch stops at page ends and lags behind two-pass blocks: with this a large array streams
+    at the memory's speed instead of two thirds of it.
+    """
+
+    def codegen(context, builder, signature, args):
+        pointer, word = ir.IntType(8).as_pointer(), ir.IntType(32)
+        signature = ir.FunctionType(ir.VoidType(), [pointer, word, word, word])
+        function = cgutils.get_or_insert_function(builder.module, signature, "llvm.prefetch.p0")
+        builder.call(function, [builder.inttoptr(args[0], pointer), word(0), word(3), word(1)])
+        return context.get_dummy_value()
+
+    return types.none(types.int64), codegen
 
 
 def read_only(array):

@@ -7,27 +7,28 @@ time whose low words are merged into int32, then clamp, zero point and narrowing
 import numpy as np
 
 from ..codes import HALF_EVEN
-from .jit import inner, kernel, wide
+from .jit import inner, kernel, prefetch, wide
 
-BLOCK = 4096
+#: Elements a block: two passes over it stay in the first-level cache, and its loads overlap the pass before.
+BLOCK = 256
+#: How far ahead of the block memory is asked for, in bytes, and the size of a cache line.
+AHEAD, LINE = 8192, 64
 
 
 @inner
-def floor_words(x, a, bp, bn, t, zero, y):
+def _floor_pairs(x2, start, pairs, a, bp, bn, t, zero, y2):
     """``y = low32(floor((a x + b) / 2**t))`` for int32 x; ``0 <= a < 2**31``, ``|b| < 2**62``, ``1 <= t <= 62``.
 
     Two accumulators are read as one int64: the even one is its low word, the odd one its high word.
     ``|a x + b| < 2**62 + 2**62``.
     """
     wide()
-    pairs = x.size // 2
-    x2 = x[: 2 * pairs].view(np.int64)
-    y2 = y[: 2 * pairs].view(np.int64)
     s = t & 63
     step = a
+    first = np.uint64(start)
     if bp == bn:
-        for i in range(pairs):
-            v = x2[i]
+        for i in range(np.uint64(pairs)):
+            v = x2[first + i]
             m = step & 0x7FFFFFFF
             step += zero
             even = (m * ((v << 32) >> 32) + bp) >> s
@@ -35,8 +36,8 @@ def floor_words(x, a, bp, bn, t, zero, y):
             y2[i] = (even & 0xFFFFFFFF) | (odd << 32)
     else:
         d = bn - bp
-        for i in range(pairs):
-            v = x2[i]
+        for i in range(np.uint64(pairs)):
+            v = x2[first + i]
             m = step & 0x7FFFFFFF
             step += zero
             even = m * ((v << 32) >> 32) + bp
@@ -46,41 +47,47 @@ def floor_words(x, a, bp, bn, t, zero, y):
             if v < 0:
                 odd += d
             y2[i] = ((even >> s) & 0xFFFFFFFF) | ((odd >> s) << 32)
-    if x.size & 1:
-        last = np.int64(x[x.size - 1])
-        y[x.size - 1] = np.int32((a * last + (bp if last >= 0 else bn)) >> s)
 
 
 @inner
-def _clamp(y, low, high, z, out):
+def _clamp(y, low, high, z, out, start, count):
     """Clamp to ``[low, high]`` before adding z: both stay inside int32."""
     wide()
     low, high, z = np.int32(low), np.int32(high), np.int32(z)
-    for i in range(y.size):
-        out[i] = np.int32(min(max(y[i], low), high) + z)
+    first = np.uint64(start)
+    for i in range(np.uint64(count)):
+        out[first + i] = np.int32(min(max(y[i], low), high) + z)
 
 
 @inner
-def _wrap_clamp(y, low, high, z, qmin, qmax, out):
+def _wrap_clamp(y, low, high, z, qmin, qmax, out, start, count):
     """Saturate, add z modulo 2**32, then clamp: what the originals do on overflow."""
     wide()
     low, high, z = np.int32(low), np.int32(high), np.int32(z)
     qmin, qmax = np.int32(qmin), np.int32(qmax)
-    for i in range(y.size):
+    first = np.uint64(start)
+    for i in range(np.uint64(count)):
         w = np.int32(min(max(y[i], low), high) + z)
-        out[i] = np.int32(min(max(w, qmin), qmax))
+        out[first + i] = np.int32(min(max(w, qmin), qmax))
 
 
 @inner
 def _floor_segment32(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, scratch, out):
+    pairs = x.size // 2
+    x2, y2 = x[: 2 * pairs].view(np.int64), scratch.view(np.int64)
+    address = x.ctypes.data
     for start in range(0, x.size, BLOCK):
-        stop = min(start + BLOCK, x.size)
-        y = scratch[: stop - start]
-        floor_words(x[start:stop], a, bp, bn, t, zero, y)
+        count = min(BLOCK, x.size - start)
+        for line in range(4 * BLOCK // LINE):
+            prefetch(address + 4 * start + AHEAD + LINE * line)
+        _floor_pairs(x2, start // 2, count // 2, a, bp, bn, t, zero, y2)
+        if count & 1:
+            last = np.int64(x[start + count - 1])
+            scratch[count - 1] = np.int32((a * last + (bp if last >= 0 else bn)) >> (t & 63))
         if wrap:
-            _wrap_clamp(y, low, high, z, qmin, qmax, out[start:stop])
+            _wrap_clamp(scratch, low, high, z, qmin, qmax, out, start, count)
         else:
-            _clamp(y, low, high, z, out[start:stop])
+            _clamp(scratch, low, high, z, out, start, count)
 
 
 @inner
@@ -124,7 +131,11 @@ def floor_tensor(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, out):
 @kernel
 def floor_words_tensor(x, a, bp, bn, t, zero, out):
     """Raw floor form of a 1-D int32 array with one multiplier, straight into int32."""
-    floor_words(x, a, bp, bn, t, zero, out)
+    pairs = x.size // 2
+    _floor_pairs(x[: 2 * pairs].view(np.int64), 0, pairs, a, bp, bn, t, zero, out[: 2 * pairs].view(np.int64))
+    if x.size & 1:
+        last = np.int64(x[x.size - 1])
+        out[x.size - 1] = np.int32((a * last + (bp if last >= 0 else bn)) >> (t & 63))
 
 
 @kernel
@@ -182,30 +193,35 @@ def _float32_segment(x, s, rounding, inside, low, high, z, clamped, out):
     """``low``/``high`` bound v before the rounding: whole numbers, ``|.| <= 2**17`` where clamped."""
     wide()
     fz, flow, fhigh = np.float32(z), np.float32(low), np.float32(high)
-    if rounding == HALF_EVEN and clamped and not inside:
-        for i in range(x.size):
-            v = np.float32(x[i]) * s
-            out[i] = np.int32(np.int32(np.rint(min(max(v, flow), fhigh))) + np.int32(z))
-    elif clamped and not inside:
-        for i in range(x.size):
-            v = np.float32(x[i]) * s
-            out[i] = np.int32(np.int32(half_away32(min(max(v, flow), fhigh))) + np.int32(z))
-    elif rounding == HALF_EVEN and clamped:
-        for i in range(x.size):
-            v = np.float32(np.float32(x[i]) * s) + fz
-            out[i] = np.int32(np.rint(min(max(v, flow), fhigh)))
-    else:
-        for i in range(x.size):
-            v = np.float32(np.float32(x[i]) * s)
-            if inside:
-                v = np.float32(v + fz)
-            r = np.rint(v) if rounding == HALF_EVEN else half_away32(v)
-            y = np.int64(r)
-            if not inside:
-                y += z
-            if clamped:
-                y = min(max(y, low), high)
-            out[i] = y
+    address = x.ctypes.data
+    for start in range(0, x.size, BLOCK):
+        begin, end = np.uint64(start), np.uint64(min(start + BLOCK, x.size))
+        for line in range(4 * BLOCK // LINE):
+            prefetch(address + x.itemsize * start + AHEAD + LINE * line)
+        if rounding == HALF_EVEN and clamped and not inside:
+            for i in range(begin, end):
+                v = np.float32(x[i]) * s
+                out[i] = np.int32(np.int32(np.rint(min(max(v, flow), fhigh))) + np.int32(z))
+        elif clamped and not inside:
+            for i in range(begin, end):
+                v = np.float32(x[i]) * s
+                out[i] = np.int32(np.int32(half_away32(min(max(v, flow), fhigh))) + np.int32(z))
+        elif rounding == HALF_EVEN and clamped:
+            for i in range(begin, end):
+                v = np.float32(np.float32(x[i]) * s) + fz
+                out[i] = np.int32(np.rint(min(max(v, flow), fhigh)))
+        else:
+            for i in range(begin, end):
+                v = np.float32(np.float32(x[i]) * s)
+                if inside:
+                    v = np.float32(v + fz)
+                r = np.rint(v) if rounding == HALF_EVEN else half_away32(v)
+                y = np.int64(r)
+                if not inside:
+                    y += z
+                if clamped:
+                    y = min(max(y, low), high)
+                out[i] = y
 
 
 @inner

@@ -165,7 +165,7 @@ def _draw_drawn(high, low, acc_kind, real, output_units, qmin, qmax, z, acc_low,
 def _floor_in_order(first, a, bp, bn, t, y):
     """``y[i] = low32(floor((a (first + i) + b) / 2**t))``: consecutive accumulators need additions alone.
 
-    ``|a x + b| < 2**63`` as in `requantize.floor_words`; the group is cut where x changes sign.
+    ``|a x + b| < 2**63`` as in `requantize._floor_pairs`; the group is cut where x changes sign.
     """
     wide()
     s = t & 63
@@ -182,7 +182,7 @@ def _floor_in_order(first, a, bp, bn, t, y):
 
 @inner
 def _floor(x, run, run_channel, a, bp, bn, t, zero, y):
-    """Floor form, two accumulators at a time; see `requantize.floor_words` for the widths and for `zero`."""
+    """Floor form, two accumulators at a time; see `requantize._floor_pairs` for the widths and for `zero`."""
     wide()
     x2, y2 = x.view(np.int64), y.view(np.int64)
     half = run // 2
