@@ -124,8 +124,8 @@ def _why(first: spec.Trace, second: spec.Trace, names: tuple[str, str]) -> str:
         exact = float(trace.exact)
         if trace.high_mul is not None and trace.total_shift is not None and trace.total_shift > 31:
             n = trace.total_shift - 31
-            return f"{name}: {exact * 2**n:.9g} -> {trace.high_mul}, then / 2^{n} -> {trace.result}"
-        return f"{name}: {exact:.9g} -> {trace.result}"
+            return f"{name}: {exact * 2**n:.14g} -> {trace.high_mul}, then / 2^{n} -> {trace.result}"
+        return f"{name}: {exact:.14g} -> {trace.result}"
 
     distance = float(first.tie_distance)
     near = "an exact tie" if distance == 0 else f"{distance:.3g} from a tie"

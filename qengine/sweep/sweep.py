@@ -136,11 +136,11 @@ def sweep(
     One right shift: double rounding leaves single on a quarter of all accumulators, by 1, away from zero.
 
     >>> import qengine as qe
-    >>> r = qe.sweep("single", "double", multiplier=qe.QuantizedMultiplier(1431655765, -1), acc="all:-3000:2999")
+    >>> r = qe.sweep("single", "double", multiplier=qe.QuantizedMultiplier(1518500250, -1), acc="all:-3000:2999")
     >>> r.pairs, r.divergent, r.histogram
-    (6000, 1500, {-1: 750, 1: 750})
+    (6000, 1502, {-1: 751, 1: 751})
     >>> r.witnesses[0].acc, r.witnesses[0].outputs
-    (-2998, (-999, -1000))
+    (-2999, (-1060, -1061))
     """
     plan = make_plan(
         schemes, pairs=pairs, seed=seed, accumulators=acc, zero_point=zero_point, dtype=dtype, qmin=qmin, qmax=qmax,

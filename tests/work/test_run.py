@@ -33,11 +33,11 @@ class Manual(Executor):
         self.shut = True
 
 
-@pytest.mark.parametrize("total", [0, 1, 2, 9, 10, 11, 100, 2**40])
-@pytest.mark.parametrize("size", [1, 2, 10, 99, 2**39 + 1, 2**41])
+@pytest.mark.parametrize(
+    ("total", "size"),
+    [(t, s) for t in (0, 1, 2, 9, 10, 11, 100, 2**40) for s in (1, 2, 10, 99, 2**39 + 1, 2**41) if t // s < 1000],
+)
 def test_cut_covers_exactly(total: int, size: int) -> None:
-    if total // size > 1000:
-        pytest.skip("more tiles than a test should list")
     tiles = list(cut(total, size))
     edges = [0, *(tile.stop for tile in tiles)]
     assert [tile.start for tile in tiles] == edges[:-1]
