@@ -38,7 +38,9 @@ def tree_files() -> list[Path]:
 
 
 def test_package_list() -> None:
-    packages = {installed_name(p.parent / "x").removesuffix("/x").replace("/", ".") for p in tree_files() if p.suffix == ".py"}
+    packages = {
+        installed_name(p.parent / "x").removesuffix("/x").replace("/", ".") for p in tree_files() if p.suffix == ".py"
+    }
     for path in tree_files():
         if path.suffix == ".py":
             assert (path.parent / "__init__.py").is_file(), path
@@ -85,7 +87,11 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     here = int(setuptools.__version__.split(".")[0]) >= 77
     command = [sys.executable, "-m", "build", *(["--no-isolation"] if here else []), "--outdir", str(out), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=source)
-    if done.returncode and not here and any(s in done.stderr + done.stdout for s in ("connection", "No matching distribution")):
+    if (
+        done.returncode
+        and not here
+        and any(s in done.stderr + done.stdout for s in ("connection", "No matching distribution"))
+    ):
         pytest.skip("building needs setuptools >= 77, which is neither installed nor reachable")
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return out
@@ -121,9 +127,18 @@ def test_sdist_holds_the_tree(built: Path) -> None:
 def test_installed_wheel_imports(built: Path, tmp_path: Path) -> None:
     """Unpacked into an empty folder, away from the tree, it imports and computes."""
     command = [
-        sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--disable-pip-version-check",
-        "--target", str(tmp_path / "site"), str(only(built, "*.whl")),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--disable-pip-version-check",
+        "--target",
+        str(tmp_path / "site"),
+        str(only(built, "*.whl")),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     code = (

@@ -44,6 +44,8 @@ REST = 52 - QUANTILE_BITS
 FRACTION_SCALE = 2.0**-REST
 #: Bit of a key (see `_keys`) that says that a pair differs; the lower bits are its bin.
 DIFFERS = 128
+#: Key of a pair outside a domain: the last bin, of an exponent that no multiplier of a range has.
+OUTSIDE = 255
 
 
 @inner
@@ -592,11 +594,11 @@ def _keys(ya, yb, bins, keys):
 
 @inner
 def _masked_keys(ya, yb, fa, fb, bins, keys):
-    """Like `_keys`; pairs outside a domain go to key `DIFFERS`: bin 0 never differs, as M = 0 gives 0."""
+    """Like `_keys`; pairs outside a domain go to a key of their own."""
     wide()
     for i in range(ya.size):
         key = bins[i] + DIFFERS * (ya[i] != yb[i])
-        keys[i] = np.uint8(key if fa[i] & fb[i] else DIFFERS)
+        keys[i] = np.uint8(key if fa[i] & fb[i] else OUTSIDE)
 
 
 @inner
@@ -859,7 +861,7 @@ def tile(work, start, stop):
         )  # fmt: skip
         by_key = lanes.sum(axis=1)
         counts[:, :, 0], counts[:, :, 1] = by_key[:, :DIFFERS], by_key[:, DIFFERS:]
-        counts[:, 0, 1] = 0  # key DIFFERS: pairs outside a domain
+        counts[:, OUTSIDE - DIFFERS, 1] = 0
     else:
         draw = _UNIFORM if work.word_shift < 0 else _ONE_WORD
         if work.acc_kind in (ACC_QUANTILE, ACC_SEQUENTIAL):

@@ -326,6 +326,8 @@ def _accumulators(
             given = Accumulators("uniform", -(1 << 20), (1 << 20) - 1)
     if isinstance(given, str):
         given = parse_accumulators(given)
+    if not isinstance(given, Accumulators):
+        raise DTypeError(f"acc must be a distribution such as 'uniform:-100:100'; got {given!r}.")
     if given.kind not in ACCUMULATORS:
         raise UnknownNameError.of("accumulator distribution", given.kind, ACCUMULATORS)
     _count("the lowest accumulator", given.low, INT32_MIN, INT32_MAX)

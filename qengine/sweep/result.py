@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from typing import Any
 
@@ -57,7 +58,7 @@ class Witness:
         The real multiplier of each scheme, after its recipe.
     outputs : (int, int)
     exact : float
-        ``acc`` times the first scheme's multiplier, before rounding, without the zero point.
+        ``acc * multiplier[0]``, before rounding, without the zero point.
     why : str
         One sentence.
     """
@@ -250,7 +251,7 @@ class SweepResult:
         names = self.schemes[a], self.schemes[b]
         return Witness(
             index, acc, at, (reals[0], reals[1]), z, (traces[0].clamped, traces[1].clamped),
-            float(traces[0].exact), _why(traces[0], traces[1], names),
+            float(Fraction(acc) * Fraction(reals[0])), _why(traces[0], traces[1], names),
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:

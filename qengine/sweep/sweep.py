@@ -60,8 +60,12 @@ def _multipliers(multiplier: Any, multiplier_range: Any, distribution: str, scal
         if isinstance(multiplier, bool) or not isinstance(multiplier, (int, float, np.number)):
             raise DTypeError(f"multiplier must be a QuantizedMultiplier or a real number; got {multiplier!r}.")
         return Multipliers(fixed=float(multiplier))
-    low, high = (0.01, 0.99) if multiplier_range is None else multiplier_range
-    return Multipliers(low=float(low), high=float(high), distribution=distribution)  # type: ignore[arg-type]
+    ends = (0.01, 0.99) if multiplier_range is None else multiplier_range
+    try:
+        low, high = (float(end) for end in ends)
+    except (TypeError, ValueError):
+        raise DTypeError(f"multiplier_range must be two numbers (low, high); got {ends!r}.") from None
+    return Multipliers(low=low, high=high, distribution=distribution)  # type: ignore[arg-type]
 
 
 def sweep(

@@ -56,7 +56,8 @@ def run(
     complete = True
 
     def collect(done: Iterable[Future[T]]) -> None:
-        for future in done:
+        # By start: when a tile failed, what finished before it is handed over first.
+        for future in sorted(done, key=lambda f: pending[f].start):
             tile = pending.pop(future)
             on_result(tile, future.result())
 

@@ -29,9 +29,13 @@ def python(code: str, *, path: Path | None = None, **environment: str) -> list[s
     if path is not None:
         variables["PYTHONPATH"] = str(path)
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=path or ROOT.parent,
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=path or ROOT.parent,
         env=variables | environment,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stderr == ""
     return done.stdout.split()
@@ -122,7 +126,9 @@ def test_corrupted_file_is_recompiled(damage: str, cache: Path) -> None:
     content = bytearray(path.read_bytes())
     if damage == "flipped":
         content[len(content) // 2] ^= 1
-    path.write_bytes({"empty": b"", "short": bytes(content[:-100]), "rubbish": os.urandom(5000)}.get(damage, bytes(content)))
+    path.write_bytes(
+        {"empty": b"", "short": bytes(content[:-100]), "rubbish": os.urandom(5000)}.get(damage, bytes(content))
+    )
     assert python(RUN, QENGINE_CACHE_DIR=str(cache)) == ["0", *WORDS]
     assert files(cache) == [path], "replaced, nothing left beside it"
     assert python(RUN, QENGINE_CACHE_DIR=str(cache)) == ["1", *WORDS]
@@ -172,7 +178,8 @@ def test_compiled_twice_at_once(tmp_path: Path) -> None:
     """Two processes compile into one cache; both are right and one file remains."""
     environment = os.environ | {"QENGINE_CACHE_DIR": str(tmp_path)}
     started = [
-        subprocess.Popen([sys.executable, "-c", RUN], stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)
+        subprocess.Popen([sys.executable, "-c", RUN], stdout=subprocess.PIPE, text=True, env=environment)
+        for _ in range(2)
     ]
     assert [process.communicate()[0].split()[1:] for process in started] == [WORDS, WORDS]
     assert len(files(tmp_path)) == 1

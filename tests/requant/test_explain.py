@@ -61,7 +61,10 @@ def test_steps_of_the_integer_schemes(value: int, shift: int, acc: int) -> None:
         assert t.exact == Fraction(acc * mantissa, 2**total)
         assert t.remainder == (acc * mantissa) % 2**total
         assert t.threshold == 2 ** (total - 1)
-        assert t.tie_distance == min(abs(t.exact - k - Fraction(1, 2)) for k in (math.floor(t.exact) - 1, math.floor(t.exact), math.floor(t.exact) + 1))
+        assert t.tie_distance == min(
+            abs(t.exact - k - Fraction(1, 2))
+            for k in (math.floor(t.exact) - 1, math.floor(t.exact), math.floor(t.exact) + 1)
+        )
         assert (t.high_mul is not None) == (name in TWO_STAGES)
         assert t.with_zero_point == t.result - 3
         assert t.clamped == t.with_zero_point
@@ -170,7 +173,9 @@ def test_is_plain_data() -> None:
     assert float(Fraction(numerator, denominator)) == by_name["single"]["exact"]
     assert by_name["single"]["total_shift"] == 37
     assert [group["output"] for group in data["outputs"]] == list(found.by_output())
-    assert any("XNNPACK" in runtime for group in data["outputs"] if group["output"] == -120 for runtime in group["runs_in"])
+    assert any(
+        "XNNPACK" in runtime for group in data["outputs"] if group["output"] == -120 for runtime in group["runs_in"]
+    )
     other = qe.explain(5, QuantizedMultiplier(1 << 30, -1)).to_dict()
     assert other["multiplier"] == {"value": 1 << 30, "shift": -1}
     assert other["scales"] is None
@@ -191,7 +196,9 @@ def test_text() -> None:
 def test_domain_is_an_answer() -> None:
     found = qe.explain(2**30, QuantizedMultiplier(1 << 30, 4))
     assert found["double"].output is None
-    assert found["double"].outside == "acc 1073741824 is outside the domain of scheme 'double': acc << 4 overflows int32."
+    assert (
+        found["double"].outside == "acc 1073741824 is outside the domain of scheme 'double': acc << 4 overflows int32."
+    )
     assert "outside_domain" in found["double"].to_dict()
     shifted = qe.explain(1, QuantizedMultiplier(1 << 30, 31))
     assert shifted["single"].outside == "shift must be in [-31, 30] for scheme 'single'; got 31."
@@ -228,25 +235,52 @@ def test_shifts_far_outside(shift: int) -> None:
         ((1.0, 0.5), {}, qe.DTypeError, "acc must be an integer; got 1.0."),
         ((True, 0.5), {}, qe.DTypeError, "acc must be an integer; got True."),
         ((1, 0.5), {"zero_point": 1.5}, qe.DTypeError, "zero_point must be an integer; got 1.5."),
-        ((1, 0.5), {"zero_point": 128, "dtype": "int8"}, qe.DomainError, "zero_point must be in [-128, 127] for dtype int8; got 128."),
-        ((1, 0.5), {"dtype": "int64"}, qe.DTypeError, "dtype must be int8, uint8 or int16, or None for a raw result; got 'int64'."),
-        ((1, 0.5), {"dtype": "nonsense"}, qe.DTypeError, "dtype must be int8, uint8 or int16, or None for a raw result; got 'nonsense'."),
+        (
+            (1, 0.5),
+            {"zero_point": 128, "dtype": "int8"},
+            qe.DomainError,
+            "zero_point must be in [-128, 127] for dtype int8; got 128.",
+        ),
+        (
+            (1, 0.5),
+            {"dtype": "int64"},
+            qe.DTypeError,
+            "dtype must be int8, uint8 or int16, or None for a raw result; got 'int64'.",
+        ),
+        (
+            (1, 0.5),
+            {"dtype": "nonsense"},
+            qe.DTypeError,
+            "dtype must be int8, uint8 or int16, or None for a raw result; got 'nonsense'.",
+        ),
         ((1, math.nan), {}, qe.DomainError, "multiplier must be finite; got nan."),
         ((1, math.inf), {}, qe.DomainError, "multiplier must be finite; got inf."),
         ((1, -0.5), {}, qe.DomainError, "multiplier must not be negative; got -0.5."),
         ((1,), {"scales": (0.1, 0.2)}, qe.DomainError, "scales must be (input, weight, output); got 2 values."),
-        ((1,), {"scales": (0.1, math.nan, 0.1)}, qe.DomainError, "weight_scale must be finite, > 0 and representable in float32; got nan."),
-        ((1,), {"scales": (0.1, 0.1, 0.0)}, qe.DomainError, "output_scale must be finite, > 0 and representable in float32; got 0.0."),
+        (
+            (1,),
+            {"scales": (0.1, math.nan, 0.1)},
+            qe.DomainError,
+            "weight_scale must be finite, > 0 and representable in float32; got nan.",
+        ),
+        (
+            (1,),
+            {"scales": (0.1, 0.1, 0.0)},
+            qe.DomainError,
+            "output_scale must be finite, > 0 and representable in float32; got 0.0.",
+        ),
         ((1, 0.5), {"schemes": ["singel"]}, qe.UnknownNameError, "unknown scheme 'singel'; did you mean 'single'"),
     ],
-)  # fmt: skip
+)
 def test_errors(arguments: tuple[Any, ...], options: dict[str, Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error) as caught:
         qe.explain(*arguments, **options)
     assert str(caught.value).startswith(text)
 
 
-@pytest.mark.parametrize("bad", ["abc", [0.5, 0.25], QuantizedMultiplier([1 << 30], [0]), QuantizedMultiplier([1 << 30] * 2, [0, 1])])
+@pytest.mark.parametrize(
+    "bad", ["abc", [0.5, 0.25], QuantizedMultiplier([1 << 30], [0]), QuantizedMultiplier([1 << 30] * 2, [0, 1])]
+)
 def test_multipliers_that_are_no_number(bad: Any) -> None:
     with pytest.raises(qe.QEngineError):
         qe.explain(1, bad)

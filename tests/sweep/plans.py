@@ -29,16 +29,36 @@ REAL = Multipliers(fixed=0.123_456_789_012_345_6)
 def table(reals: list[float], zero_points: list[int] | None = None) -> Multipliers:
     """A table whose multipliers are about the given numbers, with scales that are no round numbers."""
     weight = np.array(reals, np.float64) / 0.0078 * 0.0235
-    columns = (np.full(len(reals), 0.0078, np.float32), weight.astype(np.float32), np.full(len(reals), 0.0235, np.float32))
+    columns = (
+        np.full(len(reals), 0.0078, np.float32),
+        weight.astype(np.float32),
+        np.full(len(reals), 0.0235, np.float32),
+    )
     zeros = np.array(zero_points or [0] * len(reals), np.int64)
     return Multipliers(table=ScaleTable(*columns, zeros, "made up"))
 
 
 #: Channels outside some schemes' domains: flushed, above 1, at 256, above 2**13, 2**30, 2**32; 13 is coprime to 64.
 WILD = [
-    2.0**-34, 2.0**-32 * 1.1, 2.0**-31, 1e-7, 0.0011, 0.037, 0.25, 0.4999, 0.99999, 1.0, 3.7, 200.0, 255.99, 256.01,
-    9000.0, 2.0**29.5, 2.0**30.5, 2.0**33,
-]  # fmt: skip
+    2.0**-34,
+    2.0**-32 * 1.1,
+    2.0**-31,
+    1e-7,
+    0.0011,
+    0.037,
+    0.25,
+    0.4999,
+    0.99999,
+    1.0,
+    3.7,
+    200.0,
+    255.99,
+    256.01,
+    9000.0,
+    2.0**29.5,
+    2.0**30.5,
+    2.0**33,
+]
 TAME = [0.0003, 0.002, 0.0119, 0.047, 0.11, 0.31, 0.77]
 ONE = table([0.0237], [-5])
 
@@ -61,12 +81,20 @@ PLANS: dict[str, dict[str, Any]] = {
     "left, laplace": {"multipliers": LEFT, "accumulators": "laplace:2e7", "seed": 2**32},
     "left, beyond the domain": {"multipliers": LEFT, "accumulators": "uniform:-2147483648:2147483647"},
     "real, int8": {"multipliers": REAL, "accumulators": "normal:700", "dtype": "int8", "zero_point": 3},
-    "real, output units": {"multipliers": REAL, "accumulators": "output-normal:40", "dtype": "uint8", "zero_point": 128},
+    "real, output units": {
+        "multipliers": REAL,
+        "accumulators": "output-normal:40",
+        "dtype": "uint8",
+        "zero_point": 128,
+    },
     "real, unsaturated int16": {"multipliers": REAL, "accumulators": "unsaturated", "dtype": "int16"},
     "zero": {"multipliers": Multipliers(fixed=0.0), "accumulators": "uniform:-9:10"},
     "tiny": {"multipliers": Multipliers(fixed=2.0**-32), "accumulators": "uniform"},
     "huge": {"multipliers": Multipliers(fixed=700.5), "accumulators": "uniform:-5000000:5000000"},
-    "shift outside every domain": {"multipliers": Multipliers(fixed=QuantizedMultiplier(1 << 30, 40)), "accumulators": "uniform:-9:9"},
+    "shift outside every domain": {
+        "multipliers": Multipliers(fixed=QuantizedMultiplier(1 << 30, 40)),
+        "accumulators": "uniform:-9:9",
+    },
     "one value": {"multipliers": RIGHT, "accumulators": "uniform:12345:12345"},
     "all, low end": {"multipliers": RIGHT, "accumulators": f"all:{INT32[0]}:{INT32[0] + 9000}"},
     "all, high end": {"multipliers": NONE, "accumulators": f"all:{INT32[1] - 9001}:{INT32[1]}"},
@@ -76,30 +104,52 @@ PLANS: dict[str, dict[str, Any]] = {
     # tables
     "triple": {"multipliers": ONE, "accumulators": "normal:5e3", "dtype": "int8"},
     "table, unsaturated": {"multipliers": table(TAME, [-128, -7, 0, 5, 127, 3, -1])},
-    "table, uint8": {"multipliers": table(TAME, [0, 255, 7, 9, 128, 3, 1]), "dtype": "uint8", "accumulators": "uniform:-70000:70000"},
+    "table, uint8": {
+        "multipliers": table(TAME, [0, 255, 7, 9, 128, 3, 1]),
+        "dtype": "uint8",
+        "accumulators": "uniform:-70000:70000",
+    },
     "table, narrow clamp": {"multipliers": table(TAME), "dtype": "int16", "qmin": -5, "qmax": 300, "zero_point": 2},
     "table, wild, int8": {"multipliers": table(WILD), "accumulators": "uniform", "dtype": "int8", "zero_point": -3},
-    "table, wild, raw laplace": {"multipliers": table([*WILD, 0.5]), "accumulators": Accumulators("laplace", spread=1e6)},
+    "table, wild, raw laplace": {
+        "multipliers": table([*WILD, 0.5]),
+        "accumulators": Accumulators("laplace", spread=1e6),
+    },
     "table, wild, output units": {"multipliers": table(WILD), "accumulators": "output-laplace:30", "dtype": "int8"},
     # ranges
     "range": {"multipliers": USUAL},
     "range, odd span": {"multipliers": USUAL, "accumulators": "uniform:-99999:100000", "seed": 77},
     "range, int8, unsaturated": {"multipliers": USUAL, "dtype": "int8", "zero_point": -7},
     "range, uint8, normal": {"multipliers": USUAL, "dtype": "uint8", "zero_point": 11, "accumulators": "normal:500:50"},
-    "range, int16, output units": {"multipliers": drawn(1e-4, 3.0, "log-uniform"), "dtype": "int16", "accumulators": "output-laplace:9000"},
+    "range, int16, output units": {
+        "multipliers": drawn(1e-4, 3.0, "log-uniform"),
+        "dtype": "int16",
+        "accumulators": "output-laplace:9000",
+    },
     "range, log": {"multipliers": drawn(2.0**-12, 1.0, "log-uniform"), "accumulators": "laplace:300000"},
     "range, far, raw": {"multipliers": FAR, "accumulators": "uniform"},
     "range, far, raw, small": {"multipliers": FAR, "accumulators": "uniform:-3:4"},
-    "range, far, int8": {"multipliers": FAR, "accumulators": "uniform:-2147483648:2147483646", "dtype": "int8", "zero_point": 9},
+    "range, far, int8": {
+        "multipliers": FAR,
+        "accumulators": "uniform:-2147483648:2147483646",
+        "dtype": "int8",
+        "zero_point": 9,
+    },
     "range, far, unsaturated": {"multipliers": FAR, "dtype": "uint8", "zero_point": 255},
-    "range, at 1 and 256": {"multipliers": drawn(0.9999999, 256.00001, "log-uniform"), "accumulators": "uniform:-4000000:4000000"},
+    "range, at 1 and 256": {
+        "multipliers": drawn(0.9999999, 256.00001, "log-uniform"),
+        "accumulators": "uniform:-4000000:4000000",
+    },
     "range, left shifts": {"multipliers": drawn(1.0, 2.0**31), "accumulators": "normal:30"},
-    "range, flushed": {"multipliers": drawn(2.0**-32 * (1 - 2.0**-20), 2.0**-32 * (1 + 2.0**-20)), "accumulators": "uniform"},
+    "range, flushed": {
+        "multipliers": drawn(2.0**-32 * (1 - 2.0**-20), 2.0**-32 * (1 + 2.0**-20)),
+        "accumulators": "uniform",
+    },
     "range, flushed, at the ends": {
         "multipliers": drawn(2.0**-32 * (1 - 2.0**-26), 2.0**-32 * (1 - 2.0**-31)),
         "accumulators": f"uniform:{INT32[0]}:{INT32[0]}",
     },
-}  # fmt: skip
+}
 
 
 @functools.cache

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from qengine.kernels import codes
 from qengine.kernels.reference import sweep as reference
+
 from qengine.requant.multiplier import QuantizedMultiplier
 from qengine.sweep.plan import SweepPlan, make_plan, make_work, parse_accumulators
 from tests import oracle
@@ -139,7 +139,9 @@ def test_layout(name: str) -> None:
         assert real.tolist() == [e[2] for e in expected if e[2] is not None]
 
 
-@pytest.mark.parametrize("name", ["right, one word", "right, odd span", "table, wild, int8", "range", "range, int8, unsaturated"])
+@pytest.mark.parametrize(
+    "name", ["right, one word", "right, odd span", "table, wild, int8", "range", "range, int8, unsaturated"]
+)
 def test_any_window_draws_the_same(name: str, rng: np.random.Generator) -> None:
     w = work(name)
     x, channel, real = reference.draw(w, 0, 9000)
@@ -173,7 +175,9 @@ def test_exp2_is_close_and_monotonic() -> None:
 
 def test_seeds_draw_different_numbers() -> None:
     accs = [
-        tuple(reference.draw(make_work(make_plan(("single", "double"), seed=seed, **PLANS["right, one word"])), 0, 8)[0])
+        tuple(
+            reference.draw(make_work(make_plan(("single", "double"), seed=seed, **PLANS["right, one word"])), 0, 8)[0]
+        )
         for seed in (0, 1, 2**32, 2**32 + 1, 2**63, 2**64 - 1)
     ]
     assert len(set(accs)) == len(accs)
@@ -263,13 +267,20 @@ def test_clipped_at_int32() -> None:
     assert abs((x == INT32[0]).mean() - share) < 4.5 * math.sqrt(share / MANY)
 
 
-@pytest.mark.parametrize("multipliers", [USUAL, drawn(1e-6, 300.0, "log-uniform"), table(TAME)], ids=["range", "log", "table"])
+@pytest.mark.parametrize(
+    "multipliers", [USUAL, drawn(1e-6, 300.0, "log-uniform"), table(TAME)], ids=["range", "log", "table"]
+)
 @pytest.mark.parametrize(("dtype", "zero_point"), [("int8", -128), ("int8", 3), ("uint8", 0), ("int16", 1000)])
 def test_unsaturated_stays_inside(multipliers: Any, dtype: str, zero_point: int) -> None:
     p = make_plan(
-        ("single", "double"), pairs=20_000, seed=6, accumulators="unsaturated", multipliers=multipliers,
-        dtype=dtype, zero_point=zero_point,
-    )  # fmt: skip
+        ("single", "double"),
+        pairs=20_000,
+        seed=6,
+        accumulators="unsaturated",
+        multipliers=multipliers,
+        dtype=dtype,
+        zero_point=zero_point,
+    )
     x, channel, real = reference.draw(make_work(p), 0, 20_000)
     reals = reals_of(p)
     m = real if reals is None else np.array(reals)[channel]

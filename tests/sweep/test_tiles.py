@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+from qengine.kernels.codes import BIN_ORIGIN, DIFFERENCE_LIMIT
+from qengine.kernels.reference import sweep as reference
 
 import qengine as qe
 from qengine import backends
-from qengine.kernels.codes import BIN_ORIGIN, DIFFERENCE_LIMIT
-from qengine.kernels.reference import sweep as reference
 from qengine.requant.multiplier import QuantizedMultiplier
 from qengine.sweep.plan import Multipliers, SweepPlan, Work, make_plan, make_work
 from qengine.sweep.scales import read_scales
@@ -63,7 +63,9 @@ def test_equal_to_the_reference(name: str, other_backend: str) -> None:
         assert_same(tally_of(other_backend, w, start, stop), expected)
 
 
-@pytest.mark.parametrize("name", ["right, one word", "table, unsaturated", "range", "range, int8, unsaturated", "all, across zero"])
+@pytest.mark.parametrize(
+    "name", ["right, one word", "table, unsaturated", "range", "range, int8, unsaturated", "all, across zero"]
+)
 def test_equal_without_masks(name: str, other_backend: str) -> None:
     """Schemes whose domain holds every pair run without domain checks; raw ones without an epilogue."""
     schemes = ("single", "half-away", "fp32", "rndnu", "fp64-away")
@@ -135,7 +137,7 @@ def test_any_partition_in_any_order_merges(name: str, rng: np.random.Generator) 
         assert_same_tally(merged([(s, min(s + size, 9000)) for s in range(0, 9000, size)], cpu), whole)
     for parts in (2, 9, 60):
         edges = [0, *sorted(int(e) for e in rng.integers(0, 9001, parts - 1)), 9000]
-        tiles = list(zip(edges, edges[1:], strict=False))
+        tiles = list(pairwise(edges))
         rng.shuffle(tiles)
         assert_same_tally(merged([(int(a), int(b)) for a, b in tiles], cpu), whole)
 
@@ -190,7 +192,8 @@ def recount(p: SweepPlan, w: Work, start: int, stop: int) -> Raw:
         drawn_real = float(real[i]) if real.size else None
         z = int(p.zero_point if p.zero_point is not None else p.multipliers.table.zero_point[c])
         outputs = [
-            cases.expected(name, acc, multiplier_of(p, name, c, drawn_real), zero_point=z, limits=limits) for name in names
+            cases.expected(name, acc, multiplier_of(p, name, c, drawn_real), zero_point=z, limits=limits)
+            for name in names
         ]
         cell = bin_of(p, c, drawn_real)
         raw["outside"] += np.array([y is None for y in outputs])
@@ -257,9 +260,7 @@ def test_histogram_has_outer_cells(backend: str) -> None:
 def test_domain_edges_of_one_multiplier(backend: str) -> None:
     """A left shift of 3: accumulators beyond 2**28 overflow; every one near the edge is judged like the oracle."""
     for low in (2**28 - 40, -(2**28) - 40, -(2**31), 2**31 - 80):
-        p = make_plan(
-            ALL, multipliers=PLANS["left, laplace"]["multipliers"], accumulators=f"all:{low}:{low + 79}"
-        )  # fmt: skip
+        p = make_plan(ALL, multipliers=PLANS["left, laplace"]["multipliers"], accumulators=f"all:{low}:{low + 79}")
         w = make_work(p)
         assert_same(tally_of(backend, w, 0, 80), recount(p, w, 0, 80))
 
