@@ -313,6 +313,18 @@ def float_wrapped(x, s, bits, rounding, top, z, qmin, qmax, out):
 
 
 @kernel
+def nested16_rows(x, mantissa, exponent, z, qmin, qmax, out):
+    """rndnu16 of a 2-D array, parameters 1-D over the last axis."""
+    wide()
+    for o in range(x.shape[0]):
+        for c in range(x.shape[1]):
+            right = max(-exponent[c], 0) & 63
+            pre = ((np.int64(x[o, c]) << (max(exponent[c], 0) & 63)) + ((np.int64(1) << right) >> 1)) >> right
+            y = ((min(max(pre, -32768), 32767) * mantissa[c] + 16384) >> 15) + z[c]
+            out[o, c] = min(max(min(max(y, -32768), 32767), qmin), qmax)
+
+
+@kernel
 def nested16(x, mantissa, exponent, z, qmin, qmax, out):
     """rndnu16: half-up pre-shift saturated to int16, 15-bit product half up, saturating int16 zero point."""
     wide()

@@ -128,14 +128,19 @@ def _draw_quantile(high, low, run, run_channel, acc_low, acc_span, center, sprea
 
 
 @inner
-def _draw_real(w, real_low, real_width, log_uniform, real):
-    """One word a pair: ``low + (w + 1/2) / 2**32 * width``, or two to that power."""
+def _draw_real(w, real_low, real_width, real):
+    """One word a pair: ``low + (w + 1/2) / 2**32 * width``."""
     wide()
     for i in range(w.size):
         real[i] = real_low + ((np.float64(np.int64(w[i])) + 0.5) * 2.0**-32) * real_width
-    if log_uniform:
-        for i in range(w.size):
-            real[i] = _exp2(real[i])
+
+
+@inner
+def _exponentiate(real):
+    """Two to the power of what was drawn: uniform in the logarithm."""
+    wide()
+    for i in range(real.size):
+        real[i] = _exp2(real[i])
 
 
 @inner
@@ -527,38 +532,76 @@ def _unit_differences(ya, yb, p, q):
 
 
 @inner
-def _record(ya, yb, fa, fb, masked, p, q, base, differ, cells, largest, witnesses):
-    """Count the differences by size and keep the first witnesses; return the largest size so far."""
-    taken = 0
-    while taken < witnesses.size and witnesses[taken] >= 0:
-        taken += 1
+def _count_keys(keys, p, q, lanes):
+    """Histogram of keys in eight interleaved copies, so that no addition waits for the one before."""
+    k = p
+    while k + 8 <= q:
+        lanes[0, keys[k]] += 1
+        lanes[1, keys[k + 1]] += 1
+        lanes[2, keys[k + 2]] += 1
+        lanes[3, keys[k + 3]] += 1
+        lanes[4, keys[k + 4]] += 1
+        lanes[5, keys[k + 5]] += 1
+        lanes[6, keys[k + 6]] += 1
+        lanes[7, keys[k + 7]] += 1
+        k += 8
+    while k < q:
+        lanes[0, keys[k]] += 1
+        k += 1
+
+
+@inner
+def _difference_keys(ya, yb, fa, fb, masked, p, q, keys):
+    """Write a cell of the histogram of differences for each place; return the largest size."""
+    wide()
+    largest = np.int64(0)
+    limit = DIFFERENCE_LIMIT + 1
+    if masked:
+        for i in range(np.uint64(p), np.uint64(q)):
+            d = (np.int64(ya[i]) - np.int64(yb[i])) * np.int64(fa[i] & fb[i])
+            largest = max(largest, abs(d))
+            keys[i] = np.uint8(min(max(d, -limit), limit) + limit)
+    else:
+        for i in range(np.uint64(p), np.uint64(q)):
+            d = np.int64(ya[i]) - np.int64(yb[i])
+            largest = max(largest, abs(d))
+            keys[i] = np.uint8(min(max(d, -limit), limit) + limit)
+    return largest
+
+
+@inner
+def _record(ya, yb, fa, fb, masked, p, q, base, differ, keys, lanes, largest, witnesses):
+    """Count the differences by size and keep the first witnesses; return the largest size so far.
+
+    `lanes` counts by cell in interleaved copies; the cell of difference 0 counts pairs that agree, or are outside
+    a domain, where some difference is not +-1: it means nothing.
+    """
     units = False
     if not masked:
         up, down = _unit_differences(ya, yb, p, q)
         units = up + down == differ
     if units:
-        cells[DIFFERENCE_LIMIT + 2] += up
-        cells[DIFFERENCE_LIMIT] += down
+        lanes[0, DIFFERENCE_LIMIT + 2] += up
+        lanes[0, DIFFERENCE_LIMIT] += down
         largest = max(largest, 1)
-        if taken == witnesses.size:
-            return largest
-    for i in range(p, q):
-        d = np.int64(ya[i]) - np.int64(yb[i])
-        if d != 0 and (not masked or (fa[i] and fb[i])):
-            if not units:
-                largest = max(largest, abs(d))
-                cells[min(max(d, -DIFFERENCE_LIMIT - 1), DIFFERENCE_LIMIT + 1) + DIFFERENCE_LIMIT + 1] += 1
-            if taken < witnesses.size:
-                witnesses[taken] = base + i
-                taken += 1
-            elif units:
-                break
+    else:
+        largest = max(largest, _difference_keys(ya, yb, fa, fb, masked, p, q, keys))
+        _count_keys(keys, p, q, lanes)
+    taken = 0
+    while taken < witnesses.size and witnesses[taken] >= 0:
+        taken += 1
+    i = p
+    while taken < witnesses.size and i < q:
+        if ya[i] != yb[i] and (not masked or (fa[i] and fb[i])):
+            witnesses[taken] = base + i
+            taken += 1
+        i += 1
     return largest
 
 
 @inner
 def _compare_runs(
-    y, fits, p, q, all_fit, run, run_channel, bins_of, base, counts, differences, largest, witnesses
+    y, fits, p, q, all_fit, run, run_channel, bins_of, base, keys, counts, differences, largest, witnesses
 ):  # fmt: skip
     """Tally every couple of schemes over places ``[p, q)`` of a group, run by run."""
     couple = 0
@@ -579,7 +622,7 @@ def _compare_runs(
                 total += differ
             if total:
                 largest[couple] = _record(
-                    ya, yb, fa, fb, masked, p, q, base, total,
+                    ya, yb, fa, fb, masked, p, q, base, total, keys,
                     differences[couple], largest[couple], witnesses[couple],
                 )  # fmt: skip
             couple += 1
@@ -602,24 +645,6 @@ def _masked_keys(ya, yb, fa, fb, bins, keys):
 
 
 @inner
-def _count_keys(keys, lanes):
-    """Histogram of keys in eight interleaved copies, so that no addition waits for the one before."""
-    eighths = keys.size // 8
-    for g in range(eighths):
-        k = 8 * g
-        lanes[0, keys[k]] += 1
-        lanes[1, keys[k + 1]] += 1
-        lanes[2, keys[k + 2]] += 1
-        lanes[3, keys[k + 3]] += 1
-        lanes[4, keys[k + 4]] += 1
-        lanes[5, keys[k + 5]] += 1
-        lanes[6, keys[k + 6]] += 1
-        lanes[7, keys[k + 7]] += 1
-    for i in range(8 * eighths, keys.size):
-        lanes[0, keys[i]] += 1
-
-
-@inner
 def _compare_keys(y, fits, p, q, all_fit, bins, keys, base, lanes, differences, largest, witnesses):
     """Tally every couple of schemes over places ``[p, q)``, each pair into its own bin."""
     couple = 0
@@ -633,10 +658,10 @@ def _compare_keys(y, fits, p, q, all_fit, bins, keys, base, lanes, differences, 
             else:
                 differ = _differing(ya, yb, p, q)
                 _keys(ya, yb, bins, keys)
-            _count_keys(keys[p:q], lanes[couple])
+            _count_keys(keys, p, q, lanes[couple])
             if differ:
                 largest[couple] = _record(
-                    ya, yb, fa, fb, masked, p, q, base, differ,
+                    ya, yb, fa, fb, masked, p, q, base, differ, keys,
                     differences[couple], largest[couple], witnesses[couple],
                 )  # fmt: skip
             couple += 1
@@ -667,6 +692,7 @@ def table_kernel(draw, masked, floor, float32, float64, nested):
         run_channel = np.zeros(GROUP // run, np.int64)
         y = np.zeros((schemes, GROUP), np.int32)
         fits = np.empty((schemes, GROUP), np.uint8)
+        keys = np.empty(GROUP, np.uint8)
         all_fit = np.ones(schemes, np.uint8)
         for group in range(start // GROUP, (stop + GROUP - 1) // GROUP):
             base = group * GROUP
@@ -726,7 +752,7 @@ x[slot * blocks : (slot + 1) * blocks],
                 if not bare[k]:
                     _finish(y[k], run, run_channel, low[k], high[k], z, add[k])
             _compare_runs(
-                y, fits, p, q, all_fit, run, run_channel, bins_of, base,
+                y, fits, p, q, all_fit, run, run_channel, bins_of, base, keys,
                 counts, differences, largest, witnesses,
             )  # fmt: skip
 
@@ -734,17 +760,17 @@ x[slot * blocks : (slot + 1) * blocks],
 
 
 @functools.cache
-def range_kernel(masked, floor, float32, float64, nested):
+def range_kernel(one_word, log_uniform, masked, floor, float32, float64, nested):
     """Return the kernel for a fresh real multiplier a pair, holding just the branches asked for."""
 
     def tile_range(
         start, stop, key0, key1, acc_kind, acc_low, acc_span, word_shift, center, spread, table, output_units,
-        real_low, real_width, log_uniform, z, qmin, qmax, clamped, rules, low, high, add,
+        real_low, real_width, z, qmin, qmax, clamped, rules, low, high, add,
         shift_low, shift_high, scale_low, scale_high, total, bare, one_run,
         lanes, differences, largest, outside, witnesses,
     ):  # fmt: skip
         schemes = rules.shape[0]
-        slots = 2 if word_shift >= 0 else 1
+        slots = 2 if one_word else 1
         blocks = GROUP // slots
         words = np.empty((4, blocks), np.uint32)
         x, real = np.empty(GROUP, np.int32), np.empty(GROUP, np.float64)
@@ -760,8 +786,10 @@ def range_kernel(masked, floor, float32, float64, nested):
             philox.fill(key0, key1, np.uint64(group * blocks), words)
             for slot in range(slots):
                 here = real[slot * blocks : (slot + 1) * blocks]
-                _draw_real(words[2 * slot], real_low, real_width, log_uniform, here)
-                if word_shift >= 0:
+                _draw_real(words[2 * slot], real_low, real_width, here)
+                if log_uniform:
+                    _exponentiate(here)
+                if one_word:
                     there = x[slot * blocks : (slot + 1) * blocks]
                     _draw_word(words[2 * slot + 1], acc_low[0], word_shift, there)
                 else:
@@ -843,7 +871,7 @@ def tile(work, start, stop):
     couples = schemes * (schemes - 1) // 2
     counts = np.zeros((couples, BINS, 2), np.int64)
     rest = {
-        "differences": np.zeros((couples, DIFFERENCE_CELLS), np.int64),
+        "differences": np.zeros((couples, 8, 256), np.int64),
         "largest": np.zeros(couples, np.int64),
         "outside": np.zeros(schemes, np.int64),
         "witnesses": np.full((couples, work.witnesses), -1, np.int64),
@@ -853,9 +881,9 @@ def tile(work, start, stop):
     masked, forms = not work.total.all(), _forms(work.rules)
     if work.kind == RANGE:
         lanes = np.zeros((couples, 8, 256), np.int64)
-        range_kernel(masked, *forms)(
+        range_kernel(work.word_shift >= 0, work.log_uniform, masked, *forms)(
             start, stop, *key, work.acc_kind, work.acc_low, work.acc_span, work.word_shift, work.center, work.spread,
-            work.table, work.output_units, work.real_low, work.real_width, work.log_uniform, work.z, work.qmin,
+            work.table, work.output_units, work.real_low, work.real_width, work.z, work.qmin,
             work.qmax, work.clamped, work.rules, work.low, work.high, work.add, work.shift_low, work.shift_high,
             work.scale_low, work.scale_high, work.total, bare, np.zeros(1, np.int64), lanes, *rest.values(),
         )  # fmt: skip
@@ -872,4 +900,6 @@ def tile(work, start, stop):
             work.t, work.scale, work.domain_low, work.domain_high, work.low, work.high, work.add, work.bins,
             work.total, bare, ZERO, counts, *rest.values(),
         )  # fmt: skip
-    return {"counts": counts, **rest}
+    cells = rest["differences"].sum(axis=1)[:, :DIFFERENCE_CELLS]
+    cells[:, DIFFERENCE_LIMIT + 1] = 0
+    return {"counts": counts, **rest, "differences": cells}

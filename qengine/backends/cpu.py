@@ -125,7 +125,15 @@ def _channels(form: Form, epilogue: Epilogue, part: slice) -> Callable[[npt.NDAr
             last = (scale, low, high, z, clamped)
             kernel, rows = kernels.float64_channels, kernels.float64_rows
         return lambda x, y: rows(x[..., 0], *last, y[..., 0]) if x.shape[2] == 1 else kernel(x, *last, y)
-    return lambda x, y: kernels.nested16(x, form.a[part], form.t[part], z, qmin, qmax, y)
+    nested = (form.a[part], form.t[part], z, qmin, qmax)
+
+    def nested16(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> None:
+        if x.shape[2] == 1:
+            kernels.nested16_rows(x[..., 0], *nested, y[..., 0])
+        else:
+            kernels.nested16(x, *nested, y)
+
+    return nested16
 
 
 def sweep_tile(work: Any, start: int, stop: int) -> Any:
