@@ -27,7 +27,7 @@ _HOME = {
     "schemes": ".requant.schemes",
     "use_backend": ".backends",
     "explain": ".requant.explain",
-    "sweep": ".sweep.sweep",
+    "sweep": ".sweeps.sweep",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     )
     from .requant.requantize import requantize, requantize_scales
     from .requant.schemes import get_scheme, schemes
-    from .sweep.sweep import sweep
+    from .sweeps.sweep import sweep
 
 
 def __getattr__(name: str) -> Any:

@@ -17,7 +17,7 @@ from .requant.explain import explain
 from .requant.multiplier import QuantizedMultiplier
 from .requant.requantize import requantize
 from .requant.schemes import schemes
-from .sweep.sweep import sweep
+from .sweeps.sweep import sweep
 
 #: Random123's known answers for philox4x32-10: (counter, key, output).
 PHILOX = (

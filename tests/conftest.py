@@ -16,9 +16,7 @@ import qengine as qe
 from qengine import backends
 
 SEED = int(os.environ.get("QENGINE_TEST_SEED", "20261121"))
-REQUIRED = {
-    name.strip() for name in os.environ.get("QENGINE_REQUIRE_BACKENDS", "").split(",") if name.strip()
-}
+REQUIRED = {name.strip() for name in os.environ.get("QENGINE_REQUIRE_BACKENDS", "").split(",") if name.strip()}
 
 hypothesis.settings.register_profile(
     "ci",
@@ -27,9 +25,7 @@ hypothesis.settings.register_profile(
     max_examples=60,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
-hypothesis.settings.register_profile(
-    "thorough", parent=hypothesis.settings.get_profile("ci"), max_examples=5000
-)
+hypothesis.settings.register_profile("thorough", parent=hypothesis.settings.get_profile("ci"), max_examples=5000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 

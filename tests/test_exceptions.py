@@ -40,9 +40,7 @@ def test_tree() -> None:
 def test_shift_out_of_range_text() -> None:
     shift = np.zeros((4, 1), np.int32)
     shift[3, 0] = 31
-    text = text_of(
-        qe.DomainError, multiplier=qe.QuantizedMultiplier(np.full((4, 1), 1 << 30), shift), scheme="single"
-    )
+    text = text_of(qe.DomainError, multiplier=qe.QuantizedMultiplier(np.full((4, 1), 1 << 30), shift), scheme="single")
     assert text == "shift must be in [-31, 30] for scheme 'single'; got 31 at index (3, 0)."
 
 
@@ -137,9 +135,7 @@ def test_acc_outside_the_type_of_the_scheme(scheme: Scheme, backend: str) -> Non
 def test_overflowed_left_shift(name: str, backend: str) -> None:
     acc = np.zeros((3, 2), np.int32)
     acc[2, 1] = 2**28
-    text = text_of(
-        qe.DomainError, acc=acc, multiplier=qe.QuantizedMultiplier(1 << 30, 3), scheme=name, backend=backend
-    )
+    text = text_of(qe.DomainError, acc=acc, multiplier=qe.QuantizedMultiplier(1 << 30, 3), scheme=name, backend=backend)
     row = qe.get_scheme(name)
     assert text == (
         f"acc must be in [-268435456, 268435455] for scheme {name!r} with this multiplier; got 268435456 "

@@ -199,9 +199,7 @@ def test_against_oracle(value: int, shift: int) -> None:
         assert steps["double_round_with_zp"] == expected["floor-port"] - 5
         assert steps["prod"] == steps["x_shifted"] * value == x * 2 ** max(shift, 0) * value
         assert steps["total_shift"] == 31 + max(-shift, 0)
-        assert steps["prod"] - steps["remainder"] == (steps["prod"] >> steps["total_shift"]) * (
-            steps["mask"] + 1
-        )
+        assert steps["prod"] - steps["remainder"] == (steps["prod"] >> steps["total_shift"]) * (steps["mask"] + 1)
         up = steps["remainder"] >= steps["threshold"]
         assert steps["single_round_result"] == (steps["prod"] >> steps["total_shift"]) + up
         computed += 1

@@ -1,7 +1,7 @@
 """One sweep tile in NumPy: draw pairs, evaluate the schemes, tally where they differ.
 
 ``tile(work, start, stop)`` depends on (work, pair index) alone, so any cut of the index range into tiles merges to
-the same tally. `work` is a record of plain arrays (`qengine.sweep.plan.Work`).
+the same tally. `work` is a record of plain arrays (`qengine.sweeps.plan.Work`).
 """
 
 import numpy as np
@@ -187,7 +187,7 @@ def evaluate(work, k, x, channel, real):
 
 
 def tile(work, start, stop):
-    """Return the tally of pairs ``[start, stop)``: a dict of integer arrays (see `qengine.sweep.tally`)."""
+    """Return the tally of pairs ``[start, stop)``: a dict of integer arrays (see `qengine.sweeps.tally`)."""
     schemes = work.rules.shape[0]
     couples = [(i, j) for i in range(schemes) for j in range(i + 1, schemes)]
     tally = {

@@ -54,11 +54,22 @@ def group() -> None:
 def main(args: list[str] | None = None) -> Any:
     """Run the command line: exit code 0, 1 (a check failed) or 2 (bad input)."""
     try:
-        return group.main(args=args, prog_name="qengine", standalone_mode=True)
+        code = group.main(args=args, prog_name="qengine", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(1)
     except QEngineError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except SystemExit as done:
+        # click turns a closed pipe into exit code 1, and says so by wrapping the stream.
+        sys.exit(0 if type(sys.stdout).__name__ == "PacifyFlushWrapper" else done.code)
     except BrokenPipeError:
         # The reader (head, less) has gone: that is no error, and Python must not flush into the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import click
@@ -32,8 +33,9 @@ def command(real: float | None, scales: str | None, single: bool, as_json: bool)
 
     def describe(value: float) -> dict[str, Any]:
         m = quantize_multiplier(value, single_rounding=single)
-        error = None if value == 0 else m.error_ppm(value)
-        return {"real": value, "value": m.value, "shift": m.shift, "represented": m.real, "error_ppm": error}
+        held = None if math.isinf(m.real) else m.real  # the largest float64 rounds to 2^1024
+        error = None if value == 0 or held is None else m.error_ppm(value)
+        return {"real": value, "value": m.value, "shift": m.shift, "represented": held, "error_ppm": error}
 
     if real is not None:
         found = describe(real)

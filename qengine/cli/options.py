@@ -107,6 +107,10 @@ class ScalesCommand(click.Command):
         while i < len(args):
             joined.append(args[i])
             i += 1
+            first = joined[-1].removeprefix("--scales=")
+            if first != joined[-1] and _is_number(first):
+                joined[-1:] = ["--scales"]
+                args = [*args[:i], first, *args[i:]]
             if joined[-1] == "--scales":
                 numbers = 0
                 while numbers < 3 and i + numbers < len(args) and _is_number(args[i + numbers]):

@@ -77,7 +77,7 @@ def command(
       qengine sweep single double fp32 --range 0.01 0.99 --pairs 33.4M --seed 42
     """
     from ..report.sweep import parts
-    from ..sweep.sweep import sweep
+    from ..sweeps.sweep import sweep
 
     given: Any = read_multiplier(multiplier, shift)
     with progress_bar("sweep", quiet) as progress:

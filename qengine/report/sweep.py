@@ -13,7 +13,7 @@ from qengine.kernels.codes import DIFFERENCE_LIMIT
 from .terminal import integer, share, table, to_text
 
 if TYPE_CHECKING:
-    from ..sweep.result import PairResult, SweepResult
+    from ..sweeps.result import PairResult, SweepResult
 
 
 def _source(described: dict[str, Any]) -> str:

@@ -13,10 +13,16 @@ from rich.table import Table
 PIPE_WIDTH = 160
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave a closed pipe to the command line, which knows that it is no error."""
+        raise BrokenPipeError
+
+
 def console(file: IO[str] | None = None) -> Console:
     """Return a console for a stream (stdout by default), wide where it is not a terminal."""
     stream = file if file is not None else sys.stdout
-    return Console(
+    return _Console(
         file=stream,
         width=None if stream.isatty() else PIPE_WIDTH,
         highlight=False,

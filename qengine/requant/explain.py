@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy.typing as npt
 
 from ..exceptions import DomainError, DTypeError
 from . import recipes, spec
-from .multiplier import QuantizedMultiplier
+from .forms import derive, multiplier_fits
+from .multiplier import QuantizedMultiplier, as_reals
 from .requantize import CLAMPED, RAW_ZERO_POINT
 from .schemes import Scheme, get_scheme
 from .schemes import schemes as all_schemes
@@ -43,7 +45,8 @@ class SchemeExplanation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON; integers beyond 2**53 stay integers."""
-        head: dict[str, Any] = {"scheme": self.scheme.name, "real_multiplier": self.real}
+        real = self.real if math.isfinite(self.real) else None
+        head: dict[str, Any] = {"scheme": self.scheme.name, "real_multiplier": real}
         if self.trace is None:
             return {**head, "outside_domain": self.outside}
         t = self.trace
@@ -129,7 +132,10 @@ def _limits(dtype: npt.DTypeLike | None, zero_point: int) -> tuple[str | None, i
         low, high, name = *RAW_ZERO_POINT, None
         limits: tuple[int | None, int | None] = (None, None)
     else:
-        chosen = np.dtype(dtype)
+        try:
+            chosen = np.dtype(dtype)
+        except TypeError:
+            chosen = np.dtype(np.void)
         if chosen not in CLAMPED:
             raise DTypeError(f"dtype must be int8, uint8 or int16, or None for a raw result; got {dtype!r}.")
         low, high, name = int(CLAMPED[chosen].min), int(CLAMPED[chosen].max), chosen.name
@@ -137,6 +143,27 @@ def _limits(dtype: npt.DTypeLike | None, zero_point: int) -> tuple[str | None, i
     if not low <= zero_point <= high:
         raise DomainError(f"zero_point must be in [{low}, {high}] for dtype {name or 'int32'}; got {zero_point}.")
     return name, *limits
+
+
+def _one_multiplier(multiplier: Any) -> QuantizedMultiplier | float:
+    """Return one multiplier, or raise: an invalid one is the caller's error, not an answer."""
+    if isinstance(multiplier, QuantizedMultiplier):
+        if multiplier.shape != ():
+            raise DomainError(f"explain takes one multiplier; got an array of shape {multiplier.shape}.")
+        return multiplier
+    if isinstance(multiplier, bool) or not isinstance(multiplier, (int, float, np.number)):
+        raise DTypeError(f"multiplier must be a QuantizedMultiplier or a real number; got {multiplier!r}.")
+    return float(as_reals(float(multiplier)))
+
+
+def check_shift(explanation: Explanation) -> None:
+    """Raise if the mantissa and shift fit none of the schemes that take a mantissa and shift."""
+    fixed = [row.scheme for row in explanation.rows if row.scheme.parameter == "q31"]
+    multiplier = explanation.multiplier
+    if not isinstance(multiplier, QuantizedMultiplier) or not fixed:
+        return
+    if not any(multiplier_fits(scheme, multiplier).all() for scheme in fixed):
+        derive(fixed[0], multiplier)
 
 
 def explain(
@@ -197,19 +224,23 @@ def explain(
     name, qmin, qmax = _limits(dtype, int(zero_point))
     if scales is not None and len(scales) != 3:
         raise DomainError(f"scales must be (input, weight, output); got {len(scales)} values.")
+    if scales is not None:
+        for label, scale in zip(("input_scale", "weight_scale", "output_scale"), scales, strict=True):
+            recipes.as_scales(label, scale)
+    else:
+        multiplier = _one_multiplier(multiplier)
+    wanted = all_schemes() if schemes is None else [schemes] if isinstance(schemes, str) else schemes
     rows = []
-    for scheme in all_schemes() if schemes is None else [get_scheme(s) for s in schemes]:
-        given: Any = multiplier if scales is None else recipes.apply(scheme.recipe, *scales)
-        real = float(given.real) if isinstance(given, QuantizedMultiplier) else float(given)
+    for scheme in map(get_scheme, wanted):
+        given, real = multiplier, math.nan
         try:
-            row = SchemeExplanation(
-                scheme, real, spec.trace(scheme, int(acc), given, int(zero_point), qmin, qmax), None
-            )
+            if scales is not None:
+                given = recipes.apply(scheme.recipe, *scales)
+            assert given is not None
+            real = float(given.real)
+            trace = spec.trace(scheme, int(acc), given, int(zero_point), qmin, qmax)
+            rows.append(SchemeExplanation(scheme, real, trace, None))
         except DomainError as error:
-            # An invalid multiplier is an error of the caller; a scheme's own limits are an answer.
-            if scales is None and not isinstance(given, QuantizedMultiplier) and not (0 <= real < np.inf):
-                raise
-            row = SchemeExplanation(scheme, real, None, str(error))
-        rows.append(row)
+            rows.append(SchemeExplanation(scheme, real, None, str(error)))
     kept = tuple(float(np.float32(s)) for s in scales) if scales is not None else None
     return Explanation(int(acc), multiplier, kept, int(zero_point), name, tuple(rows))  # type: ignore[arg-type]

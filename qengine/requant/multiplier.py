@@ -113,10 +113,10 @@ class QuantizedMultiplier:
 
     @property
     def real(self) -> Any:
-        """The real number that the integers stand for, exact in float64."""
-        if self.shape == ():
-            return math.ldexp(float(self.value), self.shift - 31)
-        return np.ldexp(self.value.astype(np.float64), self.shift - 31)
+        """The real number that the integers stand for, exact in float64; infinite beyond its range."""
+        with np.errstate(over="ignore", under="ignore"):
+            real = np.ldexp(np.asarray(self.value, dtype=np.float64), np.asarray(self.shift, dtype=np.int64) - 31)
+        return float(real) if self.shape == () else real
 
     def error_ppm(self, real: npt.ArrayLike) -> Any:
         """Return the relative error of the representation of `real`, in parts per million.

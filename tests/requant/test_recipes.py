@@ -76,9 +76,7 @@ def test_every_scheme_names_a_recipe(scheme: qe.requant.schemes.Scheme) -> None:
     row = recipes.get_recipe(scheme.recipe)
     assert row.name == scheme.recipe
     y = qe.requantize_scales(585, *ISSUE, scheme=scheme, zero_point=-126)
-    wanted = qe.requantize(
-        585, recipes.apply(scheme.recipe, *ISSUE), scheme=scheme, zero_point=-126, dtype="int8"
-    )
+    wanted = qe.requantize(585, recipes.apply(scheme.recipe, *ISSUE), scheme=scheme, zero_point=-126, dtype="int8")
     assert y.dtype == np.int8
     assert int(y) == int(wanted)
 
@@ -100,9 +98,7 @@ def test_bad_scales(place: int, bad: float) -> None:
     scales = list(ISSUE)
     scales[place] = bad
     name = ("input_scale", "weight_scale", "output_scale")[place]
-    with pytest.raises(
-        qe.DomainError, match=rf"^{name} must be finite, > 0 and representable in float32; got .*\.$"
-    ):
+    with pytest.raises(qe.DomainError, match=rf"^{name} must be finite, > 0 and representable in float32; got .*\.$"):
         qe.requantize_scales(1, *scales, scheme="double")
 
 
@@ -129,9 +125,7 @@ def test_a_product_that_leaves_float32() -> None:
 
 
 def test_shapes_that_do_not_broadcast() -> None:
-    with pytest.raises(
-        qe.DomainError, match=r"the shapes of the scales do not broadcast: \(2,\), \(3,\), \(\)\."
-    ):
+    with pytest.raises(qe.DomainError, match=r"the shapes of the scales do not broadcast: \(2,\), \(3,\), \(\)\."):
         recipes.apply("double", [0.1, 0.1], [0.1, 0.1, 0.1], 0.1)
 
 

@@ -18,13 +18,13 @@ from qengine.kernels.codes import DIFFERENCE_LIMIT
 
 import qengine as qe
 from qengine import QuantizedMultiplier, backends
-from qengine.sweep.plan import Accumulators, Multipliers, make_plan
-from qengine.sweep.result import SweepResult, wilson_interval
-from qengine.sweep.scales import read_scales
-from qengine.sweep.sweep import sweep
+from qengine.sweeps.plan import Accumulators, Multipliers, make_plan
+from qengine.sweeps.result import SweepResult, wilson_interval
+from qengine.sweeps.scales import read_scales
+from qengine.sweeps.sweep import sweep
 from tests import oracle
 from tests.requant import cases
-from tests.sweep.plans import ALL, ISSUE, SAMPLE
+from tests.sweeps.plans import ALL, ISSUE, SAMPLE
 
 #: A mantissa without structure: near 2/3 * 2**31, say, double rounding breaks its law.
 FIXED = QuantizedMultiplier(1_395_864_371, -6)
@@ -330,7 +330,9 @@ def test_outside_is_counted_apart(backend: str) -> None:
 
 
 def test_nothing_compared() -> None:
-    result = sweep("single", "q31", multiplier=2.5, acc="uniform:-9:9", pairs=100)
+    with pytest.raises(qe.DomainError, match=r"multiplier must be in .* for scheme 'q31'; got 2.5"):
+        sweep("single", "q31", multiplier=2.5, acc="uniform:-9:9", pairs=100)
+    result = sweep("single", "q31", multiplier_range=(2.0, 3.0), acc="uniform:-9:9", pairs=100)
     pair = result.pairs_of("single", "q31")
     assert result.outside == {"single": 0, "q31": 100}
     assert (pair.compared, pair.divergent, pair.witnesses, pair.histogram) == (0, 0, (), {})
@@ -481,7 +483,8 @@ def test_error_of_a_tile_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize(
-    "first", ["qengine.sweep.plan", "qengine.sweep", "qengine.sweep.result", "qengine.selftest", "qengine.sweep.sweep"]
+    "first",
+    ["qengine.sweeps.plan", "qengine.sweeps", "qengine.sweeps.result", "qengine.selftest", "qengine.sweeps.sweep"],
 )
 def test_public_name_is_the_function(first: str) -> None:
     """`qe.sweep` is the function even where the package of that name was imported before."""

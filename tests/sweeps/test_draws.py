@@ -16,9 +16,9 @@ from qengine.kernels import codes
 from qengine.kernels.reference import sweep as reference
 
 from qengine.requant.multiplier import QuantizedMultiplier
-from qengine.sweep.plan import SweepPlan, make_plan, make_work, parse_accumulators
+from qengine.sweeps.plan import SweepPlan, make_plan, make_work, parse_accumulators
 from tests import oracle
-from tests.sweep.plans import ALL, INT32, PLANS, TAME, USUAL, drawn, plan, table, work
+from tests.sweeps.plans import ALL, INT32, PLANS, TAME, USUAL, drawn, plan, table, work
 
 GROUP, RUN, CELLS = 2048, 64, 256
 

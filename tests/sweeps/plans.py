@@ -10,8 +10,8 @@ import numpy as np
 
 import qengine as qe
 from qengine import QuantizedMultiplier
-from qengine.sweep.plan import Accumulators, Multipliers, SweepPlan, Work, make_plan, make_work
-from qengine.sweep.scales import ScaleTable
+from qengine.sweeps.plan import Accumulators, Multipliers, SweepPlan, Work, make_plan, make_work
+from qengine.sweeps.scales import ScaleTable
 
 ALL = tuple(row.name for row in qe.schemes())
 DATA = Path(__file__).parents[1] / "data"

@@ -44,6 +44,8 @@ class ScaleTable:
 
 def _number(path: Path, line: int, column: str, text: str) -> float:
     try:
+        if "_" in text:  # Python would read 1_000
+            raise ValueError
         value = float(text)
     except ValueError:
         raise InputFileError(f"{path}: line {line}: {column} must be a number; got {text!r}.") from None

@@ -13,7 +13,7 @@ from qengine.kernels.codes import BIN_ORIGIN, DIFFERENCE_LIMIT
 I64 = npt.NDArray[np.int64]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Tally:
     """Counts of one or more tiles; couples (i, j) with i < j in lexicographic order.
 
@@ -45,16 +45,18 @@ class Tally:
         """Wrap the arrays that a kernel returned for a tile of `pairs` pairs."""
         return cls(**raw, pairs=pairs)
 
-    def merge(self, other: Tally) -> None:
-        """Add another tally of the same plan, of other pairs."""
-        self.counts += other.counts
-        self.differences += other.differences
-        self.outside += other.outside
-        self.largest = np.maximum(self.largest, other.largest)
-        self.pairs += other.pairs
+    def merged(self, other: Tally) -> Tally:
+        """Return the tally of the pairs of both, which are of one plan and share none."""
         both = np.concatenate([self.witnesses, other.witnesses], axis=1)
         unsigned = np.sort(both.view(np.uint64), axis=1)  # -1 is the largest: padding stays at the end
-        self.witnesses = unsigned[:, : self.witnesses.shape[1]].view(np.int64).copy()
+        return Tally(
+            counts=self.counts + other.counts,
+            differences=self.differences + other.differences,
+            largest=np.maximum(self.largest, other.largest),
+            outside=self.outside + other.outside,
+            witnesses=unsigned[:, : self.witnesses.shape[1]].view(np.int64).copy(),
+            pairs=self.pairs + other.pairs,
+        )
 
     def by_right_shift(self, couple: int) -> dict[int | None, tuple[int, int]]:
         """Return {right shift: (compared, divergent)}; negative is a left shift, None a zero multiplier."""

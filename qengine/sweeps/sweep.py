@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -173,12 +172,11 @@ def run_plan(
         size = max(GROUP, -(-plan.pairs // (2 * workers) + GROUP - 1) // GROUP * GROUP)
     work = make_work(plan)
     merged = Tally.of(engine.sweep_tile(work, 0, 0), 0)  # an empty tile: shapes, and the compilation
-    lock = threading.Lock()
     start = time.perf_counter()
 
     def on_result(tile: Tile, raw: Any) -> None:
-        with lock:
-            merged.merge(Tally.of(raw, len(tile)))
+        nonlocal merged
+        merged = merged.merged(Tally.of(raw, len(tile)))
         if progress is not None:
             progress(merged.pairs, plan.pairs)
 

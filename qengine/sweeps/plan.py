@@ -260,6 +260,10 @@ def make_plan(
     qmax = high if qmax is None else _count("qmax", qmax, low, high)
     if qmin > qmax:
         raise DomainError(f"qmin must not exceed qmax; got qmin {qmin}, qmax {qmax}.")
+    if multipliers.fixed is not None:
+        refused = [row for row in rows if not multiplier_fits(row, multipliers.fixed).all()]
+        if len(rows) - len(refused) < 2:
+            derive(refused[0], multipliers.fixed)  # raises: at most one scheme is left, nothing to compare
     zero_point = _zero_point(zero_point, name, low, high, multipliers)
     accumulators = _accumulators(accumulators, name, multipliers, pairs)
     if accumulators.kind == "unsaturated" and zero_point is not None and not qmin <= zero_point <= qmax:
@@ -355,7 +359,7 @@ def parse_accumulators(text: str) -> Accumulators:
 
     Examples
     --------
-    >>> from qengine.sweep.plan import parse_accumulators
+    >>> from qengine.sweeps.plan import parse_accumulators
     >>> parse_accumulators("uniform:-100:100").low
     -100
     """

@@ -15,12 +15,12 @@ from qengine.kernels.reference import sweep as reference
 import qengine as qe
 from qengine import backends
 from qengine.requant.multiplier import QuantizedMultiplier
-from qengine.sweep.plan import Multipliers, SweepPlan, Work, make_plan, make_work
-from qengine.sweep.scales import read_scales
-from qengine.sweep.tally import Tally
+from qengine.sweeps.plan import Multipliers, SweepPlan, Work, make_plan, make_work
+from qengine.sweeps.scales import read_scales
+from qengine.sweeps.tally import Tally
 from tests import oracle
 from tests.requant import cases
-from tests.sweep.plans import ALL, PLANS, RIGHT, SAMPLE, TAME, USUAL, drawn, plan, table, work
+from tests.sweeps.plans import ALL, PLANS, RIGHT, SAMPLE, TAME, USUAL, drawn, plan, table, work
 
 Raw = dict[str, np.ndarray]
 #: Tiles of one plan: whole groups, parts of one, across several, empty, one pair.
@@ -116,7 +116,7 @@ def test_real_scales(other_backend: str) -> None:
 def merged(tiles: Iterable[tuple[int, int]], tile: Callable[[int, int], Raw]) -> Tally:
     total = Tally.of(tile(0, 0), 0)
     for start, stop in tiles:
-        total.merge(Tally.of(tile(start, stop), stop - start))
+        total = total.merged(Tally.of(tile(start, stop), stop - start))
     return total
 
 
@@ -149,11 +149,11 @@ def test_merge_is_associative() -> None:
         return Tally.of(reference.tile(w, 1000 * k, 1000 * (k + 1)), 1000)
 
     left, right, both = part(0), part(1), part(2)
-    left.merge(part(1))
-    left.merge(part(2))
-    right.merge(both)
+    left = left.merged(part(1))
+    left = left.merged(part(2))
+    right = right.merged(both)
     first = part(0)
-    first.merge(right)
+    first = first.merged(right)
     assert_same_tally(first, left)
 
 

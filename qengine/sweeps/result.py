@@ -29,7 +29,7 @@ def wilson_interval(divergent: int, compared: int) -> tuple[float, float]:
 
     Examples
     --------
-    >>> from qengine.sweep.result import wilson_interval
+    >>> from qengine.sweeps.result import wilson_interval
     >>> low, high = wilson_interval(0, 1000)
     >>> low, round(high, 6)
     (0.0, 0.003827)

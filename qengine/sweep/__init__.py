@@ -1,1 +1,0 @@
-"""Sweeps: how often, where and by how much schemes disagree, by counting pairs (multiplier, accumulator)."""
