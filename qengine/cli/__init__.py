@@ -67,7 +67,7 @@ def main(args: list[str] | None = None) -> Any:
         sys.exit(2)
     except SystemExit as done:
         # click turns a closed pipe into exit code 1, and says so by wrapping the stream.
-        sys.exit(0 if type(sys.stdout).__name__ == "PacifyFlushWrapper" else done.code)
+        sys.exit(0 if "PacifyFlush" in type(sys.stdout).__name__ else done.code)
     except BrokenPipeError:
         # The reader (head, less) has gone: that is no error, and Python must not flush into the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

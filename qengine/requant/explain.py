@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..exceptions import DomainError, DTypeError
 from . import recipes, spec
-from .forms import derive, multiplier_fits
+from .forms import derive
 from .multiplier import QuantizedMultiplier, as_reals
 from .requantize import CLAMPED, RAW_ZERO_POINT
 from .schemes import Scheme, get_scheme
@@ -157,13 +157,10 @@ def _one_multiplier(multiplier: Any) -> QuantizedMultiplier | float:
 
 
 def check_shift(explanation: Explanation) -> None:
-    """Raise if the mantissa and shift fit none of the schemes that take a mantissa and shift."""
-    fixed = [row.scheme for row in explanation.rows if row.scheme.parameter == "q31"]
-    multiplier = explanation.multiplier
-    if not isinstance(multiplier, QuantizedMultiplier) or not fixed:
-        return
-    if not any(multiplier_fits(scheme, multiplier).all() for scheme in fixed):
-        derive(fixed[0], multiplier)
+    """Raise if the first scheme that takes a mantissa and shift refuses them: then the caller's shift is wrong."""
+    first = next((row.scheme for row in explanation.rows if row.scheme.parameter == "q31"), None)
+    if first is not None and isinstance(explanation.multiplier, QuantizedMultiplier):
+        derive(first, explanation.multiplier)
 
 
 def explain(

@@ -217,7 +217,8 @@ def mantissa_exponent(multiplier: QuantizedMultiplier | npt.ArrayLike, mantissa:
         fraction, exponent32 = np.frexp(real)
         if isinstance(multiplier, QuantizedMultiplier):  # its real value may lie beyond float64
             fraction, exponent32 = np.frexp(np.atleast_1d(np.asarray(multiplier.value, dtype=np.float64)))
-            exponent32 = exponent32.astype(np.int64) + np.asarray(multiplier.shift, dtype=np.int64) - 31
+            shift = np.atleast_1d(np.asarray(multiplier.shift, dtype=np.int64))
+            exponent32 = np.where(fraction == 0, 0, exponent32 + shift - 31)
         value = (np.ldexp(fraction, 53).astype(np.int64) + (1 << 37)) >> 38
         carry = value == 1 << 15
         return np.where(carry, 1 << 14, value), exponent32.astype(np.int64) + carry
