@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -88,19 +89,26 @@ def _issue() -> tuple[bool, str]:
     )
 
 
+@functools.cache
+def _expected(scheme: str, value: int, shift: int) -> tuple[list[int], list[int]]:
+    """Return the structured accumulators inside a scheme's domain, and their specified int8 outputs."""
+    inputs, outputs = [], []
+    for acc in structured_values():
+        try:
+            outputs.append(spec.requantize(scheme, acc, QuantizedMultiplier(value, shift), -7, -128, 127))
+        except DomainError:
+            continue
+        inputs.append(acc)
+    return inputs, outputs
+
+
 def _specification(backend: str) -> Callable[[], tuple[bool, str]]:
     def check() -> tuple[bool, str]:
         compared = 0
         for scheme in schemes():
             for value, shift in MULTIPLIERS:
                 multiplier = QuantizedMultiplier(value, shift)
-                inputs, expected = [], []
-                for acc in structured_values():
-                    try:
-                        expected.append(spec.requantize(scheme, acc, multiplier, -7, -128, 127))
-                    except DomainError:
-                        continue
-                    inputs.append(acc)
+                inputs, expected = _expected(scheme.name, value, shift)
                 if not inputs:
                     continue
                 got = requantize(

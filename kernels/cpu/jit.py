@@ -133,13 +133,13 @@ class _Cache(FunctionCache):
 
 
 def inner(function):
-    """Compile a function that kernels call; it is inlined or linked into them, so it has no cache."""
-    return numba.njit(**OPTIONS)(function)
+    """Compile a function that kernels call: linked into them, so without a cache and without a Python wrapper."""
+    return numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def kernel(function):
     """Compile an entry point on first use of a signature, and keep the machine code on disk."""
-    dispatcher = numba.njit(**OPTIONS)(function)
+    dispatcher = numba.njit(**OPTIONS, no_cfunc_wrapper=True)(function)
     if cache_directory() is not None and not numba.config.DISABLE_JIT:
         dispatcher._cache = _Cache(function)
     return dispatcher

@@ -609,7 +609,7 @@ def _compare_runs(
         for j in range(i + 1, y.shape[0]):
             ya, yb, fa, fb = y[i], y[j], fits[i], fits[j]
             masked = not (all_fit[i] and all_fit[j])
-            total = 0
+            total = np.int64(0)  # typed: a literal 0 would compile _record twice
             for r in range(p // run, (q + run - 1) // run):
                 u, v = max(p, r * run), min(q, (r + 1) * run)
                 if masked:

@@ -46,14 +46,23 @@ def _number(path: Path, line: int, column: str, text: str) -> float:
     try:
         if "_" in text:  # Python would read 1_000
             raise ValueError
-        value = float(text)
+        return float(text)
     except ValueError:
         raise InputFileError(f"{path}: line {line}: {column} must be a number; got {text!r}.") from None
+
+
+def _stored(
+    path: Path, values: npt.NDArray[np.float64], texts: list[list[str]], lines: list[int]
+) -> npt.NDArray[np.float32]:
+    """Return the scales as float32, rows by columns, or name the first that is not a scale."""
     with np.errstate(over="ignore", under="ignore"):
-        stored = float(np.float32(value))
-    if not (np.isfinite(stored) and stored > 0):
+        stored = values.astype(np.float32)
+    bad = ~(np.isfinite(stored) & (stored > 0))
+    if bad.any():
+        row, column = (int(k) for k in np.unravel_index(int(np.argmax(bad)), bad.shape))
         raise InputFileError(
-            f"{path}: line {line}: {column} must be finite, > 0 and representable in float32; got {text!r}."
+            f"{path}: line {lines[row]}: {COLUMNS[column]} must be finite, > 0 and representable in float32; "
+            f"got {texts[row][column]!r}."
         )
     return stored
 
@@ -93,6 +102,8 @@ def _parse(path: Path, file: Iterable[str]) -> ScaleTable:
     at_zero = header.index(ZERO_POINT) if ZERO_POINT in header else None
     rows: list[tuple[float, ...]] = []
     zero_points: list[int] = []
+    texts: list[list[str]] = []
+    lines: list[int] = []
     for row in reader:
         line = reader.line_num
         if not row or not any(cell.strip() for cell in row):
@@ -101,7 +112,9 @@ def _parse(path: Path, file: Iterable[str]) -> ScaleTable:
             raise InputFileError(f"{path}: line {line}: {len(row)} cells where the header has {len(header)}.")
         if len(rows) == MAX_ROWS:
             raise InputFileError(f"{path}: line {line}: more than {MAX_ROWS} channels.")
-        rows.append(tuple(_number(path, line, c, row[i]) for c, i in zip(COLUMNS, places, strict=True)))
+        lines.append(line)
+        texts.append([row[i] for i in places])
+        rows.append(tuple(_number(path, line, c, text) for c, text in zip(COLUMNS, texts[-1], strict=True)))
         if at_zero is not None:
             text = row[at_zero].strip()
             try:
@@ -113,6 +126,6 @@ def _parse(path: Path, file: Iterable[str]) -> ScaleTable:
             zero_points.append(zero)
     if not rows:
         raise InputFileError(f"{path}: no rows below the header.")
-    columns = np.array(rows, dtype=np.float32).T
+    columns = np.ascontiguousarray(_stored(path, np.array(rows, dtype=np.float64), texts, lines).T)
     zeros = np.array(zero_points, dtype=np.int64) if at_zero is not None else np.zeros(len(rows), np.int64)
     return ScaleTable(columns[0], columns[1], columns[2], zeros, path.name)
