@@ -570,17 +570,14 @@ def _difference_keys(ya, yb, fa, fb, masked, p, q, keys):
 
 
 @inner
-def _record(ya, yb, fa, fb, masked, p, q, base, differ, keys, lanes, largest, witnesses):
+def _record(ya, yb, fa, fb, masked, p, q, base, differ, up, down, keys, lanes, largest, witnesses):
     """Count the differences by size and keep the first witnesses; return the largest size so far.
 
-    `lanes` counts by cell in interleaved copies; the cell of difference 0 counts pairs that agree, or are outside
+    `up` and `down` count the differences of +1 and -1, or are 0 where that was not looked at. `lanes` counts by
+    cell in interleaved copies; the cell of difference 0 counts pairs that agree, or are outside
     a domain, where some difference is not +-1: it means nothing.
     """
-    units = False
-    if not masked:
-        up, down = _unit_differences(ya, yb, p, q)
-        units = up + down == differ
-    if units:
+    if up + down == differ:
         lanes[0, DIFFERENCE_LIMIT + 2] += up
         lanes[0, DIFFERENCE_LIMIT] += down
         largest = max(largest, 1)
@@ -621,18 +618,28 @@ def _compare_runs(
                 counts[couple, b, 1] += differ
                 total += differ
             if total:
+                up, down = np.int64(0), np.int64(0)
+                if not masked:
+                    up, down = _unit_differences(ya, yb, p, q)
                 largest[couple] = _record(
-                    ya, yb, fa, fb, masked, p, q, base, total, keys,
+                    ya, yb, fa, fb, masked, p, q, base, total, up, down, keys,
                     differences[couple], largest[couple], witnesses[couple],
                 )  # fmt: skip
             couple += 1
 
 
 @inner
-def _keys(ya, yb, bins, keys):
+def _keys(ya, yb, bins, p, q, keys):
+    """Write each pair's key; return how many differ, and by +1 and -1 (see `_unit_differences`)."""
     wide()
-    for i in range(ya.size):
-        keys[i] = bins[i] + np.uint8(DIFFERS if ya[i] != yb[i] else 0)
+    differ, up, down = np.int32(0), np.int32(0), np.int32(0)
+    for i in range(np.uint64(p), np.uint64(q)):
+        d = np.int32(ya[i] - yb[i])
+        keys[i] = bins[i] + np.uint8(DIFFERS if d != 0 else 0)
+        differ += np.int32(d != 0)
+        up += np.int32(d == 1)
+        down += np.int32(d == -1)
+    return np.int64(differ), np.int64(up), np.int64(down)
 
 
 @inner
@@ -652,16 +659,16 @@ def _compare_keys(y, fits, p, q, all_fit, bins, keys, base, lanes, differences, 
         for j in range(i + 1, y.shape[0]):
             ya, yb, fa, fb = y[i], y[j], fits[i], fits[j]
             masked = not (all_fit[i] and all_fit[j])
+            up, down = np.int64(0), np.int64(0)
             if masked:
                 _, differ = _both_and_differing(ya, yb, fa, fb, p, q)
                 _masked_keys(ya, yb, fa, fb, bins, keys)
             else:
-                differ = _differing(ya, yb, p, q)
-                _keys(ya, yb, bins, keys)
+                differ, up, down = _keys(ya, yb, bins, p, q, keys)
             _count_keys(keys, p, q, lanes[couple])
             if differ:
                 largest[couple] = _record(
-                    ya, yb, fa, fb, masked, p, q, base, differ, keys,
+                    ya, yb, fa, fb, masked, p, q, base, differ, up, down, keys,
                     differences[couple], largest[couple], witnesses[couple],
                 )  # fmt: skip
             couple += 1
