@@ -9,10 +9,25 @@ import numpy as np
 from ..codes import HALF_EVEN
 from .jit import inner, kernel, prefetch, wide
 
-#: Elements a block: two passes over it stay in the first-level cache, and its loads overlap the pass before.
-BLOCK = 256
-#: How far ahead of the block memory is asked for, in bytes, and the size of a cache line.
-AHEAD, LINE = 8192, 64
+#: Elements a block of an array that fits the caches: both passes over it stay in the first level.
+BLOCK = 4096
+#: A larger array goes in small blocks, each asking for memory AHEAD bytes further on: the hardware's prefetch stops
+#: at page ends and falls behind where passes alternate. LINE is the size of a cache line.
+STREAM_BLOCK, AHEAD, LINE, CACHED = 256, 3072, 64, 1 << 20
+
+
+@inner
+def _block_size(x):
+    return BLOCK if x.size * x.itemsize <= CACHED else STREAM_BLOCK
+
+
+@inner
+def _ask_ahead(x, start, count):
+    """Prefetch what lies AHEAD of elements ``[start, start + count)``."""
+    if x.size * x.itemsize > CACHED:
+        address = x.ctypes.data + x.itemsize * start + AHEAD
+        for line in range(x.itemsize * count // LINE):
+            prefetch(address + LINE * line)
 
 
 @inner
@@ -75,11 +90,10 @@ def _wrap_clamp(y, low, high, z, qmin, qmax, out, start, count):
 def _floor_segment32(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, scratch, out):
     pairs = x.size // 2
     x2, y2 = x[: 2 * pairs].view(np.int64), scratch.view(np.int64)
-    address = x.ctypes.data
-    for start in range(0, x.size, BLOCK):
-        count = min(BLOCK, x.size - start)
-        for line in range(4 * BLOCK // LINE):
-            prefetch(address + 4 * start + AHEAD + LINE * line)
+    block = _block_size(x)
+    for start in range(0, x.size, block):
+        count = min(block, x.size - start)
+        _ask_ahead(x, start, count)
         _floor_pairs(x2, start // 2, count // 2, a, bp, bn, t, zero, y2)
         if count & 1:
             last = np.int64(x[start + count - 1])
@@ -193,11 +207,10 @@ def _float32_segment(x, s, rounding, inside, low, high, z, clamped, out):
     """``low``/``high`` bound v before the rounding: whole numbers, ``|.| <= 2**17`` where clamped."""
     wide()
     fz, flow, fhigh = np.float32(z), np.float32(low), np.float32(high)
-    address = x.ctypes.data
-    for start in range(0, x.size, BLOCK):
-        begin, end = np.uint64(start), np.uint64(min(start + BLOCK, x.size))
-        for line in range(4 * BLOCK // LINE):
-            prefetch(address + x.itemsize * start + AHEAD + LINE * line)
+    block = _block_size(x)
+    for start in range(0, x.size, block):
+        begin, end = np.uint64(start), np.uint64(min(start + block, x.size))
+        _ask_ahead(x, start, block)
         if rounding == HALF_EVEN and clamped and not inside:
             for i in range(begin, end):
                 v = np.float32(x[i]) * s

@@ -178,11 +178,11 @@ def _floor_in_order(first, a, bp, bn, t, y):
     s = t & 63
     zero = min(max(-first, 0), y.size)
     v = a * first + bn
-    for i in range(zero):
+    for i in range(np.uint64(zero)):
         y[i] = np.int32(v >> s)
         v += a
     v = a * (first + zero) + bp
-    for i in range(zero, y.size):
+    for i in range(np.uint64(zero), np.uint64(y.size)):
         y[i] = np.int32(v >> s)
         v += a
 

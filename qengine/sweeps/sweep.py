@@ -24,7 +24,7 @@ from .scales import ScaleTable, read_scales
 from .tally import Tally
 
 #: Pairs a tile: long enough to hide the hand-over, short enough for smooth progress and prompt interruption.
-TILE_PAIRS = {"cpu": 1 << 22, "cuda": 1 << 28, "reference": 1 << 18}
+TILE_PAIRS = {"cpu": 1 << 24, "cuda": 1 << 28, "reference": 1 << 18}
 
 
 def scale_table(scales: Any) -> ScaleTable:
