@@ -72,9 +72,15 @@ def requantize(acc: npt.NDArray[Any], form: Form, epilogue: Epilogue, out: npt.N
         _threaded(lambda part: _channels(form, epilogue, part)(acc[:, part], out[:, part]), acc.shape[1], acc.size)
 
 
+@functools.lru_cache(maxsize=4096)
+def _scalars(form: Form, epilogue: Epilogue) -> tuple[int, ...]:
+    """Return one channel's numbers as Python integers; forms and epilogues are cached by their callers."""
+    numbers = (form.a, form.bp, form.bn, form.t, epilogue.low, epilogue.high, epilogue.zero_point)
+    return tuple(int(array[0]) for array in numbers)
+
+
 def _floor_tensor(x: npt.NDArray[Any], form: Form, epilogue: Epilogue, out: npt.NDArray[Any]) -> None:
-    a, bp, bn, t = int(form.a[0]), int(form.bp[0]), int(form.bn[0]), int(form.t[0])
-    low, high, z = int(epilogue.low[0]), int(epilogue.high[0]), int(epilogue.zero_point[0])
+    a, bp, bn, t, low, high, z = _scalars(form, epilogue)
     if out.dtype == np.int32 and z == 0 and low == INT32_MIN and high == INT32_MAX:
         bare = epilogue.qmin == INT32_MIN and epilogue.qmax == INT32_MAX
         if bare or not epilogue.wrap:
@@ -89,7 +95,10 @@ def _floor_tensor(x: npt.NDArray[Any], form: Form, epilogue: Epilogue, out: npt.
     def run(part: slice) -> None:
         kernels.floor_tensor(x[part], a, bp, bn, t, low, high, z, wrap, qmin, qmax, ZERO, out[part])
 
-    _threaded(run, x.size, x.size)
+    if x.size < PARALLEL_FROM:
+        kernels.floor_tensor(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, ZERO, out)
+    else:
+        _threaded(run, x.size, x.size)
 
 
 def _channels(form: Form, epilogue: Epilogue, part: slice) -> Callable[[npt.NDArray[Any], npt.NDArray[Any]], None]:

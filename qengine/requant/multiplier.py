@@ -141,6 +141,8 @@ class QuantizedMultiplier:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, QuantizedMultiplier):
             return NotImplemented
+        if type(self.value) is int and type(other.value) is int:
+            return self.value == other.value and bool(self.shift == other.shift)
         return bool(np.array_equal(self.value, other.value) and np.array_equal(self.shift, other.shift))
 
     def __hash__(self) -> int:
