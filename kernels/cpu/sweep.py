@@ -496,81 +496,81 @@ def _nested_drawn(x, real, z, scale_low, scale_high, y, fits):
 
 
 # --- tally ----------------------------------------------------------------------------------------------------
-# Rows are passed whole with the places [p, q) to look at: a slice costs a reference count, a bound does not.
+# Whole arrays are passed with rows i, j and places [p, q): a slice costs a reference count, an index does not.
 
 
 @inner
-def _differing(ya, yb, p, q):
+def _differing(y, i, j, p, q):
     wide()
     count = np.int32(0)
-    for i in range(np.uint64(p), np.uint64(q)):
-        count += np.int32(ya[i] != yb[i])
+    for k in range(np.uint64(p), np.uint64(q)):
+        count += np.int32(y[i, k] != y[j, k])
     return np.int64(count)
 
 
 @inner
-def _both_and_differing(ya, yb, fa, fb, p, q):
+def _both_and_differing(y, fits, i, j, p, q):
     wide()
     both, differ = np.int32(0), np.int32(0)
-    for i in range(np.uint64(p), np.uint64(q)):
-        ok = np.int32(fa[i] & fb[i])
+    for k in range(np.uint64(p), np.uint64(q)):
+        ok = np.int32(fits[i, k] & fits[j, k])
         both += ok
-        differ += ok & np.int32(ya[i] != yb[i])
+        differ += ok & np.int32(y[i, k] != y[j, k])
     return np.int64(both), np.int64(differ)
 
 
 @inner
-def _unit_differences(ya, yb, p, q):
+def _unit_differences(y, i, j, p, q):
     """Counts of differences of exactly +1 and -1 (modulo 2**32 those are true ones: |d| <= 2**32 - 2)."""
     wide()
     up, down = np.int32(0), np.int32(0)
-    for i in range(np.uint64(p), np.uint64(q)):
-        d = np.int32(ya[i] - yb[i])
+    for k in range(np.uint64(p), np.uint64(q)):
+        d = np.int32(y[i, k] - y[j, k])
         up += np.int32(d == 1)
         down += np.int32(d == -1)
     return np.int64(up), np.int64(down)
 
 
 @inner
-def _count_keys(keys, p, q, lanes):
+def _count_keys(keys, p, q, lanes, couple):
     """Histogram of keys in eight interleaved copies, so that no addition waits for the one before."""
     k = p
     while k + 8 <= q:
-        lanes[0, keys[k]] += 1
-        lanes[1, keys[k + 1]] += 1
-        lanes[2, keys[k + 2]] += 1
-        lanes[3, keys[k + 3]] += 1
-        lanes[4, keys[k + 4]] += 1
-        lanes[5, keys[k + 5]] += 1
-        lanes[6, keys[k + 6]] += 1
-        lanes[7, keys[k + 7]] += 1
+        lanes[couple, 0, keys[k]] += 1
+        lanes[couple, 1, keys[k + 1]] += 1
+        lanes[couple, 2, keys[k + 2]] += 1
+        lanes[couple, 3, keys[k + 3]] += 1
+        lanes[couple, 4, keys[k + 4]] += 1
+        lanes[couple, 5, keys[k + 5]] += 1
+        lanes[couple, 6, keys[k + 6]] += 1
+        lanes[couple, 7, keys[k + 7]] += 1
         k += 8
     while k < q:
-        lanes[0, keys[k]] += 1
+        lanes[couple, 0, keys[k]] += 1
         k += 1
 
 
 @inner
-def _difference_keys(ya, yb, fa, fb, masked, p, q, keys):
+def _difference_keys(y, fits, i, j, masked, p, q, keys):
     """Write a cell of the histogram of differences for each place; return the largest size."""
     wide()
     largest = np.int64(0)
     limit = DIFFERENCE_LIMIT + 1
     if masked:
-        for i in range(np.uint64(p), np.uint64(q)):
-            d = (np.int64(ya[i]) - np.int64(yb[i])) * np.int64(fa[i] & fb[i])
+        for k in range(np.uint64(p), np.uint64(q)):
+            d = (np.int64(y[i, k]) - np.int64(y[j, k])) * np.int64(fits[i, k] & fits[j, k])
             largest = max(largest, abs(d))
-            keys[i] = np.uint8(min(max(d, -limit), limit) + limit)
+            keys[k] = np.uint8(min(max(d, -limit), limit) + limit)
     else:
-        for i in range(np.uint64(p), np.uint64(q)):
-            d = np.int64(ya[i]) - np.int64(yb[i])
+        for k in range(np.uint64(p), np.uint64(q)):
+            d = np.int64(y[i, k]) - np.int64(y[j, k])
             largest = max(largest, abs(d))
-            keys[i] = np.uint8(min(max(d, -limit), limit) + limit)
+            keys[k] = np.uint8(min(max(d, -limit), limit) + limit)
     return largest
 
 
 @inner
-def _record(ya, yb, fa, fb, masked, p, q, base, differ, up, down, keys, lanes, largest, witnesses):
+def _record(y, fits, i, j, masked, p, q, base, differ, up, down, keys, lanes, couple, largest, witnesses):
     """Count the differences by size and keep the first witnesses; return the largest size so far.
 
     `up` and `down` count the differences of +1 and -1, or are 0 where that was not looked at. `lanes` counts by
@@ -578,21 +578,21 @@ def _record(ya, yb, fa, fb, masked, p, q, base, differ, up, down, keys, lanes, l
     a domain, where some difference is not +-1: it means nothing.
     """
     if up + down == differ:
-        lanes[0, DIFFERENCE_LIMIT + 2] += up
-        lanes[0, DIFFERENCE_LIMIT] += down
+        lanes[couple, 0, DIFFERENCE_LIMIT + 2] += up
+        lanes[couple, 0, DIFFERENCE_LIMIT] += down
         largest = max(largest, 1)
     else:
-        largest = max(largest, _difference_keys(ya, yb, fa, fb, masked, p, q, keys))
-        _count_keys(keys, p, q, lanes)
+        largest = max(largest, _difference_keys(y, fits, i, j, masked, p, q, keys))
+        _count_keys(keys, p, q, lanes, couple)
     taken = 0
-    while taken < witnesses.size and witnesses[taken] >= 0:
+    while taken < witnesses.shape[1] and witnesses[couple, taken] >= 0:
         taken += 1
-    i = p
-    while taken < witnesses.size and i < q:
-        if ya[i] != yb[i] and (not masked or (fa[i] and fb[i])):
-            witnesses[taken] = base + i
+    k = p
+    while taken < witnesses.shape[1] and k < q:
+        if y[i, k] != y[j, k] and (not masked or (fits[i, k] and fits[j, k])):
+            witnesses[couple, taken] = base + k
             taken += 1
-        i += 1
+        k += 1
     return largest
 
 
@@ -604,15 +604,14 @@ def _compare_runs(
     couple = 0
     for i in range(y.shape[0]):
         for j in range(i + 1, y.shape[0]):
-            ya, yb, fa, fb = y[i], y[j], fits[i], fits[j]
             masked = not (all_fit[i] and all_fit[j])
             total = np.int64(0)  # typed: a literal 0 would compile _record twice
             for r in range(p // run, (q + run - 1) // run):
                 u, v = max(p, r * run), min(q, (r + 1) * run)
                 if masked:
-                    both, differ = _both_and_differing(ya, yb, fa, fb, u, v)
+                    both, differ = _both_and_differing(y, fits, i, j, u, v)
                 else:
-                    both, differ = v - u, _differing(ya, yb, u, v)
+                    both, differ = v - u, _differing(y, i, j, u, v)
                 b = bins_of[run_channel[r]]
                 counts[couple, b, 0] += both - differ
                 counts[couple, b, 1] += differ
@@ -620,22 +619,22 @@ def _compare_runs(
             if total:
                 up, down = np.int64(0), np.int64(0)
                 if not masked:
-                    up, down = _unit_differences(ya, yb, p, q)
+                    up, down = _unit_differences(y, i, j, p, q)
                 largest[couple] = _record(
-                    ya, yb, fa, fb, masked, p, q, base, total, up, down, keys,
-                    differences[couple], largest[couple], witnesses[couple],
+                    y, fits, i, j, masked, p, q, base, total, up, down, keys,
+                    differences, couple, largest[couple], witnesses,
                 )  # fmt: skip
             couple += 1
 
 
 @inner
-def _keys(ya, yb, bins, p, q, keys):
+def _keys(y, i, j, bins, p, q, keys):
     """Write each pair's key; return how many differ, and by +1 and -1 (see `_unit_differences`)."""
     wide()
     differ, up, down = np.int32(0), np.int32(0), np.int32(0)
-    for i in range(np.uint64(p), np.uint64(q)):
-        d = np.int32(ya[i] - yb[i])
-        keys[i] = bins[i] + np.uint8(DIFFERS if d != 0 else 0)
+    for k in range(np.uint64(p), np.uint64(q)):
+        d = np.int32(y[i, k] - y[j, k])
+        keys[k] = bins[k] + np.uint8(DIFFERS if d != 0 else 0)
         differ += np.int32(d != 0)
         up += np.int32(d == 1)
         down += np.int32(d == -1)
@@ -643,12 +642,12 @@ def _keys(ya, yb, bins, p, q, keys):
 
 
 @inner
-def _masked_keys(ya, yb, fa, fb, bins, keys):
+def _masked_keys(y, fits, i, j, bins, keys):
     """Like `_keys`; pairs outside a domain go to a key of their own."""
     wide()
-    for i in range(ya.size):
-        key = bins[i] + DIFFERS * (ya[i] != yb[i])
-        keys[i] = np.uint8(key if fa[i] & fb[i] else OUTSIDE)
+    for k in range(y.shape[1]):
+        key = bins[k] + DIFFERS * (y[i, k] != y[j, k])
+        keys[k] = np.uint8(key if fits[i, k] & fits[j, k] else OUTSIDE)
 
 
 @inner
@@ -657,19 +656,18 @@ def _compare_keys(y, fits, p, q, all_fit, bins, keys, base, lanes, differences, 
     couple = 0
     for i in range(y.shape[0]):
         for j in range(i + 1, y.shape[0]):
-            ya, yb, fa, fb = y[i], y[j], fits[i], fits[j]
             masked = not (all_fit[i] and all_fit[j])
             up, down = np.int64(0), np.int64(0)
             if masked:
-                _, differ = _both_and_differing(ya, yb, fa, fb, p, q)
-                _masked_keys(ya, yb, fa, fb, bins, keys)
+                _, differ = _both_and_differing(y, fits, i, j, p, q)
+                _masked_keys(y, fits, i, j, bins, keys)
             else:
-                differ, up, down = _keys(ya, yb, bins, p, q, keys)
-            _count_keys(keys, p, q, lanes[couple])
+                differ, up, down = _keys(y, i, j, bins, p, q, keys)
+            _count_keys(keys, p, q, lanes, couple)
             if differ:
                 largest[couple] = _record(
-                    ya, yb, fa, fb, masked, p, q, base, differ, up, down, keys,
-                    differences[couple], largest[couple], witnesses[couple],
+                    y, fits, i, j, masked, p, q, base, differ, up, down, keys,
+                    differences, couple, largest[couple], witnesses,
                 )  # fmt: skip
             couple += 1
 
