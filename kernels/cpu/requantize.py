@@ -31,7 +31,7 @@ def _ask_ahead(x, start, count):
 
 
 @inner
-def _floor_pairs(x2, start, pairs, a, bp, bn, t, zero, y2):
+def floor_pairs(x2, start, pairs, a, bp, bn, t, zero, y2, target):
     """``y = low32(floor((a x + b) / 2**t))`` for int32 x; ``0 <= a < 2**31``, ``|b| < 2**62``, ``1 <= t <= 62``.
 
     Two accumulators are read as one int64: the even one is its low word, the odd one its high word.
@@ -40,7 +40,7 @@ def _floor_pairs(x2, start, pairs, a, bp, bn, t, zero, y2):
     wide()
     s = t & 63
     step = a
-    first = np.uint64(start)
+    first, to = np.uint64(start), np.uint64(target)
     if bp == bn:
         for i in range(np.uint64(pairs)):
             v = x2[first + i]
@@ -48,7 +48,7 @@ def _floor_pairs(x2, start, pairs, a, bp, bn, t, zero, y2):
             step += zero
             even = (m * ((v << 32) >> 32) + bp) >> s
             odd = (m * (v >> 32) + bp) >> s
-            y2[i] = (even & 0xFFFFFFFF) | (odd << 32)
+            y2[to + i] = (even & 0xFFFFFFFF) | (odd << 32)
     else:
         d = bn - bp
         for i in range(np.uint64(pairs)):
@@ -61,7 +61,7 @@ def _floor_pairs(x2, start, pairs, a, bp, bn, t, zero, y2):
                 even += d
             if v < 0:
                 odd += d
-            y2[i] = ((even >> s) & 0xFFFFFFFF) | ((odd >> s) << 32)
+            y2[to + i] = ((even >> s) & 0xFFFFFFFF) | ((odd >> s) << 32)
 
 
 @inner
@@ -94,7 +94,7 @@ def _floor_segment32(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, scra
     for start in range(0, x.size, block):
         count = min(block, x.size - start)
         _ask_ahead(x, start, count)
-        _floor_pairs(x2, start // 2, count // 2, a, bp, bn, t, zero, y2)
+        floor_pairs(x2, start // 2, count // 2, a, bp, bn, t, zero, y2, 0)
         if count & 1:
             last = np.int64(x[start + count - 1])
             scratch[count - 1] = np.int32((a * last + (bp if last >= 0 else bn)) >> (t & 63))
@@ -146,7 +146,7 @@ def floor_tensor(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, out):
 def floor_words_tensor(x, a, bp, bn, t, zero, out):
     """Raw floor form of a 1-D int32 array with one multiplier, straight into int32."""
     pairs = x.size // 2
-    _floor_pairs(x[: 2 * pairs].view(np.int64), 0, pairs, a, bp, bn, t, zero, out[: 2 * pairs].view(np.int64))
+    floor_pairs(x[: 2 * pairs].view(np.int64), 0, pairs, a, bp, bn, t, zero, out[: 2 * pairs].view(np.int64), 0)
     if x.size & 1:
         last = np.int64(x[x.size - 1])
         out[x.size - 1] = np.int32((a * last + (bp if last >= 0 else bn)) >> (t & 63))

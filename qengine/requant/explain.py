@@ -13,7 +13,7 @@ from ..exceptions import DomainError, DTypeError
 from . import recipes, spec
 from .forms import derive
 from .multiplier import QuantizedMultiplier, as_reals
-from .requantize import CLAMPED, RAW_ZERO_POINT
+from .requantize import RAW_ZERO_POINT, clamped_type
 from .schemes import Scheme, get_scheme
 from .schemes import schemes as all_schemes
 
@@ -132,13 +132,7 @@ def _limits(dtype: npt.DTypeLike | None, zero_point: int) -> tuple[str | None, i
         low, high, name = *RAW_ZERO_POINT, None
         limits: tuple[int | None, int | None] = (None, None)
     else:
-        try:
-            chosen = np.dtype(dtype)
-        except TypeError:
-            chosen = np.dtype(np.void)
-        if chosen not in CLAMPED:
-            raise DTypeError(f"dtype must be int8, uint8 or int16, or None for a raw result; got {dtype!r}.")
-        low, high, name = int(CLAMPED[chosen].min), int(CLAMPED[chosen].max), chosen.name
+        name, low, high = clamped_type(dtype)
         limits = (low, high)
     if not low <= zero_point <= high:
         raise DomainError(f"zero_point must be in [{low}, {high}] for dtype {name or 'int32'}; got {zero_point}.")

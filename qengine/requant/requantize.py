@@ -66,6 +66,17 @@ def _output_dtype(dtype: npt.DTypeLike | None, acc_dtype: np.dtype[Any]) -> np.d
     return chosen
 
 
+def clamped_type(dtype: npt.DTypeLike) -> tuple[str, int, int]:
+    """Return (name, lowest, highest code) of a clamped output type."""
+    try:
+        chosen = np.dtype(dtype)
+    except TypeError:
+        chosen = np.dtype(np.void)
+    if chosen not in CLAMPED:
+        raise DTypeError(f"dtype must be int8, uint8 or int16, or None for a raw result; got {dtype!r}.")
+    return chosen.name, int(CLAMPED[chosen].min), int(CLAMPED[chosen].max)
+
+
 def _limits(dtype: np.dtype[Any], qmin: int | None, qmax: int | None) -> tuple[int, int]:
     info = CLAMPED.get(dtype)
     low, high = (int(info.min), int(info.max)) if info else (INT32_MIN, INT32_MAX)

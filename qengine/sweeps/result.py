@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 from qengine.kernels.codes import DIFFERENCE_LIMIT, RANGE
-from qengine.kernels.reference import sweep as reference
+from qengine.kernels.reference import draws as reference
 
 from ..requant import recipes, spec
 from ..requant.multiplier import QuantizedMultiplier
-from .plan import SweepPlan, Work, canonical
+from .plan import SweepPlan, canonical
 from .tally import Tally
+from .work import Work
 
 #: Two-sided 95 % quantile of the normal distribution.
 Z95 = 1.959963984540054

@@ -18,10 +18,11 @@ from ..requant.multiplier import QuantizedMultiplier
 from ..requant.recipes import as_scales
 from ..requant.schemes import Scheme
 from ..work.run import Tile, cut, run
-from .plan import Accumulators, Multipliers, SweepPlan, make_plan, make_work
+from .plan import Accumulators, Multipliers, SweepPlan, make_plan
 from .result import SweepResult
 from .scales import ScaleTable, read_scales
 from .tally import Tally
+from .work import make_work
 
 #: Pairs a tile: long enough to hide the hand-over, short enough for smooth progress and prompt interruption.
 TILE_PAIRS = {"cpu": 1 << 24, "cuda": 1 << 28, "reference": 1 << 18}

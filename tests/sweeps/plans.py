@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from qengine.sweeps.work import Work, make_work
 
 import qengine as qe
 from qengine import QuantizedMultiplier
-from qengine.sweeps.plan import Accumulators, Multipliers, SweepPlan, Work, make_plan, make_work
+from qengine.sweeps.plan import Accumulators, Multipliers, SweepPlan, make_plan
 from qengine.sweeps.scales import ScaleTable
 
 ALL = tuple(row.name for row in qe.schemes())

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from qengine.kernels.codes import BIN_ORIGIN, DIFFERENCE_LIMIT
+from qengine.kernels.reference import draws
 from qengine.kernels.reference import sweep as reference
+from qengine.sweeps.work import Work, make_work
 
 import qengine as qe
 from qengine import backends
 from qengine.requant.multiplier import QuantizedMultiplier
-from qengine.sweeps.plan import Multipliers, SweepPlan, Work, make_plan, make_work
+from qengine.sweeps.plan import Multipliers, SweepPlan, make_plan
 from qengine.sweeps.scales import read_scales
 from qengine.sweeps.tally import Tally
 from tests import oracle
@@ -187,7 +189,7 @@ def recount(p: SweepPlan, w: Work, start: int, stop: int) -> Raw:
     raw = {key: np.zeros_like(value) for key, value in reference.tile(w, 0, 0).items()}
     raw["witnesses"] -= 1
     limits = (p.qmin, p.qmax) if p.dtype else None
-    x, channel, real = reference.draw(w, start, stop)
+    x, channel, real = draws.draw(w, start, stop)
     for i, (acc, c) in enumerate(zip(x.tolist(), channel.tolist(), strict=True)):
         drawn_real = float(real[i]) if real.size else None
         z = int(p.zero_point if p.zero_point is not None else p.multipliers.table.zero_point[c])
@@ -232,7 +234,7 @@ def test_shift_outside_every_domain_counts_apart(backend: str) -> None:
     """2**39.. times anything: no integer scheme takes it; the float ones do, where the result fits."""
     raw = tally_of(backend, work("shift outside every domain"), 0, 9000)
     by_name = dict(zip(ALL, raw["outside"].tolist(), strict=True))
-    x = reference.draw(work("shift outside every domain"), 0, 9000)[0]
+    x = draws.draw(work("shift outside every domain"), 0, 9000)[0]
     for row in qe.schemes():
         assert by_name[row.name] == (int((x != 0).sum()) if row.form == "float" else 9000), row.name
 
@@ -252,7 +254,7 @@ def test_histogram_has_outer_cells(backend: str) -> None:
     raw = tally_of(backend, w, 0, 5000)
     assert raw["differences"][0, 0] > 100
     assert raw["differences"][0, -1] > 100
-    x = reference.draw(w, 0, 5000)[0]
+    x = draws.draw(w, 0, 5000)[0]
     single = [oracle.requantize("single", int(v), multiplier=(1_527_099_593, -6)) for v in x]
     assert raw["largest"][0] == max(abs(y - min(max(y, -32768), 32767)) for y in single)
 
