@@ -613,9 +613,9 @@ def test_values_out_of_range(options: dict[str, Any], text: str) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"dtype": "int32"}, "a sweep's dtype must be int8, uint8 or int16, or None for raw; got 'int32'."),
-        ({"dtype": "float32"}, "a sweep's dtype must be int8, uint8 or int16, or None for raw; got 'float32'."),
-        ({"dtype": "nonsense"}, "a sweep's dtype must be int8, uint8 or int16, or None for raw; got 'nonsense'."),
+        ({"dtype": "int32"}, "dtype must be int8, uint8 or int16, or None for a raw result; got 'int32'."),
+        ({"dtype": "float32"}, "dtype must be int8, uint8 or int16, or None for a raw result; got 'float32'."),
+        ({"dtype": "nonsense"}, "dtype must be int8, uint8 or int16, or None for a raw result; got 'nonsense'."),
         ({"pairs": 1e6}, "pairs must be an integer; got 1000000.0."),
         ({"pairs": True}, "pairs must be an integer; got True."),
         ({"seed": "7"}, "seed must be an integer; got '7'."),
