@@ -177,6 +177,38 @@ def prefetch(typing_context, address):
     return types.none(types.int64), codegen
 
 
+@intrinsic
+def stream(typing_context, target, source, lines):
+    """Copy 64-byte lines past the caches (non-temporal stores); both addresses are multiples of 64.
+
+    An ordinary store first reads the line that it overwrites: on arrays larger than the caches that costs as much
+    traffic as the store itself. `fence` orders these stores before what follows.
+    """
+
+    def codegen(context, builder, signature, args):
+        line = ir.VectorType(ir.IntType(8), 64)
+        to, source = (builder.inttoptr(address, line.as_pointer()) for address in args[:2])
+        nontemporal = builder.module.add_metadata([ir.IntType(32)(1)])
+        with cgutils.for_range(builder, args[2]) as loop:
+            value = builder.load(builder.gep(source, [loop.index]), align=64)
+            store = builder.store(value, builder.gep(to, [loop.index]), align=64)
+            store.set_metadata("nontemporal", nontemporal)
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64, types.intp), codegen
+
+
+@intrinsic
+def fence(typing_context):
+    """Order all stores before the ones that follow, non-temporal ones too."""
+
+    def codegen(context, builder, signature, args):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.none(), codegen
+
+
 def read_only(array):
     """Return a read-only view, so that one compiled signature serves writable and read-only inputs."""
     view = array.view()

@@ -7,27 +7,36 @@ time whose low words are merged into int32, then clamp, zero point and narrowing
 import numpy as np
 
 from ..codes import HALF_EVEN
-from .jit import inner, kernel, prefetch, wide
+from .jit import fence, inner, kernel, prefetch, stream, wide
 
 #: Elements a block of an array that fits the caches: both passes over it stay in the first level.
 BLOCK = 4096
-#: A larger array goes in small blocks, each asking for memory AHEAD bytes further on: the hardware's prefetch stops
-#: at page ends and falls behind where passes alternate. LINE is the size of a cache line.
+#: A larger array goes in small blocks, each asking for memory AHEAD bytes further on, since the hardware's prefetch
+#: stops at page ends and falls behind where passes alternate; results leave past the caches. LINE is a cache line.
 STREAM_BLOCK, AHEAD, LINE, CACHED = 256, 3072, 64, 1 << 20
 
 
 @inner
-def _block_size(x):
-    return BLOCK if x.size * x.itemsize <= CACHED else STREAM_BLOCK
+def _lead(x, out):
+    """Elements before `out` reaches a cache line, where the array is large; all of them where it is not."""
+    if x.size * x.itemsize <= CACHED:
+        return x.size
+    return min(((-out.ctypes.data) % LINE) // out.itemsize, x.size)
 
 
 @inner
-def _ask_ahead(x, start, count):
-    """Prefetch what lies AHEAD of elements ``[start, start + count)``."""
-    if x.size * x.itemsize > CACHED:
-        address = x.ctypes.data + x.itemsize * start + AHEAD
-        for line in range(x.itemsize * count // LINE):
-            prefetch(address + LINE * line)
+def _ask_ahead(address):
+    """Prefetch what a block of int32 that starts at `address` will be followed by, AHEAD bytes on."""
+    for line in range(4 * STREAM_BLOCK // LINE):
+        prefetch(address + AHEAD + LINE * line)
+
+
+@inner
+def _aligned(like):
+    """Return (buffer, its address): a block of elements like those of an array, at a multiple of LINE."""
+    raw = np.empty(STREAM_BLOCK + LINE, like.dtype)
+    lead = ((-raw.ctypes.data) % LINE) // raw.itemsize
+    return raw[lead : lead + STREAM_BLOCK], raw.ctypes.data + lead * raw.itemsize
 
 
 @inner
@@ -87,13 +96,12 @@ def _wrap_clamp(y, low, high, z, qmin, qmax, out, start, count):
 
 
 @inner
-def _floor_segment32(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, scratch, out):
+def _floor_blocks(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, scratch, out):
+    """Two passes over each block, in the caches."""
     pairs = x.size // 2
     x2, y2 = x[: 2 * pairs].view(np.int64), scratch.view(np.int64)
-    block = _block_size(x)
-    for start in range(0, x.size, block):
-        count = min(block, x.size - start)
-        _ask_ahead(x, start, count)
+    for start in range(0, x.size, BLOCK):
+        count = min(BLOCK, x.size - start)
         floor_pairs(x2, start // 2, count // 2, a, bp, bn, t, zero, y2, 0)
         if count & 1:
             last = np.int64(x[start + count - 1])
@@ -102,6 +110,37 @@ def _floor_segment32(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, scra
             _wrap_clamp(scratch, low, high, z, qmin, qmax, out, start, count)
         else:
             _clamp(scratch, low, high, z, out, start, count)
+
+
+@inner
+def _floor_stream(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, scratch, out):
+    """Blocks of STREAM_BLOCK through memory; `out` starts at a cache line and x holds whole blocks.
+
+    No array is sliced or bound to a name inside the loop: a reference count is a locked instruction, and that
+    waits for the stores on their way to memory.
+    """
+    x2, y2 = x.view(np.int64), scratch.view(np.int64)
+    buffer, address = _aligned(out)
+    source, target, step = x.ctypes.data, out.ctypes.data, out.itemsize
+    for start in range(0, x.size, STREAM_BLOCK):
+        _ask_ahead(source + 4 * start)
+        floor_pairs(x2, start // 2, STREAM_BLOCK // 2, a, bp, bn, t, zero, y2, 0)
+        if wrap:
+            _wrap_clamp(scratch, low, high, z, qmin, qmax, buffer, 0, STREAM_BLOCK)
+        else:
+            _clamp(scratch, low, high, z, buffer, 0, STREAM_BLOCK)
+        stream(target + step * start, address, STREAM_BLOCK * step // LINE)
+    fence()
+
+
+@inner
+def _floor_segment32(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, scratch, out):
+    p = _lead(x, out)
+    _floor_blocks(x[:p], a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, scratch, out[:p])
+    if p < x.size:
+        q = p + (x.size - p) // STREAM_BLOCK * STREAM_BLOCK
+        _floor_stream(x[p:q], a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, scratch, out[p:q])
+        _floor_blocks(x[q:], a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, scratch, out[q:])
 
 
 @inner
@@ -204,37 +243,51 @@ def half_away64(v):
 
 @inner
 def _float32_segment(x, s, rounding, inside, low, high, z, clamped, out):
+    p = _lead(x, out) if x.itemsize == 4 else x.size
+    _float32_block(x, 0, p, s, rounding, inside, low, high, z, clamped, out, 0)
+    if p == x.size:
+        return
+    q = p + (x.size - p) // STREAM_BLOCK * STREAM_BLOCK
+    buffer, address = _aligned(out)
+    source, target, step = x.ctypes.data, out.ctypes.data, out.itemsize
+    for start in range(p, q, STREAM_BLOCK):  # as in _floor_stream
+        _ask_ahead(source + 4 * start)
+        _float32_block(x, start, STREAM_BLOCK, s, rounding, inside, low, high, z, clamped, buffer, 0)
+        stream(target + step * start, address, STREAM_BLOCK * step // LINE)
+    fence()
+    _float32_block(x, q, x.size - q, s, rounding, inside, low, high, z, clamped, out, q)
+
+
+@inner
+def _float32_block(x, start, count, s, rounding, inside, low, high, z, clamped, out, at):
     """``low``/``high`` bound v before the rounding: whole numbers, ``|.| <= 2**17`` where clamped."""
     wide()
     fz, flow, fhigh = np.float32(z), np.float32(low), np.float32(high)
-    block = _block_size(x)
-    for start in range(0, x.size, block):
-        begin, end = np.uint64(start), np.uint64(min(start + block, x.size))
-        _ask_ahead(x, start, block)
-        if rounding == HALF_EVEN and clamped and not inside:
-            for i in range(begin, end):
-                v = np.float32(x[i]) * s
-                out[i] = np.int32(np.int32(np.rint(min(max(v, flow), fhigh))) + np.int32(z))
-        elif clamped and not inside:
-            for i in range(begin, end):
-                v = np.float32(x[i]) * s
-                out[i] = np.int32(np.int32(half_away32(min(max(v, flow), fhigh))) + np.int32(z))
-        elif rounding == HALF_EVEN and clamped:
-            for i in range(begin, end):
-                v = np.float32(np.float32(x[i]) * s) + fz
-                out[i] = np.int32(np.rint(min(max(v, flow), fhigh)))
-        else:
-            for i in range(begin, end):
-                v = np.float32(np.float32(x[i]) * s)
-                if inside:
-                    v = np.float32(v + fz)
-                r = np.rint(v) if rounding == HALF_EVEN else half_away32(v)
-                y = np.int64(r)
-                if not inside:
-                    y += z
-                if clamped:
-                    y = min(max(y, low), high)
-                out[i] = y
+    first, to = np.uint64(start), np.uint64(at)
+    if rounding == HALF_EVEN and clamped and not inside:
+        for i in range(np.uint64(count)):
+            v = np.float32(x[first + i]) * s
+            out[to + i] = np.int32(np.int32(np.rint(min(max(v, flow), fhigh))) + np.int32(z))
+    elif clamped and not inside:
+        for i in range(np.uint64(count)):
+            v = np.float32(x[first + i]) * s
+            out[to + i] = np.int32(np.int32(half_away32(min(max(v, flow), fhigh))) + np.int32(z))
+    elif rounding == HALF_EVEN and clamped:
+        for i in range(np.uint64(count)):
+            v = np.float32(np.float32(x[first + i]) * s) + fz
+            out[to + i] = np.int32(np.rint(min(max(v, flow), fhigh)))
+    else:
+        for i in range(np.uint64(count)):
+            v = np.float32(np.float32(x[first + i]) * s)
+            if inside:
+                v = np.float32(v + fz)
+            r = np.rint(v) if rounding == HALF_EVEN else half_away32(v)
+            y = np.int64(r)
+            if not inside:
+                y += z
+            if clamped:
+                y = min(max(y, low), high)
+            out[to + i] = y
 
 
 @inner

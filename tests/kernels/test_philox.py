@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qengine.kernels.cpu import philox as cpu
-from qengine.kernels.reference import philox as reference
 
 from qengine import selftest
+from qengine.kernels.cpu import philox as cpu
+from qengine.kernels.reference import philox as reference
 from tests import oracle
 
 Words = tuple[int, ...]

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from qengine.sweeps.work import Work, make_work
 
 import qengine as qe
 from qengine import QuantizedMultiplier
 from qengine.sweeps.plan import Accumulators, Multipliers, SweepPlan, make_plan
 from qengine.sweeps.scales import ScaleTable
+from qengine.sweeps.work import Work, make_work
 
 ALL = tuple(row.name for row in qe.schemes())
 DATA = Path(__file__).parents[1] / "data"

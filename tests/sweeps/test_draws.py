@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from qengine.kernels import codes
 from qengine.kernels.reference import draws as reference
-from qengine.sweeps.work import make_work
-
 from qengine.requant.multiplier import QuantizedMultiplier
 from qengine.sweeps.plan import SweepPlan, make_plan, parse_accumulators
+from qengine.sweeps.work import make_work
 from tests import oracle
 from tests.sweeps.plans import ALL, INT32, PLANS, TAME, USUAL, drawn, plan, table, work
 

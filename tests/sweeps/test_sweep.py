@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qengine.kernels.codes import DIFFERENCE_LIMIT
 
 import qengine as qe
 from qengine import QuantizedMultiplier, backends
+from qengine.kernels.codes import DIFFERENCE_LIMIT
 from qengine.sweeps.plan import Accumulators, Multipliers, make_plan
 from qengine.sweeps.result import SweepResult, wilson_interval
 from qengine.sweeps.scales import read_scales

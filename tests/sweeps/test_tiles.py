@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qengine.kernels.codes import BIN_ORIGIN, DIFFERENCE_LIMIT
-from qengine.kernels.reference import draws
-from qengine.kernels.reference import sweep as reference
-from qengine.sweeps.work import Work, make_work
 
 import qengine as qe
 from qengine import backends
+from qengine.kernels.codes import BIN_ORIGIN, DIFFERENCE_LIMIT
+from qengine.kernels.reference import draws
+from qengine.kernels.reference import sweep as reference
 from qengine.requant.multiplier import QuantizedMultiplier
 from qengine.sweeps.plan import Multipliers, SweepPlan, make_plan
 from qengine.sweeps.scales import read_scales
 from qengine.sweeps.tally import Tally
+from qengine.sweeps.work import Work, make_work
 from tests import oracle
 from tests.requant import cases
 from tests.sweeps.plans import ALL, PLANS, RIGHT, SAMPLE, TAME, USUAL, drawn, plan, table, work
