@@ -381,3 +381,30 @@ def test_errors_in_large_arrays_name_the_place(backend: str) -> None:
     acc[2, 12_345] = 2**30
     with pytest.raises(qe.DomainError, match=r"got 1073741824 at index \(2, 12345\)"):
         qe.requantize(acc, qe.QuantizedMultiplier(2**30, 5), scheme="double", backend=backend)
+
+
+@pytest.mark.parametrize("name", ["single", "double", "fp32", "fp32-away", "fp32-zp-inside"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32"])
+def test_large_arrays_stream_from_any_address(name: str, dtype: str, rng: np.random.Generator) -> None:
+    """Beyond the caches blocks leave past them, from the first cache line on: every start, end and length."""
+    multiplier = qe.QuantizedMultiplier(1527099593, -6)
+    acc = rng.integers(-(2**31), 2**31, 2**18 + 4000).astype(np.int32)
+    buffer = np.empty(acc.size + 64, dtype)
+    for start, length in ((0, 2**18 + 1), (1, 2**18 + 257), (3, 2**18 + 3001), (17, 2**18 + 64), (63, 2**18 + 255)):
+        x, out = acc[start : start + length], buffer[start : start + length]
+        buffer[:] = 77
+        options = {
+            "scheme": name,
+            "zero_point": 5 if dtype != "int32" else 0,
+            "overflow": "wrap" if start == 3 else "error",
+        }
+        qe.requantize(x, multiplier, dtype=dtype, backend="cpu", out=out, **options)
+        assert np.array_equal(out, qe.requantize(x, multiplier, dtype=dtype, backend="reference", **options))
+        assert (buffer[:start] == 77).all()
+        assert (buffer[start + length :] == 77).all()
+    rows = acc[: 2 * (2**17 + 1000)].reshape(2, -1)
+    pair = qe.QuantizedMultiplier(np.array([1527099593, 1293543092]), np.array([-6, -8]))
+    got = qe.requantize(np.tile(rows, (1, 3)), pair, dtype=dtype, axis=0, scheme=name)
+    assert np.array_equal(
+        got, qe.requantize(np.tile(rows, (1, 3)), pair, dtype=dtype, axis=0, scheme=name, backend="reference")
+    )
