@@ -14,6 +14,7 @@ import numpy.typing as npt
 from qengine.kernels.cpu import requantize as kernels
 from qengine.kernels.cpu.jit import ZERO, read_only
 
+from ..exceptions import DomainError
 from ..requant.forms import INT32_MAX, INT32_MIN, ROUNDING_CODES, FloatRule, FloorRule, Form
 from . import Epilogue
 
@@ -24,7 +25,9 @@ PARALLEL_FROM = 1 << 20
 def thread_count() -> int:
     """Return the number of threads: ``QENGINE_NUM_THREADS``, or the processors this process may use."""
     setting = os.environ.get("QENGINE_NUM_THREADS", "")
-    if setting.isdecimal() and int(setting) > 0:
+    if setting:
+        if not (setting.isdecimal() and 1 <= int(setting) <= 4096):
+            raise DomainError(f"QENGINE_NUM_THREADS must be an integer in [1, 4096]; got {setting!r}.")
         return int(setting)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -51,8 +51,16 @@ def group() -> None:
     """
 
 
+def _abandon_stdout() -> None:
+    """Point standard output to nowhere, so that Python does not flush into what cannot be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main(args: list[str] | None = None) -> Any:
     """Run the command line: exit code 0, 1 (a check failed) or 2 (bad input)."""
+    if sys.stdout is None:
+        click.echo("error: standard output is closed.", err=True)
+        sys.exit(1)
     try:
         code = group.main(args=args, prog_name="qengine", standalone_mode=False)
         sys.stdout.flush()
@@ -68,8 +76,10 @@ def main(args: list[str] | None = None) -> Any:
     except SystemExit as done:
         # click turns a closed pipe into exit code 1, and says so by wrapping the stream.
         sys.exit(0 if "PacifyFlush" in type(sys.stdout).__name__ else done.code)
-    except BrokenPipeError:
-        # The reader (head, less) has gone: that is no error, and Python must not flush into the closed pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except OSError as error:
+        _abandon_stdout()
+        if isinstance(error, BrokenPipeError):  # the reader (head, less) has gone: that is no error
+            sys.exit(0)
+        click.echo(f"error: cannot write the output: {error.strerror or error}.", err=True)
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

@@ -36,7 +36,7 @@ def command(as_json: bool) -> None:
     else:
         listing = table(caption=problem)
         for column in ("back end", "runs on", "serves here", "default"):
-            listing.add_column(column)
+            listing.add_column(column, wrap=column == "serves here")
         for row in rows:
             listing.add_row(
                 str(row["name"]), str(row["runs_on"]), "yes" if row["available"] else f"no: {row['reason']}",

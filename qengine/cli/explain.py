@@ -31,7 +31,7 @@ def command(
     """
     from ..exceptions import DomainError
     from ..report.explain import parts
-    from ..requant.explain import check_shift, explain
+    from ..requant.explain import check_some_output, explain
 
     triple = None if scales is None else parse_scales(scales)
     if isinstance(triple, str):
@@ -40,7 +40,7 @@ def command(
     result = explain(
         acc, given, scales=triple, zero_point=zero_point, dtype=dtype, schemes=schemes or None
     )  # fmt: skip
-    check_shift(result)
+    check_some_output(result)
     if as_json:
         emit_json(result.to_dict())
     else:

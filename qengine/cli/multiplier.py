@@ -53,7 +53,7 @@ def command(real: float | None, scales: str | None, single: bool, as_json: bool)
         return
     listing = table("real = value * 2^(shift - 31)")
     for column in ("recipe", "formula", "real", "value", "shift", "error ppm"):
-        listing.add_column(column, justify="left" if column in ("recipe", "formula") else "right")
+        listing.add_column(column, right=column not in ("recipe", "formula"))
     for name, row in rows.items():
         listing.add_row(
             name, recipes.RECIPES[name].formula, repr(row["real"]), str(row["value"]), str(row["shift"]),

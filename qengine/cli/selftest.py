@@ -21,6 +21,8 @@ def command(backend_names: tuple[str, ...], as_json: bool) -> None:
     Example:
       qengine selftest
     """
+    from rich.text import Text
+
     from ..report.terminal import table
     from ..selftest import run_checks
 
@@ -30,9 +32,9 @@ def command(backend_names: tuple[str, ...], as_json: bool) -> None:
     else:
         listing = table()
         for column in ("check", "result", "what was compared"):
-            listing.add_column(column)
+            listing.add_column(column, wrap=column == "what was compared")
         for check in checks:
-            listing.add_row(check.name, "ok" if check.passed else "[bold red]FAILED[/]", check.detail)
+            listing.add_row(check.name, "ok" if check.passed else Text("FAILED", style="bold red"), check.detail)
         emit([listing])
     if not all(check.passed for check in checks):
         sys.exit(1)

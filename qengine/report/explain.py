@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
-from rich.markup import escape
 from rich.text import Text
 
 from ..requant.multiplier import QuantizedMultiplier
@@ -37,12 +36,13 @@ def parts(explanation: Explanation) -> Iterator[RenderableType]:
     for name in ("scheme", "parameter", "product", "shift", "1st stage", "remainder", "threshold", "to tie",
                  "result", "+ zero point", "clamped"):  # fmt: skip
         left = name in ("scheme", "parameter")
-        steps.add_column(name, justify="left" if left else "right", no_wrap=name == "scheme")
+        steps.add_column(name, right=not left)
+    refused: list[Text] = []
     commonest = next(iter(explanation.by_output()), None)
     for row in explanation.rows:
         t = row.trace
         if t is None:
-            steps.add_row(row.scheme.name, Text(row.outside or "", style="dim"), *[""] * 9)
+            refused.append(Text(f"{row.scheme.name}: {row.outside}", style="dim"))
             continue
         shift = "" if t.total_shift is None else f">> {t.total_shift}"
         if t.left_shift:
@@ -53,13 +53,14 @@ def parts(explanation: Explanation) -> Iterator[RenderableType]:
             Text(str(t.clamped), style="" if t.clamped == commonest else "bold red"),
         )  # fmt: skip
     yield steps
+    yield from refused
     outputs = table("Who gives what")
-    outputs.add_column("output", justify="right")
-    outputs.add_column("schemes")
-    outputs.add_column("runtimes that run them")
+    outputs.add_column("output", right=True)
+    outputs.add_column("schemes", wrap=True)
+    outputs.add_column("runtimes that run them", wrap=True)
     for output_value, names in explanation.by_output().items():
         runtimes = [runtime for name in names for runtime in get_scheme(name).runs_in]
-        outputs.add_row(str(output_value), escape(", ".join(names)), escape("; ".join(runtimes)))
+        outputs.add_row(str(output_value), ", ".join(names), "; ".join(runtimes))
     yield outputs
 
 

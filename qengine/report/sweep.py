@@ -74,7 +74,7 @@ def parts(result: SweepResult) -> Iterator[RenderableType]:
         )
     counts = table()
     for name in ("schemes", "compared", "divergent", "rate", "95 % interval", "max |diff|", "first - second"):
-        counts.add_column(name, justify="left" if name in ("schemes", "first - second") else "right")
+        counts.add_column(name, right=name not in ("schemes", "first - second"), wrap=name == "first - second")
     couples = _couples(result)
     for pair in couples:
         interval = "exact" if pair.interval is None else f"{share(pair.interval[0])} .. {share(pair.interval[1])}"
@@ -92,10 +92,10 @@ def parts(result: SweepResult) -> Iterator[RenderableType]:
     )
     if len(shifts) > 1:
         split = table("Divergent, by right shift of the multiplier")
-        split.add_column("right shift", justify="right")
-        split.add_column("pairs", justify="right")
+        split.add_column("right shift", right=True)
+        split.add_column("pairs", right=True)
         for pair in couples[:6]:
-            split.add_column(f"{pair.first} / {pair.second}", justify="right")
+            split.add_column(f"{pair.first} / {pair.second}", right=True)
         for n in shifts:
             most = max(pair.by_right_shift.get(n, (0, 0))[0] for pair in couples)
             cells = []
@@ -107,7 +107,7 @@ def parts(result: SweepResult) -> Iterator[RenderableType]:
     if any(pair.witnesses for pair in couples):
         seen = table("First divergent pairs")
         for name in ("schemes", "pair", "acc", "multiplier", "outputs", "why"):
-            seen.add_column(name, justify="left" if name in ("schemes", "why") else "right")
+            seen.add_column(name, right=name not in ("schemes", "why"), wrap=name == "why")
         for pair in couples:
             for witness in pair.witnesses[:2]:
                 seen.add_row(

@@ -6,11 +6,15 @@ import io
 import sys
 from typing import IO
 
-from rich.console import Console, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
+from rich.text import Text
 
 #: Width of tables that do not go to a terminal, where there is nothing to fit into.
 PIPE_WIDTH = 160
+#: Narrowest column of prose.
+PROSE = 24
 
 
 class _Console(Console):
@@ -40,9 +44,57 @@ def to_text(*parts: RenderableType) -> str:
     return stream.getvalue().rstrip("\n")
 
 
-def table(title: str | None = None, caption: str | None = None) -> Table:
+class Grid:
+    """A table that never cuts a number or a name: where it does not fit, each row becomes a block of lines.
+
+    Columns of prose (``wrap=True``) may be folded between words down to `PROSE` characters; others never.
+    """
+
+    def __init__(self, title: str | None = None, caption: str | None = None) -> None:
+        self.title, self.caption = title, caption
+        self._columns: list[tuple[str, str, bool]] = []
+        self._rows: list[tuple[Text, ...]] = []
+
+    def add_column(self, name: str, *, right: bool = False, wrap: bool = False) -> None:
+        """Add a column; numbers go `right`, prose may `wrap`."""
+        self._columns.append((name, "right" if right else "left", wrap))
+
+    def add_row(self, *cells: str | Text) -> None:
+        """Add a row of plain or styled cells; missing ones are empty."""
+        texts = [cell if isinstance(cell, Text) else Text(cell) for cell in cells]
+        self._rows.append((*texts, *(Text("") for _ in range(len(self._columns) - len(texts)))))
+
+    def _fits(self, width: int) -> bool:
+        total = 1
+        for k, (name, _, wrap) in enumerate(self._columns):
+            widest = max([cell_len(name), *(row[k].cell_len for row in self._rows)])
+            total += 3 + (min(widest, PROSE) if wrap else widest)
+        return total <= width
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if self._fits(options.max_width):
+            drawn = Table(title=self.title, caption=self.caption, title_justify="left", caption_justify="left")
+            for name, justify, wrap in self._columns:
+                drawn.add_column(name, justify=justify, no_wrap=not wrap, overflow="fold")  # type: ignore[arg-type]
+            for row in self._rows:
+                drawn.add_row(*row)
+            yield drawn
+            return
+        if self.title:
+            yield Text(self.title, style="italic")
+        label = max(cell_len(name) for name, *_ in self._columns)
+        for row in self._rows:
+            yield Text.assemble(row[0], style="bold")
+            for (name, *_), cell in zip(self._columns[1:], row[1:], strict=True):
+                if cell.plain:
+                    yield Text.assemble((f"  {name.ljust(label)}  ", "dim"), cell, overflow="fold")
+        if self.caption:
+            yield Text(self.caption)
+
+
+def table(title: str | None = None, caption: str | None = None) -> Grid:
     """Return an empty table in the house style."""
-    return Table(title=title, caption=caption, title_justify="left", caption_justify="left", header_style="bold")
+    return Grid(title, caption)
 
 
 def integer(value: int) -> str:

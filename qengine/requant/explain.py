@@ -150,11 +150,17 @@ def _one_multiplier(multiplier: Any) -> QuantizedMultiplier | float:
     return float(as_reals(float(multiplier)))
 
 
-def check_shift(explanation: Explanation) -> None:
-    """Raise if the first scheme that takes a mantissa and shift refuses them: then the caller's shift is wrong."""
+def _three_numbers(scales: Any) -> bool:
+    return len(scales) == 3 and all(np.ndim(scale) == 0 for scale in scales)
+
+
+def check_some_output(explanation: Explanation) -> None:
+    """Raise if the input, not a scheme, is at fault: the first scheme refuses the shift, or none has an output."""
     first = next((row.scheme for row in explanation.rows if row.scheme.parameter == "q31"), None)
     if first is not None and isinstance(explanation.multiplier, QuantizedMultiplier):
         derive(first, explanation.multiplier)
+    if all(row.trace is None for row in explanation.rows):
+        raise DomainError(str(explanation.rows[0].outside))
 
 
 def explain(
@@ -181,7 +187,7 @@ def explain(
     dtype : {int8, uint8, int16}, optional
         Output type to clamp to. Default: raw.
     schemes : iterable of str, optional
-        Names; default all.
+        Names (one or more); default all.
 
     Returns
     -------
@@ -213,14 +219,17 @@ def explain(
     if (multiplier is None) == (scales is None):
         raise DomainError("explain takes a multiplier or scales=(input, weight, output), one of the two.")
     name, qmin, qmax = _limits(dtype, int(zero_point))
-    if scales is not None and len(scales) != 3:
-        raise DomainError(f"scales must be (input, weight, output); got {len(scales)} values.")
+    if scales is not None and not (isinstance(scales, (tuple, list, np.ndarray)) and _three_numbers(scales)):
+        raise DomainError(f"scales must be three numbers (input, weight, output); got {scales!r}.")
     if scales is not None:
         for label, scale in zip(("input_scale", "weight_scale", "output_scale"), scales, strict=True):
             recipes.as_scales(label, scale)
     else:
         multiplier = _one_multiplier(multiplier)
     wanted = all_schemes() if schemes is None else [schemes] if isinstance(schemes, str) else schemes
+    wanted = list(wanted)
+    if not wanted:
+        raise DomainError("explain needs at least one scheme; got none.")
     rows = []
     for scheme in map(get_scheme, wanted):
         given, real = multiplier, math.nan

@@ -263,8 +263,10 @@ def _check_scale(scheme: Scheme, scale: npt.NDArray[np.float64], shape: tuple[in
     if bad.any():
         low, high = scheme.scale_range
         got = first_value(scale.reshape(shape), bad)
+        limits = f"in [{low:.9g}, {high:.9g})" if high < np.inf else f"finite in {scheme.parameter}"
+        beyond = " (it exceeds the largest number)" if np.isinf(got) else ""
         raise DomainError(
-            f"multiplier must be in [{low:.9g}, {high:.9g}) for scheme {scheme.name!r}; got {got!r}{first_index(bad)}."
+            f"multiplier must be {limits} for scheme {scheme.name!r}; got {got!r}{beyond}{first_index(bad)}."
         )
 
 

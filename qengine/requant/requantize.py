@@ -162,6 +162,7 @@ def _check_accumulators(
     high: npt.NDArray[np.int64],
     shape: tuple[int, ...],
     exponent: npt.NDArray[np.int64],
+    wrap: bool,
 ) -> None:
     info = np.iinfo(acc.dtype)
     if acc.size == 0 or (int(low.max()) <= info.min and int(high.min()) >= info.max):
@@ -185,7 +186,7 @@ def _check_accumulators(
     raise DomainError(
         f"acc must be in [{int(low[channel])}, {int(high[channel])}] for scheme {scheme.name!r} with this "
         f"multiplier; got {got}{first_index(flat)}: {why} (the original: {scheme.overflow})."
-        + (" Use overflow='wrap' to reproduce the original." if _wraps(scheme) else "")
+        + (" Use overflow='wrap' to reproduce the original." if _wraps(scheme) and not wrap else "")
     )
 
 
@@ -211,8 +212,12 @@ def _prepare(
 ) -> _Prepared:  # fmt: skip
     epilogue = _epilogue(form, zero_points, dtype, limits, wrap)
     if wrap:
-        bound = np.full(1, 1 << (row.acc_bits - 1), dtype=np.int64)
-        return _Prepared(row, form, epilogue, (-bound, bound - 1), dtype)
+        bound = np.full(form.exponent.shape, 1 << (row.acc_bits - 1), dtype=np.int64)
+        top = bound - 1
+        if isinstance(row.rule, FloorRule) and row.rule.nudge_saturates:
+            # Where the nudge saturates, sources disagree on what follows: nothing is reproduced.
+            top = np.where(form.exponent < 0, form.acc_max, top)
+        return _Prepared(row, form, epilogue, (-bound, top), dtype)
     return _Prepared(row, form, epilogue, _accumulator_domain(row, form, epilogue), dtype)
 
 
@@ -244,6 +249,10 @@ def _prepare_one(
 
 
 def _axis(axis: int, ndim: int) -> int:
+    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
+        raise DTypeError(f"axis must be an integer; got {axis!r}.")
+    if ndim == 0:
+        raise DomainError(f"axis={axis} names a channel axis, but acc has no dimensions.")
     if not -ndim <= axis < ndim:
         raise DomainError(f"axis must be in [{-ndim}, {ndim - 1}] for {ndim}-dimensional acc; got {axis}.")
     return axis % ndim
@@ -392,7 +401,7 @@ def requantize(
     work = np.ascontiguousarray(array).reshape(folded)
     form, epilogue = prepared.form, prepared.epilogue
     if not (total and work.dtype == np.int32):
-        _check_accumulators(prepared.row, work, *prepared.domain, shape, form.exponent)
+        _check_accumulators(prepared.row, work, *prepared.domain, shape, form.exponent, epilogue.wrap)
     if epilogue.wrap:
         split = wrapped_left_shift(form)
         if split is not None:

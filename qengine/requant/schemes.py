@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from ..exceptions import UnknownNameError
+from ..exceptions import DTypeError, UnknownNameError
 from .forms import Bias, FloatRule, FloorRule, NestedRule, Rule
 
 HALF = Bias.same(1)
@@ -304,7 +304,7 @@ _ROWS = (
         recipe="double",
         rounding="floor for e >= 0, once half up for e < 0",
         ties="toward -inf for e >= 0, toward +inf for e < 0",
-        overflow="x << e wraps in int32; the nudge saturates",
+        overflow="x << e wraps in int32; where the nudge would overflow, sources disagree: refused",
         runs_in=("TFLite AVX2 int16 ADD, SUB, LEAKY_RELU, body of 16",),
         source="TFLite optimized/avx2_quantization_utils.h MultiplyByQuantizedMultiplier",
     ),
@@ -432,6 +432,8 @@ def get_scheme(name: str | Scheme) -> Scheme:
     """
     if isinstance(name, Scheme):
         return name
+    if not isinstance(name, str):
+        raise DTypeError(f"a scheme is given by its name; got {name!r}.")
     row = SCHEMES.get(name) or SCHEMES.get(ALIASES.get(name, ""))
     if row is None:
         raise UnknownNameError.of("scheme", name, [*SCHEMES, *ALIASES])

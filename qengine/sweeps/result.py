@@ -82,9 +82,19 @@ class Witness:
         }  # fmt: skip
 
 
+def _difference_name(difference: int) -> str:
+    if abs(difference) <= DIFFERENCE_LIMIT:
+        return str(difference)
+    return f"{'>' if difference > 0 else '<-'}{DIFFERENCE_LIMIT}"
+
+
 @dataclass(frozen=True, slots=True)
 class PairResult:
-    """Counts of one ordered pair of schemes (first, second); differences are ``first - second``."""
+    """Counts of one ordered pair of schemes (first, second); differences are ``first - second``.
+
+    ``histogram`` maps a difference to its number of pairs; its keys +-65 hold everything beyond +-64 (in JSON they
+    are called ``>64`` and ``<-64``). ``max_abs_diff`` is exact. ``interval`` is None for exact counts.
+    """
 
     first: str
     second: str
@@ -110,8 +120,7 @@ class PairResult:
             "rate": self.rate if self.compared else None,
             "interval_95": list(self.interval) if self.interval else None,
             "max_abs_diff": self.max_abs_diff,
-            "histogram": {str(d): n for d, n in self.histogram.items()},
-            "histogram_limit": DIFFERENCE_LIMIT,
+            "histogram": {_difference_name(d): n for d, n in self.histogram.items()},
             "by_right_shift": [
                 {"right_shift": n, "compared": c, "divergent": d} for n, (c, d) in self.by_right_shift.items()
             ],

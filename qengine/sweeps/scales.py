@@ -104,8 +104,9 @@ def _parse(path: Path, file: Iterable[str]) -> ScaleTable:
     zero_points: list[int] = []
     texts: list[list[str]] = []
     lines: list[int] = []
+    end = reader.line_num
     for row in reader:
-        line = reader.line_num
+        line, end = end + 1, reader.line_num  # a quoted cell may span lines: name the first
         if not row or not any(cell.strip() for cell in row):
             continue
         if len(row) != len(header):

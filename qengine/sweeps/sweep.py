@@ -52,6 +52,8 @@ def _multipliers(multiplier: Any, multiplier_range: Any, distribution: str, scal
     given = [v is not None for v in (multiplier, multiplier_range, scales)]
     if sum(given) > 1:
         raise DomainError("pass one of multiplier, multiplier_range and scales.")
+    if distribution != "uniform" and (multiplier is not None or scales is not None):
+        raise DomainError(f"distribution {distribution!r} is of a range of multipliers; nothing is drawn here.")
     if scales is not None:
         return Multipliers(table=scale_table(scales))
     if multiplier is not None:

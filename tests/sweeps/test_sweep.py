@@ -749,7 +749,7 @@ def csv_error(tmp_path: Path) -> Callable[[str | bytes], str]:
         (HEADER + GOOD + "0.5,0.25,0.5,1.5\n", "line 3: output_zero_point must be an integer; got '1.5'."),
         (HEADER + GOOD + "0.5,0.25,0.5,\n", "line 3: output_zero_point must be an integer; got ''."),
         (HEADER + GOOD + "0.5,0.25,0.5,70000\n", "line 3: output_zero_point must be in [-32768, 65535]; got 70000."),
-        (HEADER + GOOD + '"0.\n5",0.25,0.5,0\n', "line 4: input_scale must be a number; got '0.\\n5'."),
+        (HEADER + GOOD + '"0.\n5",0.25,0.5,0\n', "line 3: input_scale must be a number; got '0.\\n5'."),
     ],
 )
 def test_malformed_csv(content: str, text: str, csv_error: Callable[[str | bytes], str]) -> None:
