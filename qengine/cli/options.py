@@ -13,6 +13,10 @@ import click
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    _IntegerType = click.ParamType[int]
+else:  # the class is generic in newer releases only
+    _IntegerType = click.ParamType
+
 _SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
 _POWER = re.compile(r"(\d+)(?:\^|\*\*)(\d+)")
 _NUMBER = re.compile(r"(?P<digits>[\d_,]*\.?\d*(?:[eE]\+?\d+)?)(?P<suffix>[kKMGBT]?)")
@@ -54,7 +58,7 @@ def parse_count(text: str) -> int:
     return int(value)
 
 
-class Count(click.ParamType[int]):
+class Count(_IntegerType):
     """A whole number with suffixes and powers."""
 
     name = "count"
@@ -69,7 +73,7 @@ class Count(click.ParamType[int]):
             self.fail(f"{error}.", param, ctx)
 
 
-class Integer(click.ParamType[int]):
+class Integer(_IntegerType):
     """An integer, negative too, written plainly or as ``2^20``."""
 
     name = "integer"
