@@ -116,11 +116,11 @@ def compare_runs(
     y, fits, p, q, all_fit, run, run_channel, bins_of, base, keys, counts, differences, largest, witnesses
 ):  # fmt: skip
     """Tally every couple of schemes over places ``[p, q)`` of a group, run by run."""
-    couple = 0
+    couple = np.int64(0)  # typed: a literal 0 would compile what takes it twice
     for i in range(y.shape[0]):
         for j in range(i + 1, y.shape[0]):
             masked = not (all_fit[i] and all_fit[j])
-            total = np.int64(0)  # typed: a literal 0 would compile _record twice
+            total = np.int64(0)
             for r in range(p // run, (q + run - 1) // run):
                 u, v = max(p, r * run), min(q, (r + 1) * run)
                 if masked:
@@ -168,7 +168,7 @@ def _masked_keys(y, fits, i, j, bins, keys):
 @inner
 def compare_keys(y, fits, p, q, all_fit, bins, keys, base, lanes, differences, largest, witnesses):
     """Tally every couple of schemes over places ``[p, q)``, each pair into its own bin."""
-    couple = 0
+    couple = np.int64(0)  # typed: a literal 0 would compile what takes it twice
     for i in range(y.shape[0]):
         for j in range(i + 1, y.shape[0]):
             masked = not (all_fit[i] and all_fit[j])
