@@ -9,7 +9,8 @@ import numba
 import numpy as np
 
 import qengine as qe
-from qengine.requant.forms import FloorRule, derive
+from qengine.backends.forms import FloorRule
+from qengine.requant.forms import derive
 
 from . import common
 

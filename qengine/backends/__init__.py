@@ -22,26 +22,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ..exceptions import BackendError, DTypeError, UnknownNameError
-from ..requant.forms import Form
+from .forms import Epilogue, Form
 
 ENVIRONMENT = "QENGINE_BACKEND"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Epilogue:
-    """What follows the rounding, per channel: bounds before the zero point, the zero point, the clamp.
-
-    ``low``/``high`` bound the rounded result before the zero point (the clamp moved in front of it, and the
-    saturation of the original); on wrap-around they are the saturation alone.
-    """
-
-    zero_point: npt.NDArray[np.int64]
-    low: npt.NDArray[np.int64]
-    high: npt.NDArray[np.int64]
-    qmin: int
-    qmax: int
-    clamped: bool
-    wrap: bool
 
 
 class Backend(Protocol):

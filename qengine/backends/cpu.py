@@ -15,8 +15,7 @@ from qengine.kernels.cpu import requantize as kernels
 from qengine.kernels.cpu.jit import ZERO, read_only
 
 from ..exceptions import DomainError
-from ..requant.forms import INT32_MAX, INT32_MIN, ROUNDING_CODES, FloatRule, FloorRule, Form
-from . import Epilogue
+from .forms import INT32_MAX, INT32_MIN, ROUNDING_CODES, Epilogue, FloatRule, FloorRule, Form
 
 #: Arrays of at least this many elements are split over threads; below, starting threads costs more.
 PARALLEL_FROM = 1 << 20

@@ -9,8 +9,7 @@ import numpy.typing as npt
 
 from qengine.kernels.reference import requantize as kernels
 
-from ..requant.forms import ROUNDING_CODES, FloatRule, FloorRule, Form
-from . import Epilogue
+from .forms import ROUNDING_CODES, Epilogue, FloatRule, FloorRule, Form
 
 
 def requantize(acc: npt.NDArray[Any], form: Form, epilogue: Epilogue, out: npt.NDArray[Any]) -> None:

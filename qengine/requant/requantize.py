@@ -10,20 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from ..backends import Epilogue
+from ..backends.forms import INT32_MAX, INT32_MIN, Epilogue, FloatRule, FloorRule, Form
 from ..exceptions import DomainError, DTypeError
 from . import recipes
-from .forms import (
-    INT32_MAX,
-    INT32_MIN,
-    FloatRule,
-    FloorRule,
-    Form,
-    accumulator_range,
-    derive,
-    float_accumulator_range,
-    wrapped_left_shift,
-)
+from .forms import accumulator_range, derive, float_accumulator_range, wrapped_left_shift
 from .multiplier import QuantizedMultiplier, first_index, first_value
 from .schemes import Scheme, get_scheme
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
+from ..backends.forms import Bias, FloatRule, FloorRule, NestedRule, Rule
 from ..exceptions import DTypeError, UnknownNameError
-from .forms import Bias, FloatRule, FloorRule, NestedRule, Rule
 
 HALF = Bias.same(1)
 #: Two-stage rounding of TFLite: the first stage adds 2**30 for x >= 0 and takes it away for x < 0.

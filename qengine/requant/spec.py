@@ -13,8 +13,9 @@ from fractions import Fraction
 
 import numpy as np
 
+from ..backends.forms import FloatRule, FloorRule
 from ..exceptions import DomainError
-from .forms import FloatRule, FloorRule, mantissa_exponent
+from .forms import mantissa_exponent
 from .multiplier import QuantizedMultiplier, as_reals
 from .schemes import Scheme, get_scheme
 

@@ -15,8 +15,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..backends.forms import INT32_MAX, INT32_MIN
 from ..exceptions import DomainError, DTypeError, UnknownNameError
-from ..requant.forms import INT32_MAX, INT32_MIN, derive, multiplier_fits
+from ..requant.forms import derive, multiplier_fits
 from ..requant.multiplier import QuantizedMultiplier
 from ..requant.requantize import clamped_type
 from ..requant.schemes import Scheme, get_scheme

@@ -24,9 +24,10 @@ from qengine.kernels.codes import (
     TABLE,
 )
 
+from ..backends.forms import INT32_MAX, INT32_MIN, FloatRule, FloorRule
 from ..exceptions import DomainError
 from ..requant import recipes
-from ..requant.forms import INT32_MAX, INT32_MIN, FloatRule, FloorRule, derive, multiplier_fits
+from ..requant.forms import derive, multiplier_fits
 from ..requant.multiplier import QuantizedMultiplier, split_real
 from .plan import REAL_LIMITS, SweepPlan
 
