@@ -221,16 +221,7 @@ def floor_drawn_within(x, value, exponent, rule, y):
             bias = (np.int64(1) << ((t - 1) & 63)) + c
             y[i] = np.int32((np.int64(value[i]) * v + bias) >> (t & 63))
     else:
-        for i in range(x.size):
-            v, e = np.int64(x[i]), np.int64(exponent[i])
-            t = base - e
-            h = hp0 if e < 0 else (hp1 if e == 0 else hp2)
-            c = cp0 if e < 0 else (cp1 if e == 0 else cp2)
-            if v < 0:
-                h = hn0 if e < 0 else (hn1 if e == 0 else hn2)
-                c = cn0 if e < 0 else (cn1 if e == 0 else cn2)
-            bias = (h << ((t - 1) & 63)) + c
-            y[i] = np.int32((np.int64(value[i]) * v + bias) >> (t & 63))
+        floor_drawn(x, value, exponent, rule, y)
 
 
 @inner

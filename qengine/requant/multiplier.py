@@ -11,14 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, SupportsInt, overload
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from ..exceptions import DomainError, DTypeError
 
-IntLike = SupportsInt | npt.NDArray[Any]
 INT32_MAX = 2**31 - 1
 #: Exponents below this flush the multiplier to zero (QuantizeMultiplier step 4).
 FLUSH_BELOW = -31
