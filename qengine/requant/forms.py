@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from qengine.kernels.reference import requantize as reference
 
-from ..backends.forms import I64, INT32_MAX, INT32_MIN, ROUNDING_CODES, FloatRule, FloorRule, Form, NestedRule
+from ..backends.forms import I64, INT32_MAX, INT32_MIN, ROUNDING_CODES, FloatRule, FloorRule, Form, NestedRule, Rule
 from ..exceptions import DomainError
 from .multiplier import QuantizedMultiplier, as_reals, first_index, first_value, split_real
 from .schemes import Scheme
@@ -186,6 +186,30 @@ def derive(scheme: Scheme, multiplier: QuantizedMultiplier | npt.ArrayLike) -> F
         acc_max = np.where(binds, np.minimum(acc_max, top), acc_max)
     no_scale = np.zeros(0, dtype=np.float64)
     return Form(rule, a, bp, bn, t, no_scale, exponent, acc_min, acc_max)
+
+
+def saturation(rule: Rule) -> tuple[int, int]:
+    """Return the bounds to which the original saturates a rounded result: int32's where it does not."""
+    bits = rule.saturate_bits if isinstance(rule, FloorRule) and rule.saturate_bits else 32
+    return -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+
+
+def adds_zero_point_after(rule: Rule) -> bool:
+    """Tell whether the zero point is added after the rounding, outside the form."""
+    return isinstance(rule, FloorRule) or (isinstance(rule, FloatRule) and not rule.zero_point_inside)
+
+
+def result_bounds(rule: Rule, zero_point: I64, qmin: int, qmax: int) -> tuple[I64, I64]:
+    """Return the clamp moved in front of a zero point that is added after, within the saturation.
+
+    Both bounds may pass the saturation: then the nearer bound wins, and low <= high still holds. A raw result has
+    int32's bounds, and its domain sees to it that the sum fits: nothing is cut.
+    """
+    low, high = saturation(rule)
+    if (qmin, qmax) == (INT32_MIN, INT32_MAX):
+        return np.full(zero_point.shape, low, dtype=np.int64), np.full(zero_point.shape, high, dtype=np.int64)
+    shift = zero_point if adds_zero_point_after(rule) else np.zeros_like(zero_point)
+    return np.clip(qmin - shift, low, high), np.clip(qmax - shift, low, high)
 
 
 def wrapped_left_shift(form: Form) -> tuple[I64, Form] | None:

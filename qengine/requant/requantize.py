@@ -13,7 +13,14 @@ from .. import backends
 from ..backends.forms import INT32_MAX, INT32_MIN, Epilogue, FloatRule, FloorRule, Form
 from ..exceptions import DomainError, DTypeError
 from . import recipes
-from .forms import accumulator_range, derive, float_accumulator_range, wrapped_left_shift
+from .forms import (
+    accumulator_range,
+    derive,
+    float_accumulator_range,
+    result_bounds,
+    saturation,
+    wrapped_left_shift,
+)
 from .multiplier import QuantizedMultiplier, first_index, first_value
 from .schemes import Scheme, get_scheme
 
@@ -44,13 +51,18 @@ def _accumulators(acc: Any) -> npt.NDArray[Any]:
     return array.astype(np.int32 if narrow else np.int64)
 
 
+def _as_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """Return the dtype, or void for what names none: no list of accepted types holds void."""
+    try:
+        return np.dtype(dtype)
+    except TypeError:
+        return np.dtype(np.void)
+
+
 def _output_dtype(dtype: npt.DTypeLike | None, acc_dtype: np.dtype[Any]) -> np.dtype[Any]:
     if dtype is None:
         return acc_dtype
-    try:
-        chosen = np.dtype(dtype)
-    except TypeError:
-        chosen = np.dtype(np.void)
+    chosen = _as_dtype(dtype)
     if chosen not in CLAMPED and chosen not in RAW:
         raise DTypeError(f"dtype must be int8, uint8, int16 (clamped) or int32, int64 (raw); got {dtype!r}.")
     return chosen
@@ -58,10 +70,7 @@ def _output_dtype(dtype: npt.DTypeLike | None, acc_dtype: np.dtype[Any]) -> np.d
 
 def clamped_type(dtype: npt.DTypeLike) -> tuple[str, int, int]:
     """Return (name, lowest, highest code) of a clamped output type."""
-    try:
-        chosen = np.dtype(dtype)
-    except TypeError:
-        chosen = np.dtype(np.void)
+    chosen = _as_dtype(dtype)
     if chosen not in CLAMPED:
         raise DTypeError(f"dtype must be int8, uint8 or int16, or None for a raw result; got {dtype!r}.")
     return chosen.name, int(CLAMPED[chosen].min), int(CLAMPED[chosen].max)
@@ -108,20 +117,12 @@ def _take(form: Form, index: npt.NDArray[np.intp]) -> Form:
 def _epilogue(
     form: Form, zero_point: npt.NDArray[np.int64], dtype: np.dtype[Any], limits: tuple[int, int], wrap: bool
 ) -> Epilogue:
-    qmin, qmax = limits
     clamped = dtype in CLAMPED or limits != (INT32_MIN, INT32_MAX)
-    rule = form.rule
-    saturate = rule.saturate_bits if isinstance(rule, FloorRule) and rule.saturate_bits else 32
-    low, high = -(1 << (saturate - 1)), (1 << (saturate - 1)) - 1
-    ones = np.ones(zero_point.shape, dtype=np.int64)
     if wrap:
-        return Epilogue(zero_point, low * ones, high * ones, qmin, qmax, clamped, wrap)
-    if isinstance(rule, FloatRule) and rule.zero_point_inside:
-        return Epilogue(zero_point, qmin * ones, qmax * ones, qmin, qmax, clamped, wrap)
-    # Both bounds may pass the saturation: then the nearer bound wins, and low <= high still holds.
-    below = np.clip(qmin - zero_point, low, high) if clamped else low * ones
-    above = np.clip(qmax - zero_point, low, high) if clamped else high * ones
-    return Epilogue(zero_point, below, above, qmin, qmax, clamped, wrap)
+        low, high = (np.full(zero_point.shape, bound, dtype=np.int64) for bound in saturation(form.rule))
+    else:
+        low, high = result_bounds(form.rule, zero_point, *limits)
+    return Epilogue(zero_point, low, high, *limits, clamped, wrap)
 
 
 def _accumulator_domain(
@@ -388,7 +389,8 @@ def requantize(
         if array.shape != shape:
             array = np.broadcast_to(array, shape)
 
-    work = np.ascontiguousarray(array).reshape(folded)
+    # Kernels read two int32 as one int64 and write whole cache lines: both sides start at their own alignment.
+    work = (np.ascontiguousarray(array) if array.flags.aligned else array.copy()).reshape(folded)
     form, epilogue = prepared.form, prepared.epilogue
     if not (total and work.dtype == np.int32):
         _check_accumulators(prepared.row, work, *prepared.domain, shape, form.exponent, epilogue.wrap)
@@ -399,7 +401,9 @@ def requantize(
             form = split[1]
 
     result = np.empty(shape, prepared.dtype) if out is None else _output(out, shape, prepared.dtype)
-    direct = out is None or (result.flags.c_contiguous and not np.may_share_memory(result, work))
+    direct = out is None or (
+        result.flags.c_contiguous and result.flags.aligned and not np.may_share_memory(result, work)
+    )
     target = result if direct else np.empty(shape, prepared.dtype)
     backends.load(name).requantize(work, form, epilogue, target.reshape(folded))
     if not direct:

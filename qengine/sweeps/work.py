@@ -27,7 +27,7 @@ from qengine.kernels.codes import (
 from ..backends.forms import INT32_MAX, INT32_MIN, FloatRule, FloorRule
 from ..exceptions import DomainError
 from ..requant import recipes
-from ..requant.forms import derive, multiplier_fits
+from ..requant.forms import adds_zero_point_after, derive, multiplier_fits, result_bounds
 from ..requant.multiplier import QuantizedMultiplier, split_real
 from .plan import REAL_LIMITS, SweepPlan
 
@@ -132,12 +132,8 @@ def make_work(plan: SweepPlan) -> Work:
     clamped = (plan.qmin, plan.qmax) != (INT32_MIN, INT32_MAX)
     for k, scheme in enumerate(plan.schemes):
         rule = scheme.rule
-        saturate = rule.saturate_bits if isinstance(rule, FloorRule) and rule.saturate_bits else 32
-        floor, ceiling = -(1 << (saturate - 1)), (1 << (saturate - 1)) - 1
-        after = isinstance(rule, FloorRule) or (isinstance(rule, FloatRule) and not rule.zero_point_inside)
-        add[k] = after
-        low[k] = np.clip(plan.qmin - (z if after else 0), floor, ceiling) if clamped else floor
-        high[k] = np.clip(plan.qmax - (z if after else 0), floor, ceiling) if clamped else ceiling
+        add[k] = adds_zero_point_after(rule)
+        low[k], high[k] = result_bounds(rule, z, plan.qmin, plan.qmax)
         if kind == RANGE:
             continue
         multiplier = _reals(plan, scheme.recipe)

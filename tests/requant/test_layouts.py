@@ -383,6 +383,24 @@ def test_errors_in_large_arrays_name_the_place(backend: str) -> None:
         qe.requantize(acc, qe.QuantizedMultiplier(2**30, 5), scheme="double", backend=backend)
 
 
+@pytest.mark.parametrize("name", ["double", "fp32"])
+@pytest.mark.parametrize("dtype", ["int16", "int32"])
+def test_addresses_that_are_no_multiple_of_the_item(name: str, dtype: str, backend: str) -> None:
+    """Bytes cut at an odd place: small and large, as input and as output."""
+    multiplier = qe.QuantizedMultiplier(1527099593, -6)
+    for length in (5, 2**18 + 501):
+        acc = np.arange(length, dtype=np.int32) - 300
+        odd = np.zeros(4 * length + 1, np.uint8)[1:].view(np.int32)
+        odd[:] = acc
+        size = np.dtype(dtype).itemsize
+        out = np.zeros(size * length + 1, np.uint8)[1:].view(dtype)
+        assert not odd.flags.aligned
+        assert not out.flags.aligned
+        expected = qe.requantize(acc, multiplier, scheme=name, dtype=dtype, zero_point=1, backend="reference")
+        qe.requantize(odd, multiplier, scheme=name, dtype=dtype, zero_point=1, backend=backend, out=out)
+        assert np.array_equal(out, expected)
+
+
 @pytest.mark.parametrize("name", ["single", "double", "fp32", "fp32-away", "fp32-zp-inside"])
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32"])
 def test_large_arrays_stream_from_any_address(name: str, dtype: str, rng: np.random.Generator) -> None:
