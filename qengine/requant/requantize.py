@@ -21,6 +21,7 @@ from .forms import (
     saturation,
     wrapped_left_shift,
 )
+from .layout import channel_axis, fold
 from .multiplier import QuantizedMultiplier, first_index, first_value
 from .schemes import Scheme, get_scheme
 
@@ -239,48 +240,6 @@ def _prepare_one(
     return prepared, prepared.total
 
 
-def _axis(axis: int, ndim: int) -> int:
-    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
-        raise DTypeError(f"axis must be an integer; got {axis!r}.")
-    if ndim == 0:
-        raise DomainError(f"axis={axis} names a channel axis, but acc has no dimensions.")
-    if not -ndim <= axis < ndim:
-        raise DomainError(f"axis must be in [{-ndim}, {ndim - 1}] for {ndim}-dimensional acc; got {axis}.")
-    return axis % ndim
-
-
-def _layout(
-    acc_shape: tuple[int, ...], parameter_shape: tuple[int, ...], axis: int | None
-) -> tuple[tuple[int, ...], tuple[int, int, int], tuple[int, ...]]:
-    """Return (result shape, (outer, channels, inner), shape to broadcast the parameters to)."""
-    if axis is not None and parameter_shape:
-        axis = _axis(axis, len(acc_shape))
-        length = acc_shape[axis]
-        if parameter_shape not in ((length,), (1,)):
-            raise DomainError(
-                f"with axis={axis}, multiplier and zero_point must have shape ({length},) or be scalars, as acc "
-                f"has shape {acc_shape}; got {parameter_shape}."
-            )
-        outer, inner = int(np.prod(acc_shape[:axis])), int(np.prod(acc_shape[axis + 1 :]))
-        return acc_shape, (outer, length, inner), (length,)
-    try:
-        shape = np.broadcast_shapes(acc_shape, parameter_shape)
-    except ValueError:
-        raise DomainError(
-            f"the shape of multiplier and zero_point, {parameter_shape}, does not broadcast against acc, "
-            f"{acc_shape}; pass axis= to name the channel axis."
-        ) from None
-    padded = (1,) * (len(shape) - len(parameter_shape)) + parameter_shape
-    varying = [k for k, extent in enumerate(padded) if extent != 1]
-    if not varying:
-        return shape, (1, 1, int(np.prod(shape))), (1,)
-    if len(varying) == 1:
-        k = varying[0]
-        outer, inner = int(np.prod(shape[:k])), int(np.prod(shape[k + 1 :]))
-        return shape, (outer, shape[k], inner), (shape[k],)
-    return shape, (1, int(np.prod(shape)), 1), shape
-
-
 def _output(out: npt.NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     if out.shape != shape or out.dtype != dtype:
         raise DomainError(f"out must have shape {shape} and dtype {dtype.name}; got {out.shape} and {out.dtype.name}.")
@@ -378,7 +337,7 @@ def requantize(
             scheme, multiplier, zero_point, cast(Any, dtype), array.dtype, qmin, qmax, overflow
         )  # fmt: skip
         if axis is not None:
-            _axis(axis, array.ndim)
+            channel_axis(axis, array.ndim)
         shape: tuple[int, ...] = array.shape
         folded = (1, 1, array.size)
     else:
@@ -434,7 +393,7 @@ def _prepare_many(
         parameter_shape = np.broadcast_shapes(own_shape, zero_points.shape)
     except ValueError:
         raise DomainError(f"multiplier {own_shape} and zero_point {zero_points.shape} do not broadcast.") from None
-    shape, folded, target = _layout(array.shape, parameter_shape, axis)
+    shape, folded, target = fold(array.shape, parameter_shape, axis)
     form = derive(row, multiplier)
 
     def spread(values: npt.NDArray[Any], values_shape: tuple[int, ...]) -> npt.NDArray[Any]:
