@@ -8,8 +8,12 @@ A rule is an int64 row of `RULE_LENGTH` numbers::
 """
 
 FLOOR, FLOAT, NESTED16 = 0, 1, 2
-MANTISSA_Q31, MANTISSA_Q15_SATURATED, MANTISSA_M15, MANTISSA_M24, MANTISSA_M24_LEFT7 = 0, 1, 2, 3, 4
-HALF_EVEN, HALF_AWAY = 0, 1
+MANTISSA_Q31, MANTISSA_Q15_SATURATED, MANTISSA_M15, MANTISSA_M24, MANTISSA_M24_LEFT7, MANTISSA_Q8 = 0, 1, 2, 3, 4, 5
+#: Mantissas of the float32 scale: the scale, not the exponent, bounds their schemes' domains.
+SCALE_MANTISSAS = (MANTISSA_M24, MANTISSA_M24_LEFT7, MANTISSA_Q8)
+#: Rounding rules, real to integer. The names are in `qengine.affine.rounding`.
+HALF_EVEN, HALF_AWAY, HALF_UP, HALF_DOWN, HALF_TOWARD_ZERO = 0, 1, 2, 3, 4
+ROUND_FLOOR, ROUND_CEIL, ROUND_TRUNC, STOCHASTIC = 5, 6, 7, 8
 RULE_LENGTH = 16
 
 # --- sweeps -------------------------------------------------------------------------------------------------
@@ -38,3 +42,67 @@ EXP2_COEFFICIENTS = (
 )  # fmt: skip
 #: Cells an octave of the quantile tables (the top bits of a float64 mantissa), and octaves.
 QUANTILE_BITS, QUANTILE_OCTAVES = 8, 64
+
+# --- quantization of reals ------------------------------------------------------------------------------------
+DIVIDE, RECIPROCAL = 0, 1
+ZERO_POINT_AFTER, ZERO_POINT_INSIDE, ZERO_POINT_FUSED = 0, 1, 2
+DEQUANTIZE_FLOAT64, DEQUANTIZE_SUBTRACT, DEQUANTIZE_EXPANDED, DEQUANTIZE_FUSED = 0, 1, 2, 3
+#: Row of a quantizer, int64: family, then of an integer one the convention and the codes.
+(
+    AFFINE_FAMILY, AFFINE_BITS, AFFINE_STEP, AFFINE_ZERO_POINT, AFFINE_ROUNDING, AFFINE_DEQUANTIZATION,
+    AFFINE_QMIN, AFFINE_QMAX, AFFINE_SEED, AFFINE_FAST,
+) = range(10)  # fmt: skip
+#: What `AFFINE_FAST` says: codes are the nearest ones but for ties, and values are float64 or float32 products.
+NOT_FAST, FAST_FLOAT64, FAST_FLOAT32 = 0, 1, 2
+AFFINE_ROW = 16
+INTEGER_FAMILY, FORMAT_FAMILY = 0, 1
+#: Stochastic rounding: element i lies in group ``g = i // DRAW_GROUP`` at place ``r = i % DRAW_GROUP`` and compares
+#: its fraction with word ``r // (DRAW_GROUP / 4)`` of Philox block ``g * DRAW_GROUP / 4 + r % (DRAW_GROUP / 4)``.
+DRAW_GROUP = 1024
+
+# --- error statistics -----------------------------------------------------------------------------------------
+#: Sums of a tile, per quantizer and channel, float64: e = x - value. E2 of elements inside the range, CLIPPED_E2 of
+#: clamped ones; MAX of |e|; E_HIGH + E_LOW of e; X2, VALUE2, CROSS of x*x, value*value, x*value.
+(
+    SUM_E2, SUM_CLIPPED_E2, SUM_ABS, MAX_ABS, SUM_E_HIGH, SUM_E_LOW, SUM_X2, SUM_VALUE2, SUM_CROSS,
+) = range(9)  # fmt: skip
+FIELDS = 9
+#: Counts of a tile, per quantizer and channel, int64.
+COUNT, COUNT_CLIPPED = 0, 1
+COUNTS = 2
+#: Accumulators are this many float64 lanes wide, whatever the processor's vectors: element i of a block adds to
+#: lane ``i % LANES``.
+LANES = 8
+#: Numbers of a quantizer in the error pass, float64: step is the unit of the error histogram; the offset keeps the
+#: running sum of e above every term (``2**16`` steps or more); the tolerance says how near to a tie, in steps, only
+#: the convention's own arithmetic decides.
+ERROR_STEP, ERROR_OFFSET, ERROR_TOLERANCE, ERROR_TENSOR_SCALE = 0, 1, 2, 3
+ERROR_NUMBERS = 4
+#: Bins of e / step: ERROR_LINEAR an unit step on either side of 0 up to 1, then ERROR_OCTAVE an octave, upwards of
+#: ERROR_OCTAVES octaves in the last; negative ones mirrored in front.
+ERROR_LINEAR, ERROR_OCTAVE, ERROR_OCTAVES = 256, 8, 40
+ERROR_SIDE = ERROR_LINEAR + ERROR_OCTAVE * ERROR_OCTAVES
+ERROR_BINS = 2 * ERROR_SIDE
+
+# --- formats --------------------------------------------------------------------------------------------------
+#: Row of a number format with its options, int64. A grid element of magnitude ``a`` with exponent
+#: ``k = max(floor(log2 a), MIN_EXPONENT)`` has the code ``((k - MIN_EXPONENT) << MANTISSA) + a / 2**(k - MANTISSA)``;
+#: codes above MAX_CODE become OVER_CODE. A negative one is ``(code ^ FLIP) - FLIP + SIGN``, in the low 8 bits.
+(
+    FORMAT_BLOCK, FORMAT_SCALE, FORMAT_CODEBOOK, FORMAT_MANTISSA, FORMAT_MIN_EXPONENT, FORMAT_MAX_CODE,
+    FORMAT_OVER_CODE, FORMAT_SIGN, FORMAT_FLIP, FORMAT_ROUNDING, FORMAT_EMAX, FORMAT_SCALE_THRESHOLD,
+) = range(12)  # fmt: skip
+FORMAT_ROW = 16
+#: Scales: one given number; a power of two a block; e4m3fn times one given number; the block's largest magnitude.
+SCALE_TENSOR, SCALE_E8M0, SCALE_E4M3, SCALE_ABSMAX = 0, 1, 2, 3
+#: Numbers of a format, float64: what OVER_CODE stands for; a magnitude that overflows by every rule; an exact
+#: fraction d rounds up from UP on and down to DOWN (not for ties to even); -0.0 where negative zero has a code, else
+#: 0.0; thresholds and values of a codebook.
+FORMAT_OVER_VALUE, FORMAT_CAP, FORMAT_UP, FORMAT_DOWN, FORMAT_ZERO = 0, 1, 2, 3, 4
+FORMAT_THRESHOLDS, FORMAT_VALUES = 8, 24
+CODEBOOK = 16
+FORMAT_NUMBERS = FORMAT_VALUES + CODEBOOK
+#: Exponents of E8M0 lie in +-E8M0_LIMIT; its bias is the same number.
+E8M0_LIMIT = 127
+#: Block scales of NVFP4 take the largest element of e2m1 to the block's largest magnitude.
+E2M1_LARGEST, E4M3_LARGEST, E4M3_MIN_EXPONENT, E4M3_MANTISSA = 6.0, 448.0, -6, 3

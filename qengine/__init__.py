@@ -28,11 +28,35 @@ _HOME = {
     "use_backend": ".backends",
     "explain": ".requant.explain",
     "sweep": ".sweeps.sweep",
+    "QuantParams": ".affine.params",
+    "QuantSpec": ".affine.spec",
+    "Histogram": ".affine.histogram",
+    "choose_qparams": ".affine.calibrate",
+    "quantize": ".affine.quantize",
+    "dequantize": ".affine.quantize",
+    "fake_quantize": ".affine.quantize",
+    "error_report": ".affine.error_report",
+    "conventions": ".affine.conventions",
+    "get_convention": ".affine.conventions",
+    "formats": ".affine.formats",
+    "get_format": ".affine.formats",
+    "encode": ".affine.blocks",
+    "decode": ".affine.blocks",
+    "quantize_blocks": ".affine.blocks",
 }
 
 __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
+    from .affine.blocks import decode, encode, quantize_blocks
+    from .affine.calibrate import choose_qparams
+    from .affine.conventions import conventions, get_convention
+    from .affine.error_report import error_report
+    from .affine.formats import formats, get_format
+    from .affine.histogram import Histogram
+    from .affine.params import QuantParams
+    from .affine.quantize import dequantize, fake_quantize, quantize
+    from .affine.spec import QuantSpec
     from .backends import use_backend
     from .exceptions import (
         BackendError,

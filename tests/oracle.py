@@ -368,6 +368,22 @@ _MANTISSA: dict[str, Callable[[int, float], int]] = {
 }
 
 
+def multiplier8(scale: float) -> int:
+    """XNNPACK's multiplier of vcvt: ``lrintf(256.0f * scale)``, in [1, 32768]."""
+    _require(Fraction(1, 256) <= Fraction(scale) <= 128, f"scale must be in [2^-8, 128]; got {scale!r}")
+    return round_real("half-even", 256 * Fraction(scale))
+
+
+def pmulhrsw(a: int, b: int) -> int:
+    """x86 ``PMULHRSW`` on one lane, the product of unlimited width: keep 15 bits less, then round the last one."""
+    return (((a * b) >> 14) + 1) >> 1
+
+
+def _vcvt(x: int, scale: float) -> int:
+    """As the x86 kernels write it: the difference shifted left by 7, then a rounding high multiply."""
+    return _require_in(pmulhrsw(x << 7, multiplier8(scale)), INT32, "result")
+
+
 def _tosa_scale16(x: int, real: Fraction) -> int:
     if real == 0:
         value, right_shift = 0, 15
@@ -427,7 +443,7 @@ _FLOAT32: dict[str, Callable[[int, float, int, tuple[int, int] | None], int]] = 
     "fp32-zp-inside": _fp32_zp_inside,
 }
 
-SCHEMES: tuple[str, ...] = (*_Q31, *_MANTISSA, "tosa-scale16", *_FLOAT32, "fp64-away")
+SCHEMES: tuple[str, ...] = (*_Q31, *_MANTISSA, "vcvt", "tosa-scale16", *_FLOAT32, "fp64-away")
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -500,6 +516,8 @@ def requantize(
         result = arithmetic(acc, value, shift) + zero_point
     elif scheme == "tosa-scale16":
         result = _tosa_scale16(acc, exact) + zero_point
+    elif scheme == "vcvt":
+        result = _vcvt(acc, _float32_scale(exact)) + zero_point
     else:
         result = _MANTISSA[scheme](acc, _float32_scale(exact)) + zero_point
         if scheme == "rndnu16":

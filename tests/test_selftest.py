@@ -29,6 +29,10 @@ def test_digests_are_complete() -> None:
     assert all(len(digest) == 64 for digest in selftest.DIGESTS.values())
 
 
+def test_every_scheme_is_in_a_canonical_sweep() -> None:
+    assert {name for names, _ in selftest.SWEEPS.values() for name in names} == {row.name for row in qe.schemes()}
+
+
 @pytest.mark.parametrize("name", selftest.SWEEPS)
 def test_canonical_digest(name: str, backend: str) -> None:
     assert selftest.canonical_digest(name, backend) == selftest.DIGESTS.get(name)

@@ -11,8 +11,10 @@ from ..codes import (
     MANTISSA_M15,
     MANTISSA_M24,
     MANTISSA_M24_LEFT7,
+    MANTISSA_Q8,
     MANTISSA_Q15_SATURATED,
     NUDGE_SATURATES,
+    SCALE_MANTISSAS,
     SHIFTS_ACCUMULATOR,
 )
 from .jit import inner, wide
@@ -159,6 +161,10 @@ def split(real, code, q31, q31_exponent, value, exponent):
             bits = np.int64(np.float32(real[i]).view(np.int32))
             value[i] = ((bits & 0x7FFFFF) | 0x800000) << left
             exponent[i] = (bits >> 23) - 126
+    elif code == MANTISSA_Q8:
+        for i in range(real.size):
+            value[i] = np.int32(np.rint(min(np.float64(np.float32(real[i])) * 256.0, 32768.0)))
+            exponent[i] = 0
     elif code == MANTISSA_M15:
         for i in range(real.size):
             bits = np.float64(real[i]).view(np.int64)
@@ -231,7 +237,7 @@ def floor_drawn_fits(
     """Domain of a floor form with a multiplier a pair, after `floor_drawn` (which saturated y)."""
     wide()
     base, flags = rule[2], rule[3]
-    by_scale = rule[1] == MANTISSA_M24 or rule[1] == MANTISSA_M24_LEFT7
+    by_scale = rule[1] in SCALE_MANTISSAS
     for i in range(x.size):
         v, a, given = np.int64(x[i]), np.int64(value[i]), np.int64(exponent[i])
         e = min(max(given, base - 62), base - 1)

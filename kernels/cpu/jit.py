@@ -160,6 +160,16 @@ def wide(typing_context):
 
 
 @intrinsic
+def fma(typing_context, a, b, c):
+    """``a * b + c`` rounded once, in float32 or float64 (a library call on processors without the instruction)."""
+
+    def codegen(context, builder, signature, args):
+        return builder.fma(*args)
+
+    return a(a, b, c), codegen
+
+
+@intrinsic
 def prefetch(typing_context, address):
     """Ask for the cache line at an address; any address is allowed, also beyond the end of an array.
 

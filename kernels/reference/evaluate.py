@@ -8,9 +8,11 @@ from ..codes import (
     MANTISSA_M15,
     MANTISSA_M24,
     MANTISSA_M24_LEFT7,
+    MANTISSA_Q8,
     MANTISSA_Q15_SATURATED,
     NUDGE_SATURATES,
     RANGE,
+    SCALE_MANTISSAS,
     SHIFTS_ACCUMULATOR,
 )
 from . import requantize
@@ -35,6 +37,9 @@ def mantissa(real, code):
         return np.ldexp(fraction, 24).astype(np.int64) << (7 if code == MANTISSA_M24_LEFT7 else 0), exponent.astype(
             np.int64
         )
+    if code == MANTISSA_Q8:
+        value = requantize.q8_mantissa(real.astype(np.float32))
+        return value, np.zeros_like(value)
     if code == MANTISSA_M15:
         fraction, exponent = np.frexp(real)
         value = (np.ldexp(fraction, 53).astype(np.int64) + (1 << 37)) >> 38
@@ -51,7 +56,7 @@ def evaluate(work, k, x, channel, real):
     if rule[0] == FLOOR:
         if work.kind == RANGE:
             a, e = mantissa(real, rule[1])
-            if rule[1] in (MANTISSA_M24, MANTISSA_M24_LEFT7):
+            if rule[1] in SCALE_MANTISSAS:
                 single = real.astype(np.float32)
                 fits = (single >= work.scale_low[k]) & (single < work.scale_high[k])
             else:

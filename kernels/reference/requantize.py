@@ -27,6 +27,11 @@ def floor_parameters(a, exponent, rule):
     return np.where(zero, 0, hp * half + cp), np.where(zero, 0, hn * half + cn), t
 
 
+def q8_mantissa(scale):
+    """8.8 fixed point of float32 scales: ``RNE(256 * S)``, at most ``2**15`` (larger ones are in no domain)."""
+    return np.rint(np.minimum(256.0 * scale.astype(np.float64), 32768.0)).astype(np.int64)
+
+
 def nested16_parameters(scale):
     """Return (15-bit mantissa, exponent) of float32 scales: ``(m24 + 2**8) >> 9``, renormalised at 2**15."""
     fraction, exponent = np.frexp(scale)

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from ..exceptions import BackendError, DTypeError, UnknownNameError
 from .forms import Epilogue, Form
+from .quantizers import ErrorPlan, ErrorTile, Quantizer
 
 ENVIRONMENT = "QENGINE_BACKEND"
 
@@ -35,6 +36,21 @@ class Backend(Protocol):
 
     def sweep_tile(self, work: Any, start: int, stop: int) -> Any:
         """Return the tally of the pairs with indices in ``[start, stop)``."""
+
+    def quantize(self, x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> None:
+        """Quantize flat finite x into codes."""
+
+    def dequantize(self, q: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> None:
+        """Write what flat codes stand for, float32 or float64."""
+
+    def error_tile(self, x: npt.NDArray[Any], first: int, plan: ErrorPlan) -> ErrorTile:
+        """Sum up the errors of flat x, whose element 0 is element `first` of its tensor."""
+
+    def calibration(self) -> Any:
+        """Return the module of kernels for calibration: extrema, count_keys, search, search_weighted."""
+
+    def formats(self) -> Any:
+        """Return the module of kernels for number formats: reconstruct."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qengine.kernels.codes import AFFINE_DEQUANTIZATION
 from qengine.kernels.cpu import requantize as kernels
 from qengine.kernels.cpu.jit import ZERO, read_only
 
 from ..exceptions import DomainError
+from .quantizers import ErrorPlan, ErrorTile, Quantizer
 from .forms import INT32_MAX, INT32_MIN, ROUNDING_CODES, Epilogue, FloatRule, FloorRule, Form
 
 #: Arrays of at least this many elements are split over threads; below, starting threads costs more.
@@ -152,3 +154,53 @@ def sweep_tile(work: Any, start: int, stop: int) -> Any:
     from qengine.kernels.cpu import sweep
 
     return sweep.tile(work, start, stop)
+
+
+def quantize(x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> None:
+    """Quantize flat finite x into codes."""
+    from qengine.kernels.cpu import affine
+
+    x, layout = read_only(x), np.array(quantizer.layout, np.int64)
+
+    def run(part: slice) -> None:
+        affine.quantize(
+            x[part], part.start, quantizer.row, layout, quantizer.scales, quantizer.zero_points, out[part]
+        )  # fmt: skip
+
+    _threaded(run, x.size, x.size)
+
+
+def dequantize(q: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> None:
+    """Write what flat codes stand for, float32 or float64."""
+    from qengine.kernels.cpu import affine
+
+    q, layout, rule = read_only(q), np.array(quantizer.layout, np.int64), quantizer.row[AFFINE_DEQUANTIZATION]
+
+    def run(part: slice) -> None:
+        affine.dequantize(
+            q[part], part.start, rule, layout, quantizer.scales, quantizer.zero_points, out[part]
+        )  # fmt: skip
+
+    _threaded(run, q.size, q.size)
+
+
+def error_tile(x: npt.NDArray[Any], first: int, plan: ErrorPlan) -> ErrorTile:
+    """Sum up the errors of flat x, whose element 0 is element `first` of its tensor."""
+    from qengine.kernels.cpu import errors
+
+    bad = np.zeros(2, np.int64)
+    return ErrorTile(*errors.tile(read_only(x), first, *plan.arguments, bad), int(bad[0]), int(bad[1]))
+
+
+def calibration() -> Any:
+    """Return the kernels for calibration."""
+    from qengine.kernels.cpu import calibrate
+
+    return calibrate
+
+
+def formats() -> Any:
+    """Return the kernels for number formats."""
+    from qengine.kernels.cpu import formats
+
+    return formats

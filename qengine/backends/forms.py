@@ -32,6 +32,7 @@ from qengine.kernels.codes import (
     MANTISSA_M15,
     MANTISSA_M24,
     MANTISSA_M24_LEFT7,
+    MANTISSA_Q8,
     MANTISSA_Q15_SATURATED,
     MANTISSA_Q31,
     NESTED16,
@@ -41,13 +42,14 @@ from qengine.kernels.codes import (
 )
 
 I64 = npt.NDArray[np.int64]
-Mantissa = Literal["q31", "q15-saturated", "m15", "m24", "m24<<7"]
+Mantissa = Literal["q31", "q15-saturated", "m15", "m24", "m24<<7", "q8"]
 MANTISSA_CODES: dict[str, int] = {
     "q31": MANTISSA_Q31,
     "q15-saturated": MANTISSA_Q15_SATURATED,
     "m15": MANTISSA_M15,
     "m24": MANTISSA_M24,
     "m24<<7": MANTISSA_M24_LEFT7,
+    "q8": MANTISSA_Q8,
 }
 ROUNDING_CODES: dict[str, int] = {"half-even": HALF_EVEN, "half-away": HALF_AWAY}
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
@@ -76,7 +78,8 @@ class FloorRule:
     ----------
     mantissa : str
         Which mantissa: ``q31`` (QuantizeMultiplier), ``q15-saturated`` (REDUCE15 of it), ``m15`` (rounded,
-        renormalised), ``m24`` (that of the float32 scale), ``m24<<7`` (the same widened to Q31).
+        renormalised), ``m24`` (that of the float32 scale), ``m24<<7`` (the same widened to Q31), ``q8`` (the
+        float32 scale in 8.8 fixed point: e = 0 whatever the scale).
     base : int
         ``t = base - e`` where ``M = mantissa * 2**(e - base)``.
     right, none, left : Bias

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qengine.kernels.codes import AFFINE_DEQUANTIZATION
 from qengine.kernels.reference import requantize as kernels
 
 from .forms import ROUNDING_CODES, Epilogue, FloatRule, FloorRule, Form
+from .quantizers import ErrorPlan, ErrorTile, Quantizer
 
 
 def requantize(acc: npt.NDArray[Any], form: Form, epilogue: Epilogue, out: npt.NDArray[Any]) -> None:
@@ -45,3 +47,42 @@ def sweep_tile(work: Any, start: int, stop: int) -> Any:
     from qengine.kernels.reference import sweep
 
     return sweep.tile(work, start, stop)
+
+
+def quantize(x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> None:
+    """Quantize flat finite x into codes."""
+    from qengine.kernels.reference import affine, errors
+
+    at = errors.parameter_index(np.arange(x.size), quantizer.layout)
+    out[...] = affine.quantize(x, quantizer.row, quantizer.scales[at], quantizer.zero_points[at])
+
+
+def dequantize(q: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> None:
+    """Write what flat codes stand for, float32 or float64."""
+    from qengine.kernels.reference import affine, errors
+
+    at = errors.parameter_index(np.arange(q.size), quantizer.layout)
+    rule = quantizer.row[AFFINE_DEQUANTIZATION]
+    out[...] = affine.dequantize(q, rule, quantizer.scales[at], quantizer.zero_points[at])
+
+
+def error_tile(x: npt.NDArray[Any], first: int, plan: ErrorPlan) -> ErrorTile:
+    """Sum up the errors of flat x, whose element 0 is element `first` of its tensor."""
+    from qengine.kernels.reference import errors
+
+    bad = np.zeros(2, np.int64)
+    return ErrorTile(*errors.tile(x, first, *plan.arguments, bad), int(bad[0]), int(bad[1]))
+
+
+def calibration() -> Any:
+    """Return the kernels for calibration."""
+    from qengine.kernels.reference import calibrate
+
+    return calibrate
+
+
+def formats() -> Any:
+    """Return the kernels for number formats."""
+    from qengine.kernels.reference import formats
+
+    return formats

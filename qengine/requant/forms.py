@@ -31,6 +31,10 @@ def mantissa_exponent(multiplier: QuantizedMultiplier | npt.ArrayLike, mantissa:
         fraction, exponent32 = np.frexp(real)
         value = np.ldexp(fraction, 24).astype(np.int64)
         return value << (7 if mantissa == "m24<<7" else 0), exponent32.astype(np.int64)
+    if mantissa == "q8":
+        with np.errstate(over="ignore", under="ignore"):
+            value = reference.q8_mantissa(real.astype(np.float32))
+        return value, np.zeros_like(value)
     if mantissa == "m15":
         fraction, exponent32 = np.frexp(real)
         if isinstance(multiplier, QuantizedMultiplier):  # its real value may lie beyond float64

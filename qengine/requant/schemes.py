@@ -151,6 +151,7 @@ _ROWS = (
         overflow="x << e wraps in int32",
         runs_in=(
             "LiteRT without XNNPACK on x86-64: CONV_2D, FULLY_CONNECTED (ruy), DEPTHWISE_CONV_2D body",
+            "LiteRT without XNNPACK: QUANTIZE int8 body",
             "TFLite NEON kernels (4 rows)",
             "TVM q_multiply_shift on AArch64",
             "Hexagon NN",
@@ -263,6 +264,23 @@ _ROWS = (
         overflow="none within its domain",
         runs_in=("QNNPACK (2019) conv, gemm, dwconv", "XNNPACK before 2024-10 (gemmlowp)"),
         source="QNNPACK src/qnnpack/requantization.h pytorch_qnnp q31",
+    ),
+    Scheme(
+        name="vcvt",
+        aliases=("xnnpack-vcvt",),
+        formula="floor((m*x + 128) / 256),  m = RNE(256*S)",
+        rule=FloorRule("q8", 8, right=HALF, none=HALF, left=HALF),
+        parameter="float32",
+        recipe="float32",
+        rounding="once, half up, the float32 scale in 8.8 fixed point",
+        ties="toward +inf",
+        scale_range=(2.0**-8, 2.0**7 + 2.0**-16),  # 2**7 is inside: the bound is the next float32
+        overflow="does not occur: x is the difference of two 8-bit codes",
+        runs_in=(
+            "TFLite/LiteRT default interpreter (XNNPACK): QUANTIZE int8 to int8 and uint8 to uint8 "
+            "(x = code - input zero point, weight_scale = 1)",
+        ),
+        source="XNNPACK src/microparams-init.c xnn_init_qs8_cvt_scalar_params; src/qs8-vcvt/scalar.c.in",
     ),
     Scheme(
         name="tosa-scale16",

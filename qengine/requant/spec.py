@@ -168,7 +168,7 @@ def _one_stage(scheme: Scheme, acc: int, m: int, e: int, t: int) -> int:
         if nudged > INT32_MAX:
             raise _outside(scheme, acc, "the rounding nudge saturates")
         return nudged >> -e
-    return (product + (1 << (t - 1))) >> t  # single, int16x8, rndnu, tosa-scale16: half up
+    return (product + (1 << (t - 1))) >> t  # single, int16x8, rndnu, vcvt, tosa-scale16: half up
 
 
 def _check_multiplier(scheme: Scheme, exponent: int, scale: float) -> None:

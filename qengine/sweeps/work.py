@@ -207,7 +207,9 @@ def _total(plan: SweepPlan, clamped: bool) -> npt.NDArray[np.bool_]:
         if scheme.parameter == "q31":
             fits = scheme.shift_range[0] <= first and last <= scheme.shift_range[1]
         if isinstance(rule, FloorRule):
-            fits &= result_fits and (shifts or not rule.shifts_accumulator)
+            # 8 fraction bits put a mantissa up to 2**-9 above the multiplier: more than one part in 2**20.
+            within = result_fits and (rule.mantissa != "q8" or reach * (m.high + 2.0**-8) < 2**31 - 1)
+            fits &= within and (shifts or not rule.shifts_accumulator)
             fits &= not rule.nudge_saturates or reach + 2 ** max(-first - 1, 0) < 2**31
         elif isinstance(rule, FloatRule):
             fits &= result_fits or (clamped and rule.saturates)

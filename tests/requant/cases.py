@@ -59,6 +59,8 @@ def effective(scheme: str, multiplier: Multiplier | float) -> Fraction:
     real = value * Fraction(2) ** (shift - 31) if isinstance(multiplier, tuple) else Fraction(multiplier)
     if scheme == "int16x8":
         return oracle.reduce15(value) * Fraction(2) ** (shift - 15)
+    if scheme == "vcvt":
+        return Fraction(oracle.round_real("half-even", 256 * Fraction(oracle.to_float32(real))), 256)
     if scheme in oracle._MANTISSA or scheme in oracle._FLOAT32:
         scale = oracle.to_float32(real)
         return Fraction(scale) if math.isfinite(scale) else Fraction(0)

@@ -51,6 +51,9 @@ def test_steps_of_the_integer_schemes(value: int, shift: int, acc: int) -> None:
             mantissa, base = oracle.round_real("half-away", fraction * 2**15), 15
             if mantissa == 2**15:
                 mantissa, exponent = 2**14, exponent + 1
+        elif name == "vcvt":
+            mantissa = oracle.multiplier8(oracle.to_float32(value * Fraction(2) ** (shift - 31)))
+            exponent, base = 0, 8
         elif name in oracle._MANTISSA:
             bits, power = oracle._mantissa24(oracle.to_float32(value * Fraction(2) ** (shift - 31)), 256)
             mantissa, exponent, base = (bits << 7, power + 1, 31) if name == "q31" else (bits, power + 1, 24)

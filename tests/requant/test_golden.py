@@ -71,10 +71,28 @@ def _files() -> dict[str, Runs]:
             f"ort1311_QLinearMatMul_{inputs}_percol": Runs("fp32", dtype),
             f"ort1311_QLinearMatMul_{inputs}_pertensor": Runs("fp32", dtype),
         }
-    return files
+    return files | _quantize_files("litert230")
+
+
+def _quantize_files(tag: str) -> dict[str, Runs]:
+    """QUANTIZE int8 to int8: a requantization of ``input - in_zp`` with a weight scale of 1."""
+    schemes = {"xnnpack": "vcvt", "opt": "double-up", "ref": "double"}
+    return {f"{tag}_QUANTIZE_i8i8_{path}": Runs(scheme) for path, scheme in schemes.items()}
 
 
 FILES = _files()
+ARM_FILES = _quantize_files("litert230arm")
+
+
+def columns_of(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """The columns of a full file, those of QUANTIZE put as the other operators' are."""
+    with np.load(path) as archive:
+        columns = {name: archive[name] for name in archive.files}
+    if "input" in columns:
+        columns["acc"] = columns["input"].astype(np.int32) - columns["in_zp"]
+        columns["w_scale"] = np.ones(columns["acc"].size, np.float32)
+        columns["zero_point"] = columns["out_zp"]
+    return columns
 
 
 def check(columns: Mapping[str, npt.NDArray[Any]], runs: Runs, backend: str) -> None:
@@ -115,19 +133,18 @@ def test_committed_rows(name: str, backend: str, committed: dict[str, dict[str, 
     check(committed[name], FILES[name], backend)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, *ARM_FILES])
 def test_full_files(name: str, backend: str, shared: Path) -> None:
-    with np.load(shared / "golden" / f"{name}.npz") as archive:
-        check({column: archive[column] for column in COLUMNS}, FILES[name], backend)
+    check(columns_of(shared / "golden" / f"{name}.npz"), {**FILES, **ARM_FILES}[name], backend)
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_committed_rows_are_rows_of_the_full_files(
     name: str, shared: Path, committed: dict[str, dict[str, npt.NDArray[Any]]]
 ) -> None:
-    with np.load(shared / "golden" / f"{name}.npz") as archive:
-        full = set(zip(*(archive[column].tolist() for column in COLUMNS), strict=True))
-        kinds = set(archive["kind"].tolist()) if "kind" in archive.files else {0}
+    columns = columns_of(shared / "golden" / f"{name}.npz")
+    full = set(zip(*(columns[column].tolist() for column in COLUMNS), strict=True))
+    kinds = set(columns["kind"].tolist()) if "kind" in columns else {0}
     assert set(zip(*(committed[name][column].tolist() for column in COLUMNS), strict=True)) <= full
     assert set(committed[name]["kind"].tolist()) == kinds
 
@@ -148,6 +165,12 @@ def test_committed_rows_are_rows_of_the_full_files(
         ("torch213_quantized_linear_qnnpack_percol", Runs("fp32", "uint8")),
         ("torch213_quantized_linear_fbgemm_percol", Runs("fp32-qnnpack", "uint8")),
         ("ort1311_QLinearConv_u8s8_perch", Runs("fp32-away", "uint8")),
+        ("litert230_QUANTIZE_i8i8_xnnpack", Runs("single")),
+        ("litert230_QUANTIZE_i8i8_xnnpack", Runs("rndnu")),
+        ("litert230_QUANTIZE_i8i8_xnnpack", Runs("fp32")),
+        ("litert230_QUANTIZE_i8i8_opt", Runs("vcvt")),
+        ("litert230_QUANTIZE_i8i8_opt", Runs("double")),
+        ("litert230_QUANTIZE_i8i8_ref", Runs("double-up")),
     ],
     ids=lambda value: value if isinstance(value, str) else f"{value.scheme}-{value.recipe}-{value.overflow}",
 )

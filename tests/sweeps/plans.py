@@ -141,6 +141,17 @@ PLANS: dict[str, dict[str, Any]] = {
         "multipliers": drawn(0.9999999, 256.00001, "log-uniform"),
         "accumulators": "uniform:-4000000:4000000",
     },
+    "range, at 2**-8 and 128": {
+        "multipliers": drawn(2.0**-8 * (1 - 2.0**-20), 128.001, "log-uniform"),
+        "accumulators": "uniform:-255:255",
+        "dtype": "int8",
+        "zero_point": 5,
+    },
+    # vcvt's mantissa 384 stands for 1.5: its results leave int32, where acc times the multiplier does not.
+    "range, mantissa rounded up": {
+        "multipliers": drawn(1.4983, 1.4985),
+        "accumulators": "uniform:1431000000:1433000000",
+    },
     "range, left shifts": {"multipliers": drawn(1.0, 2.0**31), "accumulators": "normal:30"},
     "range, flushed": {
         "multipliers": drawn(2.0**-32 * (1 - 2.0**-20), 2.0**-32 * (1 + 2.0**-20)),

@@ -1,0 +1,1 @@
+"""Affine quantization of real tensors: conventions, parameters, formats, and the error of each choice."""

@@ -1,0 +1,326 @@
+"""Encode reals into number formats, element by element or in blocks that share a scale, and decode them."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qengine.kernels.codes import E8M0_LIMIT
+from qengine.kernels.reference import formats as scales_in_numpy
+
+from .. import backends
+from ..exceptions import DomainError, DTypeError
+from .elements import Element, get_element
+from .formats import Format, element_format, get_format
+from .params import at, first, integer, normal_axis
+from .rounding import get_rounding
+from .segments import samples
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockTensor:
+    """A tensor in a block format.
+
+    Attributes
+    ----------
+    codes : uint8 array of x's shape
+        One element's code each, not packed.
+    scales : float32 array
+        Scale of each block, of x's shape but ``ceil(length / block)`` along the axis; without `tensor_scale`.
+    scale_codes : uint8 array or None
+        The same as stored: E8M0 or e4m3fn codes; None where scales are stored as float32.
+    tensor_scale : float
+        The float32 number that multiplies all block scales (`nvfp4`); 1.0 in other formats.
+    format : Format
+    axis : int
+        Axis that the blocks run along, counted from the front.
+    """
+
+    codes: npt.NDArray[np.uint8]
+    scales: npt.NDArray[np.float32]
+    scale_codes: npt.NDArray[np.uint8] | None
+    tensor_scale: float
+    format: Format
+    axis: int
+
+    def dequantize(self, dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
+        """Return what the codes stand for, an array of x's shape.
+
+        ``float32(element * scale)``, with ``scale = float32(block scale * tensor scale)`` for `nvfp4`; E8M0 products
+        are exact in float32 unless they overflow.
+
+        Parameters
+        ----------
+        dtype : float32 or float64
+            float64 also holds E8M0 products beyond float32's range.
+
+        Raises
+        ------
+        DomainError
+            A product of finite numbers beyond the range of the dtype.
+
+        Examples
+        --------
+        >>> from qengine.affine.blocks import quantize_blocks
+        >>> quantize_blocks([5.0, -0.25, 0.75, -6.0], "mxfp4").dequantize()     # 5 is a tie of 4 and 6
+        array([ 4., -0.,  1., -6.], dtype=float32)
+        """
+        target = np.dtype(dtype)
+        if target not in (np.dtype(np.float32), np.dtype(np.float64)):
+            raise DTypeError(f"dtype must be float32 or float64; got {dtype!r}.")
+        element = decode(self.codes, self.format.element)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scales = self.scales * np.float32(self.tensor_scale)
+            of_element = np.arange(self.codes.shape[self.axis]) // self.format.block
+            scales = np.take(scales, of_element, axis=self.axis)
+            exact = self.format.scale == "e8m0" and target == np.float64
+            product = element.astype(np.float64) * scales if exact else element * scales
+        bad = np.isfinite(element) & ~np.isfinite(product)
+        if bad.any():
+            raise DomainError(
+                f"{self.format.name} value {first(element, bad)} * {first(scales, bad)}{at(bad)} is beyond the range "
+                f"of {target}. Scale the values down, or dequantize an E8M0 format to float64."
+            )
+        return product.astype(target, copy=False)
+
+
+def format_kernels(backend: str | None, *arrays: Any) -> Any:
+    """Return the kernels' module of the back end that serves the call."""
+    if backends.choose(backend, *arrays) == "reference":
+        return scales_in_numpy
+    from qengine.kernels.cpu import formats as cpu
+
+    return cpu
+
+
+def _finite(x: Any) -> npt.NDArray[Any]:
+    array = samples(backends.as_numpy("x", x))
+    bad = ~np.isfinite(array)
+    if bad.any():
+        raise DomainError(
+            f"x must be finite; got {int(bad.sum())} NaN or infinite values, the first {first(array, bad)}{at(bad)}. "
+            "Replace or drop them first."
+        )
+    return array
+
+
+def _codes(
+    x: npt.NDArray[Any], row: Format, tensor_scale: float, backend: str | None, options: dict[str, str | None]
+) -> npt.NDArray[np.uint8]:
+    """Return the codes of 2-D x, blocks along the last axis."""
+    encoded, numbers = row.encode_row(**{name: value for name, value in options.items() if value is not None})
+    recon, found = np.empty(x.shape), np.empty(x.shape, np.int32)
+    format_kernels(backend, x).reconstruct(np.ascontiguousarray(x), encoded, numbers, tensor_scale, recon, found)
+    return np.where(found < 0, -1 - found, found).astype(np.uint8)
+
+
+def _encode_exponents(x: npt.NDArray[Any], overflow: str, rounding: str) -> npt.NDArray[np.uint8]:
+    """Encode positive x as E8M0; a tie lies midway between two powers of two."""
+    if overflow != "saturate":
+        raise DomainError(f"e8m0 scales saturate: overflow must be 'saturate'; got {overflow!r}.")
+    bad = ~(x > 0)
+    if bad.any():
+        raise DomainError(f"e8m0 has neither zero nor sign: x must be positive; got {first(x, bad)}{at(bad)}.")
+    fraction, exponent = np.frexp(x.astype(np.float64))
+    rest, code = 2 * fraction - 1, exponent - 1 + E8M0_LIMIT
+    rule, never = get_rounding(rounding).name, np.zeros(rest.shape, np.bool_)
+    up = {
+        "half-even": (rest > 0.5) | ((rest == 0.5) & (code % 2 == 1)),
+        "half-away": rest >= 0.5,
+        "half-up": rest >= 0.5,
+        "half-down": rest > 0.5,
+        "half-toward-zero": rest > 0.5,
+        "floor": never,
+        "trunc": never,
+        "ceil": rest > 0,
+    }
+    if rule not in up:
+        raise DomainError(f"rounding of a number format must be deterministic; got {rounding!r}.")
+    found: npt.NDArray[np.uint8] = np.clip(code + up[rule], 0, 2 * E8M0_LIMIT).astype(np.uint8)
+    return found
+
+
+def encode(
+    x: Any,
+    format: str | Element,
+    *,
+    overflow: str = "saturate",
+    rounding: str | None = None,
+    backend: str | None = None,
+) -> npt.NDArray[np.uint8]:
+    """Cast reals to codes of an element format, rounding once.
+
+    Parameters
+    ----------
+    x : array_like of real numbers, finite
+        float64 is not narrowed on the way; integers up to ``2**53``; bfloat16 and smaller floats of ml_dtypes.
+    format : str or Element
+        ``e4m3fn``, ``e5m2``, ``e3m2``, ``e2m3``, ``e2m1``, ``mxint8``, ``nf4``, ``e8m0`` or an alias.
+    overflow : {"saturate", "nan", "ieee"}
+        What a value becomes whose rounding lies beyond the largest finite one: that value with x's sign, or
+        (`nan` and `ieee` mean the same) NaN in e4m3fn and infinity in e5m2. Others only saturate.
+    rounding : str, optional
+        A deterministic rule of `qengine.affine.rounding`, applied to the real value among the element's neighbours,
+        a tie to even being one to an even code; by default half-even, and half-down for `nf4`.
+    backend : str, optional
+
+    Returns
+    -------
+    uint8 array of x's shape
+        One code an element, in the low bits. A zero result keeps x's sign where there is a negative zero.
+
+    Raises
+    ------
+    DomainError
+        NaN or infinity in x (count and first index); an option that the element does not have; for `e8m0`, x <= 0.
+    DTypeError, UnknownNameError
+
+    Examples
+    --------
+    >>> from qengine.affine.blocks import decode, encode
+    >>> codes = encode([0.25, -0.75, 2.5, -0.1, 100.0], "e2m1")     # three ties: 0, -1, 2
+    >>> codes
+    array([ 0, 10,  4,  8,  7], dtype=uint8)
+    >>> decode(codes, "e2m1")
+    array([ 0., -1.,  2., -0.,  6.], dtype=float32)
+    >>> encode([464.0, 465.0], "e4m3fn", overflow="nan")            # the tie of 448 and 480 goes to 448
+    array([126, 127], dtype=uint8)
+    """
+    element = get_element(format)
+    array = _finite(x)
+    if element.kind == "exponent":
+        return _encode_exponents(array, overflow, rounding or "half-even")
+    options: dict[str, str | None] = {"overflow": overflow, "rounding": rounding}
+    flat = _codes(array.reshape(1, -1), element_format(element), 1.0, backend, options)
+    return flat.reshape(array.shape)
+
+
+@functools.cache
+def _table(element: Element) -> npt.NDArray[np.float32]:
+    table = np.array([element.value(code) for code in range(element.levels)], np.float32)
+    table.flags.writeable = False
+    return table
+
+
+def decode(codes: Any, format: str | Element) -> npt.NDArray[np.float32]:
+    """Return what codes of an element format stand for, exactly.
+
+    Parameters
+    ----------
+    codes : array_like of integers in ``[0, levels - 1]``
+    format : str or Element
+
+    Returns
+    -------
+    float32 array of the same shape
+        NaN and infinities for the codes that mean them.
+
+    Examples
+    --------
+    >>> from qengine.affine.blocks import decode
+    >>> decode([0x7E, 0x81, 0x7F], "e4m3fn")
+    array([ 4.480000e+02, -1.953125e-03,           nan], dtype=float32)
+    """
+    element = get_element(format)
+    array = backends.as_numpy("codes", codes)
+    if array.dtype.kind not in "iu":
+        raise DTypeError(f"codes must be integers; got dtype {array.dtype}.")
+    bad = (array < 0) | (array >= element.levels)
+    if bad.any():
+        raise DomainError(
+            f"codes of {element.name} must be in [0, {element.levels - 1}]; got {first(array, bad)}{at(bad)}."
+        )
+    return np.asarray(_table(element)[array])
+
+
+def quantize_blocks(
+    x: Any,
+    format: str | Format,
+    *,
+    axis: int = -1,
+    scale_rounding: str | None = None,
+    overflow: str = "saturate",
+    rounding: str | None = None,
+    backend: str | None = None,
+) -> BlockTensor:
+    """Quantize a tensor in blocks along an axis, each with a scale of its own.
+
+    Parameters
+    ----------
+    x : array_like of real numbers, finite, at least 1-D
+    format : str or Format
+        ``mxfp8-e4m3`` (``mxfp8``), ``mxfp8-e5m2``, ``mxfp6-e3m2`` (``mxfp6``), ``mxfp6-e2m3``, ``mxfp4``, ``mxint8``,
+        ``nvfp4``, ``nf4``, or `get_format` of one with another block size.
+    axis : int
+        Axis that blocks run along; its last block may be shorter.
+    scale_rounding : {"floor", "ceil", "even", "rceil"}, optional
+        Rule of E8M0 scales, by default floor (OCP); other formats have none.
+    overflow, rounding, backend
+        As in `encode`.
+
+    Returns
+    -------
+    BlockTensor
+
+    Raises
+    ------
+    DomainError
+        NaN or infinity in x; a format without blocks; magnitudes beyond float32's range where scales are float32;
+        an option that the format does not have.
+    DTypeError, UnknownNameError
+
+    Notes
+    -----
+    A block of zeros: scale ``2**-127`` in MX formats, else 0; codes of zero. A block of `nvfp4` whose scale is 0
+    because the others are larger by far becomes zeros too. Subnormal and very large magnitudes meet the ends of
+    E8M0, ``2**-127`` and ``2**127``.
+
+    Examples
+    --------
+    >>> from qengine.affine.blocks import quantize_blocks
+    >>> t = quantize_blocks([5.0, -0.25, 0.75, -6.0], "mxfp4")     # 5 is a tie of 4 and 6
+    >>> t.codes, t.scales, t.scale_codes
+    (array([ 6,  8,  2, 15], dtype=uint8), array([1.], dtype=float32), array([127], dtype=uint8))
+    >>> quantize_blocks([5.0, -0.25, 0.75, -6.0], "mxfp4", scale_rounding="ceil").scales
+    array([2.], dtype=float32)
+    """
+    row = get_format(format)
+    if not row.block:
+        raise DomainError(f"{row.name} has no blocks; use encode for a cast, or a format with blocks such as mxfp4.")
+    array = _finite(x)
+    if array.ndim == 0:
+        raise DomainError("x must have at least one dimension: blocks run along an axis.")
+    axis = normal_axis(integer("axis", axis), array.ndim, array.shape)
+    options = {"overflow": overflow, "rounding": rounding, "scale_rounding": scale_rounding}
+    encoded, _ = row.encode_row(**{name: value for name, value in options.items() if value is not None})
+    moved = np.moveaxis(array, axis, -1)
+    length = moved.shape[-1]
+    rows = np.ascontiguousarray(moved).reshape(math.prod(moved.shape[:-1]), length)
+    tensor_scale = row.tensor_scale(float(np.abs(rows).max(initial=0.0)))
+    codes = _codes(rows, row, tensor_scale, backend, options)
+    amax = np.zeros((len(rows), -(-length // row.block)))
+    if rows.size:
+        amax = scales_in_numpy.block_maxima(rows.astype(np.float64), row.block)
+    scale_codes: npt.NDArray[np.uint8] | None = None
+    if row.scale == "e8m0":
+        exponents = scales_in_numpy.e8m0_exponents(amax, encoded)
+        scale_codes, scales = (exponents + E8M0_LIMIT).astype(np.uint8), np.ldexp(np.float32(1), exponents)
+    elif row.scale == "e4m3":
+        scales = scales_in_numpy.e4m3_scales(amax, tensor_scale).astype(np.float32)
+        scale_codes = encode(scales, "e4m3fn", backend=backend)
+    else:
+        scales = amax.astype(np.float32)
+
+    def back(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        shaped = values.reshape(*moved.shape[:-1], values.shape[-1])
+        return np.ascontiguousarray(np.moveaxis(shaped, -1, axis))
+
+    return BlockTensor(
+        codes=back(codes), scales=back(scales), scale_codes=None if scale_codes is None else back(scale_codes),
+        tensor_scale=tensor_scale, format=row, axis=axis,
+    )  # fmt: skip

@@ -1,0 +1,281 @@
+"""From sums to the metrics of a quantization error, each with its convention.
+
+``e = x - value`` where value is what the code of x stands for, n the number of samples:
+
+============== ================================================================= ==============================
+mse            ``sum(e**2) / n``                                                 units of x, squared
+rmse           ``sqrt(mse)``                                                     units of x
+mae            ``sum(|e|) / n``
+max_abs        ``max(|e|)``
+bias           ``sum(e) / n``: positive where values lie below x
+sqnr           ``10 log10(sum(x**2) / sum(e**2))``; +inf where e is 0            dB
+psnr           ``20 log10(max(|x|) / rmse)``; +inf where e is 0                  dB
+cosine         ``sum(x value) / sqrt(sum(x**2) sum(value**2))``; 1 for two zero tensors, 0 for one
+clip_count     samples whose rounded code lies outside ``[qmin, qmax]``          ``clip_rate = clip_count / n``
+mse_clipping   ``sum(e**2 of clipped samples) / n``; ``mse = mse_rounding + mse_clipping``
+============== ================================================================= ==============================
+
+Other tools call other numbers by these names; `Errors.variants` has them:
+
+=================== ===========================================================================================
+``ort-sqnr``        ``20 log10(max(|x|_2, eps) / max(|e|_2, eps))``, finite on a perfect match (ONNX Runtime
+                    quantization/qdq_loss_debug.py)
+``torchao-sqnr``    ``20 log10(|x|_2 / |e|_2)`` (torchao quantization/utils.py)
+``aeq-snr``         ``mean(x**2) / (mse + 1e-9)``, a ratio, not dB (AI Edge Quantizer utils/validation_utils.py)
+``ppq-snr``         ``sum(e**2) / sum(x**2)``: noise over signal (PPQ quantization/measure/norm.py)
+``llama-rmse``      ``sqrt(sum(e**2)) / n`` (llama.cpp tests/test-quantize-fns.cpp)
+=================== ===========================================================================================
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qengine.kernels import codes
+
+from ..exceptions import DomainError
+
+F64 = npt.NDArray[np.float64]
+EPS = float(np.finfo(np.float64).eps)
+#: Metrics that a table ranks by, and whether more is better.
+HIGHER_IS_BETTER = {
+    "mse": False, "rmse": False, "mae": False, "max_abs": False, "bias": False, "sqnr": True, "psnr": True,
+    "cosine": True, "clip_rate": False,
+}  # fmt: skip
+METRICS = (
+    "mse", "rmse", "mae", "max_abs", "bias", "sqnr", "psnr", "cosine", "clip_count", "clip_rate", "mse_rounding",
+    "mse_clipping",
+)  # fmt: skip
+
+
+def _decibel(ratio: F64) -> F64:
+    with np.errstate(divide="ignore"):
+        return 10.0 * np.log10(ratio)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Errors:
+    """Sums of one error, or of one a channel (arrays), and the metrics that follow.
+
+    Attributes
+    ----------
+    count, clip_count : int64
+    sum_e2_inside, sum_e2_clipped, sum_abs, max_abs, sum_e, sum_x2, sum_value2, sum_cross : float64
+        Sums of ``e**2`` over samples inside and over clipped ones, of ``|e|``, ``e``, ``x**2``, ``value**2`` and
+        ``x value``.
+    low, high : float64
+        Least and greatest sample.
+    """
+
+    count: Any
+    clip_count: Any
+    sum_e2_inside: Any
+    sum_e2_clipped: Any
+    sum_abs: Any
+    max_abs: Any
+    sum_e: Any
+    sum_x2: Any
+    sum_value2: Any
+    sum_cross: Any
+    low: Any
+    high: Any
+
+    @property
+    def sum_e2(self) -> Any:
+        """``sum(e**2)``."""
+        return self.sum_e2_inside + self.sum_e2_clipped
+
+    @property
+    def mse(self) -> Any:
+        """Mean squared error."""
+        return self.sum_e2 / self.count
+
+    @property
+    def mse_rounding(self) -> Any:
+        """Part of the mean squared error that comes from samples inside the range."""
+        return self.sum_e2_inside / self.count
+
+    @property
+    def mse_clipping(self) -> Any:
+        """Part of the mean squared error that comes from clipped samples."""
+        return self.sum_e2_clipped / self.count
+
+    @property
+    def rmse(self) -> Any:
+        """Root mean squared error."""
+        return _plain(np.sqrt(self.mse))
+
+    @property
+    def mae(self) -> Any:
+        """Mean absolute error."""
+        return self.sum_abs / self.count
+
+    @property
+    def bias(self) -> Any:
+        """Mean error, ``mean(x - value)``."""
+        return self.sum_e / self.count
+
+    @property
+    def clip_rate(self) -> Any:
+        """Share of clipped samples, in [0, 1]."""
+        return self.clip_count / self.count
+
+    @property
+    def sqnr(self) -> Any:
+        """Signal to quantization noise in dB; +inf where the error is 0."""
+        signal, noise = np.asarray(self.sum_x2), np.asarray(self.sum_e2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(noise == 0, np.inf, signal / noise)
+        return _plain(_decibel(ratio))
+
+    @property
+    def psnr(self) -> Any:
+        """Peak signal to noise in dB, the peak being ``max(|x|)``; +inf where the error is 0."""
+        peak, mse = np.maximum(np.abs(self.low), np.abs(self.high)), np.asarray(self.mse)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(mse == 0, np.inf, peak / np.sqrt(mse))
+        return _plain(2.0 * _decibel(ratio))
+
+    @property
+    def cosine(self) -> Any:
+        """Cosine of the angle between the tensor and its values; 1 where both are 0, 0 where one is."""
+        x2, v2 = np.asarray(self.sum_x2), np.asarray(self.sum_value2)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            cosine = self.sum_cross / (np.sqrt(x2) * np.sqrt(v2))
+        cosine = np.where((x2 == 0) & (v2 == 0), 1.0, np.where((x2 == 0) | (v2 == 0), 0.0, cosine))
+        return _plain(np.clip(cosine, -1.0, 1.0))
+
+    @property
+    def variants(self) -> dict[str, Any]:
+        """What other tools print under similar names; the module says how each is defined."""
+        x, e = np.sqrt(self.sum_x2), np.sqrt(self.sum_e2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            torchao = np.where(e == 0, np.inf, x / e)
+            ppq = np.where(np.asarray(self.sum_x2) == 0, np.inf, self.sum_e2 / self.sum_x2)
+        return {
+            "ort-sqnr": _plain(2.0 * _decibel(np.maximum(x, EPS) / np.maximum(e, EPS))),
+            "torchao-sqnr": _plain(2.0 * _decibel(torchao)),
+            "aeq-snr": _plain((self.sum_x2 / self.count) / (self.mse + 1e-9)),
+            "ppq-snr": _plain(np.where(np.asarray(self.sum_e2) == 0, 0.0, ppq)),
+            "llama-rmse": _plain(e / self.count),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metrics as plain data for JSON; what is infinite becomes None."""
+        return {name: _json(getattr(self, name)) for name in METRICS}
+
+
+def _plain(value: Any) -> Any:
+    """Return a Python float for a number, the array otherwise."""
+    return float(value) if np.ndim(value) == 0 else value
+
+
+def _json(value: Any) -> Any:
+    if np.ndim(value):
+        return [_json(item) for item in np.asarray(value).tolist()]
+    number = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(number, float) and not math.isfinite(number) else number
+
+
+class Totals:
+    """Sums of all tiles so far, in tile order: float64 pairs, so that the order of addition hardly matters."""
+
+    def __init__(self, quantizers: int, channels: int, histograms: bool, levels: int) -> None:
+        self.high = np.zeros((quantizers, channels, codes.FIELDS))
+        self.low = np.zeros_like(self.high)
+        self.counts = np.zeros((quantizers, channels, codes.COUNTS), np.int64)
+        self.extremes = np.tile([np.inf, -np.inf], (channels, 1))
+        self.codes = np.zeros(levels if histograms else 0, np.int64)
+        self.bins = np.zeros((quantizers if histograms else 0, codes.ERROR_BINS), np.int64)
+        self.nonfinite, self.first_nonfinite = 0, -1
+
+    def add(self, tile: Any) -> None:
+        """Add the next tile."""
+        self.counts += tile.counts
+        self.codes += tile.codes
+        self.bins += tile.bins
+        np.minimum(self.extremes[:, 0], tile.extremes[:, 0], out=self.extremes[:, 0])
+        np.maximum(self.extremes[:, 1], tile.extremes[:, 1], out=self.extremes[:, 1])
+        largest = np.maximum(self.high[..., codes.MAX_ABS], tile.sums[..., codes.MAX_ABS])
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = self.high + tile.sums
+            back = total - self.high
+            self.low += (self.high - (total - back)) + (tile.sums - back)
+        self.high = total
+        self.high[..., codes.MAX_ABS], self.low[..., codes.MAX_ABS] = largest, 0.0
+        if tile.nonfinite:
+            if not self.nonfinite:
+                self.first_nonfinite = tile.first_nonfinite
+            self.nonfinite += tile.nonfinite
+
+    def errors(self, quantizer: int, channel: int | slice | None) -> Errors:
+        """Return the sums of one quantizer, over all channels (None), or of one or each of them."""
+        high, low, counts = self.high[quantizer], self.low[quantizer], self.counts[quantizer]
+        extremes = self.extremes
+        # The sum of e is itself a pair of numbers.
+        high, low = high.copy(), low.copy()
+        low[:, codes.SUM_E_HIGH] += high[:, codes.SUM_E_LOW] + low[:, codes.SUM_E_LOW]
+        if channel is None:
+            channels = range(high.shape[0])
+            total = [math.fsum(v for c in channels for v in (high[c, f], low[c, f])) for f in range(codes.FIELDS)]
+            total[codes.MAX_ABS] = float(high[:, codes.MAX_ABS].max())
+            sums, numbers = np.array(total), counts.sum(axis=0)
+            ends = np.array([extremes[:, 0].min(), extremes[:, 1].max()])
+        else:
+            sums, numbers, ends = (high + low)[channel], counts[channel], extremes[channel]
+        pick = [_scalar(sums[..., field]) for field in range(codes.FIELDS)]
+        return Errors(
+            count=_scalar(numbers[..., codes.COUNT]), clip_count=_scalar(numbers[..., codes.COUNT_CLIPPED]),
+            sum_e2_inside=pick[codes.SUM_E2], sum_e2_clipped=pick[codes.SUM_CLIPPED_E2], sum_abs=pick[codes.SUM_ABS],
+            max_abs=pick[codes.MAX_ABS], sum_e=pick[codes.SUM_E_HIGH], sum_x2=pick[codes.SUM_X2],
+            sum_value2=pick[codes.SUM_VALUE2], sum_cross=pick[codes.SUM_CROSS], low=_scalar(ends[..., 0]),
+            high=_scalar(ends[..., 1]),
+        )  # fmt: skip
+
+    def check(self, names: list[str]) -> None:
+        """Raise where a square has left float64's range: the metrics would be wrong without a sign of it."""
+        squares = self.high[..., [codes.SUM_E2, codes.SUM_CLIPPED_E2, codes.SUM_X2, codes.SUM_VALUE2]]
+        over = ~np.isfinite(squares).all(axis=(1, 2))
+        e2 = squares[..., 0] + squares[..., 1]
+        under = ((e2 == 0) & (self.high[..., codes.MAX_ABS] > 0)).any(axis=1)
+        peak = np.abs(self.extremes).max(axis=1)
+        under |= ((squares[..., 2] == 0) & (peak > 0) & np.isfinite(peak)).any(axis=1)
+        for bad, what in ((over, "overflow"), (under, "underflow")):
+            if bad.any():
+                raise DomainError(
+                    f"squares of x or of its error {what} float64 (spec {names[int(np.argmax(bad))]!r}): multiply x "
+                    "by a power of two first, and the metrics by what follows from it."
+                )
+
+
+def _scalar(value: Any) -> Any:
+    return value.item() if np.ndim(value) == 0 else value
+
+
+def bin_edges(step: float) -> F64:
+    """Return the ``ERROR_BINS + 1`` ascending edges of the error histogram, in units of x; the ends are infinite.
+
+    Linear, ``step / 256`` wide, up to one step on either side of 0; beyond, eight bins an octave.
+
+    Examples
+    --------
+    >>> from qengine.affine.metrics import bin_edges
+    >>> edges = bin_edges(0.5)
+    >>> middle = edges.size // 2
+    >>> edges[middle - 1 : middle + 2] * 256                    # symmetric about 0
+    array([-0.5,  0. ,  0.5])
+    >>> float(edges[middle + 256 + 8])                          # an octave above one step
+    1.0
+    """
+    linear = np.arange(codes.ERROR_LINEAR) / codes.ERROR_LINEAR
+    octaves = np.arange(codes.ERROR_OCTAVE * codes.ERROR_OCTAVES)
+    place = 1 + octaves % codes.ERROR_OCTAVE / codes.ERROR_OCTAVE
+    outer = np.ldexp(place, octaves // codes.ERROR_OCTAVE)
+    side = np.concatenate([linear, outer]) * step
+    edges = np.concatenate([-side[:0:-1], side])
+    return np.concatenate([[-np.inf], edges, [np.inf]])

@@ -1,0 +1,277 @@
+"""Quantize real tensors, and reconstruct them: the public functions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qengine.kernels import codes
+
+from .. import backends
+from ..backends.quantizers import Quantizer
+from ..exceptions import DomainError, DTypeError
+from .conventions import DEQUANTIZATIONS, STEPS, ZERO_POINTS, Convention, get_convention
+from .params import QuantParams, at, first, integer
+from .rounding import get_rounding
+from .segments import samples
+
+NONFINITE = ("raise", "ignore")
+#: float32 conventions multiply by the reciprocal of the scale, which must be a normal number.
+SCALE32 = 2.0**-126, 2.0**126
+_NEAREST = ("half-even", "half-away", "half-up", "half-down", "half-toward-zero")
+_FAST = {(64, "float64"): codes.FAST_FLOAT64, (32, "subtract"): codes.FAST_FLOAT32}
+#: Bounds of scales for which the fused loop of the error pass neither over- nor underflows.
+_FAST_SCALES = {32: (2.0**-100, 2.0**100), 64: (2.0**-400, 2.0**400)}
+
+
+def layout(shape: tuple[int, ...], axis: int | None, group: int | None) -> tuple[int, int, int, int]:
+    """Return (length, group, groups a row, rows) of parameters along an axis; groups need the last axis."""
+    size = max(math.prod(shape), 1)
+    if axis is None:
+        return size, size, 1, 1
+    channels, inner = max(shape[axis], 1), max(math.prod(shape[axis + 1 :]), 1)
+    if group is not None:
+        return channels, group, -(-channels // group), max(math.prod(shape[:axis]), 1)
+    return (channels, 1, channels, 1) if inner == 1 else (inner, inner, 1, channels)
+
+
+def rule_of(convention: str | Convention, rounding: str | None) -> tuple[Convention, str]:
+    """Return the convention, and its own rounding rule unless another is asked for."""
+    row = get_convention(convention)
+    return row, row.rounding if rounding is None else get_rounding(rounding).name
+
+
+def _checked(params: QuantParams, row: Convention) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return flat scales and zero points as the convention uses them, or raise where it has no such parameters."""
+    scale = np.asarray(params.scale, np.float64)
+    zero_point = np.asarray(params.zero_point, np.int64)
+    if row.bits == 32:
+        with np.errstate(over="ignore", under="ignore"):
+            narrow = scale.astype(np.float32).astype(np.float64)
+        bad = (narrow < SCALE32[0]) | (narrow > SCALE32[1])
+        if bad.any():
+            raise DomainError(
+                f"convention {row.name!r} computes in float32: the scale must be in [2**-126, 2**126]; "
+                f"got {first(scale, bad)!r}{at(bad)}."
+            )
+        scale = narrow
+    if row.symmetric_only and zero_point.any():
+        bad = zero_point != 0
+        raise DomainError(
+            f"convention {row.name!r} demands zero point 0; got {first(zero_point, bad)}{at(bad)}. "
+            "Choose parameters with mode='symmetric'."
+        )
+    if not row.any_zero_point:
+        bad = (zero_point < params.qmin) | (zero_point > params.qmax)
+        if bad.any():
+            raise DomainError(
+                f"convention {row.name!r} stores the zero point as a code: it must be in [{params.qmin}, "
+                f"{params.qmax}]; got {first(zero_point, bad)}{at(bad)}. Choose parameters with include_zero=True."
+            )
+    return scale.reshape(-1), zero_point.reshape(-1).astype(np.float64)
+
+
+def _fast(row: Convention, rounding: str, scales: npt.NDArray[np.float64]) -> int:
+    """Tell which fused loop of the error pass finds this quantizer's codes, but for near-ties."""
+    kind = _FAST.get((row.bits, row.dequantization), codes.NOT_FAST)
+    low, high = _FAST_SCALES[row.bits]
+    return kind if rounding in _NEAREST and ((scales > low) & (scales < high)).all() else codes.NOT_FAST
+
+
+def quantizer(
+    params: QuantParams, shape: tuple[int, ...], convention: str | Convention, rounding: str | None, seed: int
+) -> Quantizer:
+    """Return what the back ends evaluate for parameters over an x of that shape (groups along its last axis)."""
+    row, rule = rule_of(convention, rounding)
+    seed = integer("seed", seed)
+    if not 0 <= seed < 2**63:
+        raise DomainError(f"seed must be in [0, 2**63 - 1]; got {seed}.")
+    axis = params.check_shape(shape)
+    scales, zero_points = _checked(params, row)
+    numbers = np.zeros(codes.AFFINE_ROW, np.int64)
+    numbers[codes.AFFINE_FAMILY] = codes.INTEGER_FAMILY
+    numbers[codes.AFFINE_BITS] = row.bits
+    numbers[codes.AFFINE_STEP] = STEPS[row.step]
+    numbers[codes.AFFINE_ZERO_POINT] = ZERO_POINTS[row.zero_point]
+    numbers[codes.AFFINE_ROUNDING] = get_rounding(rule).code
+    numbers[codes.AFFINE_DEQUANTIZATION] = DEQUANTIZATIONS[row.dequantization][0]
+    numbers[codes.AFFINE_QMIN], numbers[codes.AFFINE_QMAX] = params.qmin, params.qmax
+    numbers[codes.AFFINE_SEED] = seed
+    numbers[codes.AFFINE_FAST] = _fast(row, rule, scales)
+    return Quantizer(
+        numbers, layout(shape, axis, params.group), scales, zero_points, params.levels,
+        np.zeros(codes.FORMAT_ROW, np.int64), np.zeros(codes.FORMAT_NUMBERS),
+    )  # fmt: skip
+
+
+def group_last(x: npt.NDArray[Any], params: QuantParams) -> tuple[npt.NDArray[Any], QuantParams, int | None]:
+    """Return x and its parameters with the axis of the groups last, and that axis (None: nothing moved)."""
+    axis = params.check_shape(x.shape)
+    if params.group is None or axis is None or axis == x.ndim - 1:
+        return x, params, None
+    moved = QuantParams(
+        np.moveaxis(params.scale, axis, -1), np.moveaxis(params.zero_point, axis, -1), params.qmin, params.qmax,
+        x.ndim - 1, params.group,
+    )  # fmt: skip
+    return np.moveaxis(x, axis, -1), moved, axis
+
+
+def _finite(x: npt.NDArray[Any]) -> None:
+    bad = ~np.isfinite(x)
+    if bad.any():
+        raise DomainError(
+            f"x must be finite; got {int(bad.sum())} NaN or infinite values, the first {first(x, bad)}{at(bad)}. "
+            "Replace them, or clip infinities, first."
+        )
+
+
+def quantize(
+    x: Any,
+    params: QuantParams,
+    *,
+    rounding: str | None = None,
+    convention: str | Convention = "calculator",
+    seed: int = 0,
+    backend: str | None = None,
+) -> npt.NDArray[Any]:
+    """Quantize real numbers to integer codes, bit for bit as a convention does.
+
+    ``q = clamp(round(x / scale + zero_point), qmin, qmax)`` for the default convention, in float64; others in
+    float32, with the zero point after the rounding, a reciprocal, or a fused multiply-add:
+    ``qe.get_convention(name).formula``.
+
+    Parameters
+    ----------
+    x : array_like of finite real numbers
+        float32, float64, what widens to them exactly (float16, bfloat16, integers), any shape, any strides; never
+        written. A float64 x is rounded to float32 first by float32 conventions.
+    params : QuantParams
+        Per tensor, per channel or per group; float32 conventions round the scale to float32.
+    rounding : str, optional
+        ``half-even``, ``half-away``, ``half-up``, ``half-down``, ``half-toward-zero``, ``floor``, ``ceil``,
+        ``trunc``, ``stochastic``; by default the convention's own (`calculator`: half-even). Another one keeps the
+        convention's arithmetic and replaces its rounding: then no runtime's any more.
+    convention : str or Convention
+        `qengine.conventions` lists them.
+    seed : int
+        Key of stochastic rounding, in ``[0, 2**63 - 1]``. The draw of element i (in C order, with the axis of groups
+        moved last) depends on the seed and i alone: the same bits on every back end.
+    backend : {"reference", "cpu", "cuda"}, optional
+
+    Returns
+    -------
+    ndarray
+        Codes in ``[qmin, qmax]``, of x's shape and of ``params.dtype``. What lies beyond the codes saturates.
+
+    Raises
+    ------
+    DomainError
+        NaN or infinity in x (how many, and where the first is); parameters that do not fit x's shape, or that the
+        convention cannot have.
+    DTypeError, UnknownNameError, BackendError
+
+    Examples
+    --------
+    >>> import qengine as qe
+    >>> p = qe.QuantParams(0.5, 0, -128, 127)
+    >>> x = [0.25, 0.75, -0.25, -0.75, 100.0]                        # ties at 0.5, 1.5, -0.5, -1.5; and beyond
+    >>> qe.quantize(x, p)
+    array([  0,   2,   0,  -2, 127], dtype=int8)
+    >>> qe.quantize(x, p, rounding="half-away")
+    array([  1,   2,  -1,  -2, 127], dtype=int8)
+    >>> qe.quantize([-1.25, 0.14, 1.46], qe.choose_qparams((-1.5, 1.5)))
+    array([-106,   12,  124], dtype=int8)
+    """
+    name = backends.choose(backend, x)
+    array = samples(backends.as_numpy("x", x))
+    _finite(array)
+    array, params, moved = group_last(array, _params(params))
+    plan = quantizer(params, array.shape, convention, rounding, seed)
+    out = np.empty(array.shape, params.dtype)
+    if array.size:
+        backends.load(name).quantize(np.ascontiguousarray(array).reshape(-1), plan, out.reshape(-1))
+    return out if moved is None else np.ascontiguousarray(np.moveaxis(out, -1, moved))
+
+
+def _params(params: Any) -> QuantParams:
+    if not isinstance(params, QuantParams):
+        raise DTypeError(f"params must be a QuantParams; got {type(params).__name__}. See qengine.choose_qparams.")
+    return params
+
+
+def dequantize(
+    q: Any, params: QuantParams, *, convention: str | Convention = "calculator", backend: str | None = None
+) -> npt.NDArray[Any]:
+    """Return the real numbers that codes stand for.
+
+    ``(q - zero_point) * scale``, in float64 for the default convention; in float32 for those of runtimes
+    (``qe.get_convention(name).dequantize_formula``).
+
+    Parameters
+    ----------
+    q : integer array_like
+        Codes in the closed range ``[qmin, qmax]``.
+    params : QuantParams
+    convention : str or Convention
+    backend : {"reference", "cpu", "cuda"}, optional
+
+    Returns
+    -------
+    float64 or float32 ndarray of q's shape
+
+    Raises
+    ------
+    DomainError
+        A code outside ``[qmin, qmax]``; parameters that do not fit q's shape.
+    DTypeError
+        Codes that are no integers.
+
+    Examples
+    --------
+    >>> import qengine as qe
+    >>> qe.dequantize([-128, 0, 127], qe.QuantParams(0.5, -3, -128, 127))
+    array([-62.5,   1.5,  65. ])
+    >>> qe.dequantize([-1, 2], qe.QuantParams(0.1, 0, -128, 127), convention="onnx")
+    array([-0.1,  0.2], dtype=float32)
+    """
+    name = backends.choose(backend, q)
+    array = backends.as_numpy("q", q)
+    if array.dtype.kind not in "iu":
+        raise DTypeError(f"q must hold integer codes; got dtype {array.dtype}.")
+    array, params, moved = group_last(array, _params(params))
+    if array.size and (int(array.min()) < params.qmin or int(array.max()) > params.qmax):
+        bad = (array < params.qmin) | (array > params.qmax)
+        raise DomainError(
+            f"q must hold codes in [{params.qmin}, {params.qmax}]; got {first(array, bad)}{at(bad)}."
+        )  # fmt: skip
+    plan = quantizer(params, array.shape, convention, None, 0)
+    out = np.empty(array.shape, np.float64 if get_convention(convention).dequantization == "float64" else np.float32)
+    if array.size:
+        backends.load(name).dequantize(np.ascontiguousarray(array).reshape(-1), plan, out.reshape(-1))
+    return out if moved is None else np.ascontiguousarray(np.moveaxis(out, -1, moved))
+
+
+def fake_quantize(
+    x: Any,
+    params: QuantParams,
+    *,
+    rounding: str | None = None,
+    convention: str | Convention = "calculator",
+    seed: int = 0,
+    backend: str | None = None,
+) -> npt.NDArray[Any]:
+    """Quantize and reconstruct: ``dequantize(quantize(x))``.
+
+    Parameters, errors and conventions as in `quantize`; the type of the result as in `dequantize`.
+
+    Examples
+    --------
+    >>> import qengine as qe
+    >>> qe.fake_quantize([0.75, -0.75, 0.25, 100.0], qe.QuantParams(0.5, 0, -8, 7))    # two ties to even, a tie to 0
+    array([ 1. , -1. ,  0. ,  3.5])
+    """
+    q = quantize(x, params, rounding=rounding, convention=convention, seed=seed, backend=backend)
+    return dequantize(q, params, convention=convention, backend=backend)
