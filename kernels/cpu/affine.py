@@ -36,7 +36,7 @@ from ..codes import (
     ZERO_POINT_FUSED,
 )
 from . import philox
-from .jit import fma, inner, kernel, wide
+from .jit import fma, inlined, inner, kernel, wide
 
 #: Elements a block: half a group of draws, so that eight buffers of float64 fit the first-level cache.
 BLOCK = DRAW_GROUP // 2
@@ -44,10 +44,24 @@ f32, f64, u64 = np.float32, np.float64, np.uint64
 
 
 @inner
+def quantizer(rows, k):
+    """Return row k as a tuple: slices of arrays count references, atomically."""
+    return (
+        rows[k, 0], rows[k, 1], rows[k, 2], rows[k, 3], rows[k, 4], rows[k, 5], rows[k, 6], rows[k, 7], rows[k, 8],
+        rows[k, 9],
+    )  # fmt: skip
+
+
+@inner
+def layout_of(layouts, k):
+    """Return layout k as a tuple."""
+    return layouts[k, 0], layouts[k, 1], layouts[k, 2], layouts[k, 3]
+
+
 def block_buffers(count):
     """Return (count, BLOCK) float64 buffers that start at cache lines: split stores cost a third of the speed."""
     raw = np.empty(count * BLOCK + 8)
-    lead = ((-raw.ctypes.data) % 64) // 8
+    lead = -raw.ctypes.data % 64 // 8
     return raw[lead : lead + count * BLOCK].reshape(count, BLOCK)
 
 
@@ -60,7 +74,7 @@ def fill_parameters(first, n, layout, place, scales, zero_points, bits, scale, i
     """
     wide()
     length, group, groups, rows = layout[0], layout[1], layout[2], layout[3]
-    done = 0
+    done = np.int64(0)
     while done < n:
         i = first + done
         row, column = i // length, i % length
@@ -157,8 +171,8 @@ def round_block(v, n, rounding, uniform):
             v[i] = t + (1.0 if v[i] - t >= 0.5 else 0.0)
     elif rounding == HALF_DOWN:
         for i in range(u64(n)):
-            t = np.floor(v[i])
-            v[i] = t + (1.0 if v[i] - t > 0.5 else 0.0)
+            t = np.ceil(v[i])
+            v[i] = t - (1.0 if t - v[i] >= 0.5 else 0.0)
     else:
         for i in range(u64(n)):
             t = np.floor(v[i])
@@ -176,7 +190,7 @@ def fill_uniforms(seed, first, n, words, uniform):
         uniform[i] = words[(place + i) // quarter, (place + i) % quarter] * 2.0**-32
 
 
-@inner
+@inlined
 def whole_block(x, n, first, narrow, row, scale, inverse, zero_point, words, uniform, v):
     """Write the codes before the clamp, as whole float64; `narrow` says that x came from float32."""
     wide()
@@ -226,7 +240,7 @@ def _encode(v, n, qmin, qmax, code):
         v[i] = q
 
 
-@inner
+@inlined
 def code_and_value(x, n, first, narrow, row, scale, inverse, zero_point, words, uniform, v, code, value):
     """Write code indices (``-1 - index`` where clamped) and what the codes stand for; v is left with the codes."""
     wide()
@@ -236,47 +250,108 @@ def code_and_value(x, n, first, narrow, row, scale, inverse, zero_point, words, 
 
 
 @kernel
-def quantize(x, first, row, layout, scales, zero_points, out):
-    """Quantize flat finite x, whose element 0 is element `first` of the tensor, into codes."""
+def _quantize_single(x, scale, zero_point, divide, mode, low, high, out):
+    """float32 arithmetic, ties to even, one scale: everything in one loop of float32 lanes.
+
+    Clamping to whole numbers before the rounding gives what clamping after it does: rounding is monotone.
+    """
     wide()
-    buffers = block_buffers(6)
-    buffer, scale, inverse, zero_point, uniform, v = (
-        buffers[0], buffers[1], buffers[2], buffers[3], buffers[4], buffers[5]
-    )  # fmt: skip
-    words = np.empty((4, DRAW_GROUP // 4), np.uint32)
-    qmin, qmax = f64(row[AFFINE_QMIN]), f64(row[AFFINE_QMAX])
-    uniform_parameters = scales.size == 1
-    if uniform_parameters:
-        fill_parameters(0, BLOCK, layout, 0, scales, zero_points, row[AFFINE_BITS], scale, inverse, zero_point)
-    start = 0
+    inf = f32(np.inf)
+    s, r, z = f32(scale), f32(1) / f32(scale), f32(zero_point)
+    after = mode == ZERO_POINT_AFTER
+    bottom, top = f32(low - zero_point if after else low), f32(high - zero_point if after else high)
+    rest = np.int32(zero_point if after else 0.0)
+    odd = np.int32(0)
+    if mode == ZERO_POINT_FUSED:
+        for i in range(u64(x.size)):
+            odd |= np.int32(not abs(x[i]) < inf)
+            out[i] = np.int32(np.rint(min(max(fma(x[i], r, z), bottom), top)))
+    elif after:
+        if divide:
+            for i in range(u64(x.size)):
+                odd |= np.int32(not abs(x[i]) < inf)
+                out[i] = np.int32(np.rint(min(max(x[i] / s, bottom), top))) + rest
+        else:
+            for i in range(u64(x.size)):
+                odd |= np.int32(not abs(x[i]) < inf)
+                out[i] = np.int32(np.rint(min(max(x[i] * r, bottom), top))) + rest
+    else:
+        for i in range(u64(x.size)):
+            odd |= np.int32(not abs(x[i]) < inf)
+            v = f32(x[i] / s) if divide else f32(x[i] * r)
+            out[i] = np.int32(np.rint(min(max(f32(v + z), bottom), top)))
+    return odd == 0
+
+
+@kernel
+def _quantize(x, first, row, layout, scales, zero_points, buffers, words, out):
+    wide()
+    buffer, scale, inverse, zero_point = buffers[0], buffers[1], buffers[2], buffers[3]
+    uniform, v = buffers[4], buffers[5]
+    numbers = quantizer(row, 0)
+    qmin, qmax = f64(numbers[AFFINE_QMIN]), f64(numbers[AFFINE_QMAX])
+    odd = np.int64(0)
+    start = np.int64(0)
     while start < x.size:
         i0 = first + start
         n = min(BLOCK - i0 % BLOCK, x.size - start)
         for i in range(u64(n)):
             buffer[i] = x[u64(start) + i]
-        if not uniform_parameters:
-            fill_parameters(i0, n, layout, 0, scales, zero_points, row[AFFINE_BITS], scale, inverse, zero_point)
-        whole_block(buffer, n, i0, x.itemsize == 4, row, scale, inverse, zero_point, words, uniform, v)
+        for i in range(u64(n)):
+            odd |= np.int64(not abs(buffer[i]) < np.inf)
+        if scales.size > 1 or start == 0:
+            size = n if scales.size > 1 else BLOCK
+            fill_parameters(i0, size, layout, 0, scales, zero_points, numbers[AFFINE_BITS], scale, inverse, zero_point)
+        whole_block(buffer, n, i0, x.itemsize == 4, numbers, scale, inverse, zero_point, words, uniform, v)
         for i in range(u64(n)):
             out[u64(start) + i] = np.int32(min(max(v[i], qmin), qmax))
         start += n
+    return odd == 0
+
+
+def quantize(x, first, row, layout, scales, zero_points, out):
+    """Quantize flat x, whose element 0 is element `first` of the tensor; return whether all of it is finite."""
+    numbers = row.tolist()
+    if x.dtype == f32 and numbers[AFFINE_BITS] == 32 and scales.size == 1 and numbers[AFFINE_ROUNDING] == HALF_EVEN:
+        ends = float(numbers[AFFINE_QMIN]), float(numbers[AFFINE_QMAX])
+        divide, mode = numbers[AFFINE_STEP] == DIVIDE, numbers[AFFINE_ZERO_POINT]
+        return _quantize_single(x, scales.item(), zero_points.item(), divide, mode, *ends, out)
+    words = np.empty((4, DRAW_GROUP // 4), np.uint32)
+    return _quantize(x, first, row.reshape(1, -1), layout, scales, zero_points, block_buffers(6), words, out)
 
 
 @kernel
-def dequantize(q, first, rule, layout, scales, zero_points, out):
-    """Dequantize flat integer codes into float64 or float32."""
+def _dequantize_one(q, single, scale, zero_point, out):
+    """One scale for all: ``(q - z) * s`` in the type of the values."""
     wide()
-    buffers = block_buffers(5)
+    if single:
+        s, z = f32(scale), np.int32(zero_point)
+        for i in range(u64(q.size)):
+            out[i] = f32(np.int32(q[i]) - z) * s
+    else:
+        for i in range(u64(q.size)):
+            out[i] = (f64(q[i]) - zero_point) * scale
+
+
+@kernel
+def _dequantize(q, first, rule, layout, scales, zero_points, buffers, out):
+    wide()
     buffer, scale, inverse, zero_point, value = buffers[0], buffers[1], buffers[2], buffers[3], buffers[4]
-    uniform_parameters = scales.size == 1
-    if uniform_parameters:
-        fill_parameters(0, BLOCK, layout, 0, scales, zero_points, 64, scale, inverse, zero_point)
     for start in range(0, q.size, BLOCK):
         n = min(BLOCK, q.size - start)
         for i in range(u64(n)):
             buffer[i] = q[u64(start) + i]
-        if not uniform_parameters:
-            fill_parameters(first + start, n, layout, 0, scales, zero_points, 64, scale, inverse, zero_point)
+        if scales.size > 1 or start == 0:
+            size = n if scales.size > 1 else BLOCK
+            fill_parameters(first + start, size, layout, 0, scales, zero_points, 64, scale, inverse, zero_point)
         values(buffer, n, rule, scale, zero_point, value)
         for i in range(u64(n)):
             out[u64(start) + i] = value[i]
+
+
+def dequantize(q, first, rule, layout, scales, zero_points, out):
+    """Dequantize flat integer codes into float64 or float32."""
+    if scales.size == 1 and q.itemsize <= 2 and rule in (DEQUANTIZE_FLOAT64, DEQUANTIZE_SUBTRACT):
+        _dequantize_one(q, rule == DEQUANTIZE_SUBTRACT, scales.item(), zero_points.item(), out)
+        return
+    _dequantize(q, first, rule, layout, scales, zero_points, block_buffers(5), out)

@@ -3,9 +3,11 @@
 Each block of x is read once and stays in the first-level cache while every quantizer runs over it. A block that a
 quantizer takes to the nearest codes without clamping, ties or non-finite numbers goes in one fused loop over the
 input (`lanes.NEAREST`); any other goes by `affine`, loop by loop, with the same sums in the same order.
+
+Arrays go from function to function one by one: a tuple of them would count references, atomically, at every call.
 """
 
-import math
+import itertools
 
 import numpy as np
 
@@ -20,18 +22,16 @@ from ..codes import (
     COUNTS,
     DRAW_GROUP,
     ERROR_BINS,
-    ERROR_LINEAR,
-    ERROR_OCTAVE,
-    ERROR_OCTAVES,
     ERROR_OFFSET,
-    ERROR_SIDE,
     ERROR_STEP,
     ERROR_TOLERANCE,
     FAST_FLOAT32,
+    FAST_FLOAT64,
     FIELDS,
     FORMAT_FAMILY,
     LANES,
     MAX_ABS,
+    NOT_FAST,
     SUM_ABS,
     SUM_CLIPPED_E2,
     SUM_CROSS,
@@ -42,15 +42,14 @@ from ..codes import (
     SUM_X2,
 )
 from . import formats
-from .affine import BLOCK, block_buffers, code_and_value, fill_parameters
-from .jit import inner, kernel, prefetch, wide
-from .lanes import NEAREST, add_block, extremes
+from .affine import BLOCK, block_buffers, code_and_value, fill_parameters, layout_of, quantizer
+from .counts import COPIES, LEFT_OUT, bin_indices, count_codes, count_errors
+from .jit import inlined, inner, kernel, prefetch, wide
+from .lanes import NEAREST, STRIDE, add_block, extremes
 
 u64 = np.uint64
-#: Code of an element that is left out: neither counted nor clamped.
-LEFT_OUT = np.int32(-(2**31))
-#: Copies of a table of counts, so that equal neighbours do not wait for each other's store.
-COPIES = 4
+#: Elements that the fused loop takes at once where nothing is counted: adding a block to the state has a price.
+LONG_BLOCK = 8 * BLOCK
 
 _PLAIN, _KEEPING = (NEAREST[0][0], NEAREST[1][0]), (NEAREST[0][1], NEAREST[1][1])
 _double, _double_clamped = _PLAIN[0]
@@ -59,45 +58,44 @@ _double_keep, _double_keep_clamped = _KEEPING[0]
 _single_keep, _single_keep_clamped = _KEEPING[1]
 
 
-@inner
-def _nearest(x, start, n, to, scale, zero_point, qmin, qmax, single, limits, keep, clips, code, error):
+@inlined
+def _nearest(x, start, n, to, scale, zero_point, qmin, qmax, single, limits, clips, code, error):
     """Take the fused loop into the state at address `to`: the number of clamped elements, or -1."""
     wide()
+    if code is None:
+        if single:
+            if clips:
+                return _single_clamped(x, start, n, to, scale, zero_point, qmin, qmax, limits, 0, 0)
+            return _single(x, start, n, to, scale, zero_point, qmin, qmax, limits, 0, 0)
+        if clips:
+            return _double_clamped(x, start, n, to, scale, zero_point, qmin, qmax, limits, 0, 0)
+        return _double(x, start, n, to, scale, zero_point, qmin, qmax, limits, 0, 0)
     c, e = code.ctypes.data, error.ctypes.data
     if single:
-        if keep:
-            if clips:
-                return _single_keep_clamped(x, start, n, to, scale, zero_point, qmin, qmax, limits, c, e)
-            return _single_keep(x, start, n, to, scale, zero_point, qmin, qmax, limits, c, e)
         if clips:
-            return _single_clamped(x, start, n, to, scale, zero_point, qmin, qmax, limits, c, e)
-        return _single(x, start, n, to, scale, zero_point, qmin, qmax, limits, c, e)
-    if keep:
-        if clips:
-            return _double_keep_clamped(x, start, n, to, scale, zero_point, qmin, qmax, limits, c, e)
-        return _double_keep(x, start, n, to, scale, zero_point, qmin, qmax, limits, c, e)
+            return _single_keep_clamped(x, start, n, to, scale, zero_point, qmin, qmax, limits, c, e)
+        return _single_keep(x, start, n, to, scale, zero_point, qmin, qmax, limits, c, e)
     if clips:
-        return _double_clamped(x, start, n, to, scale, zero_point, qmin, qmax, limits, c, e)
-    return _double(x, start, n, to, scale, zero_point, qmin, qmax, limits, c, e)
+        return _double_keep_clamped(x, start, n, to, scale, zero_point, qmin, qmax, limits, c, e)
+    return _double_keep(x, start, n, to, scale, zero_point, qmin, qmax, limits, c, e)
 
 
-@inner
-def _segment(x, value, code, start, n, pad_x, pad_value, pad_code, state):
-    """Add elements ``start .. start + n - 1`` of the block's buffers to the state, zeros after the last."""
+@inlined
+def _segment(x, value, code, start, n, pad, pad_code, to):
+    """Add elements ``start .. start + n - 1`` of the block's buffers to the state at `to`, zeros after the last."""
     wide()
     full = n // LANES * LANES
-    to = state.ctypes.data
     if full:
         add_block(
             x.ctypes.data + 8 * start, value.ctypes.data + 8 * start, code.ctypes.data + 4 * start, full, to
         )  # fmt: skip
     if full < n:
         for k in range(LANES):
-            pad_x[k], pad_value[k], pad_code[k] = 0.0, 0.0, 0
+            pad[0, k], pad[1, k], pad_code[k] = 0.0, 0.0, 0
         for k in range(n - full):
             i = start + full + k
-            pad_x[k], pad_value[k], pad_code[k] = x[i], value[i], code[i]
-        add_block(pad_x.ctypes.data, pad_value.ctypes.data, pad_code.ctypes.data, LANES, to)
+            pad[0, k], pad[1, k], pad_code[k] = x[i], value[i], code[i]
+        add_block(pad.ctypes.data, pad.ctypes.data + 8 * LANES, pad_code.ctypes.data, LANES, to)
 
 
 @inner
@@ -153,79 +151,9 @@ def _columns(x, value, code, start, n, channel, sums):
         s[SUM_CROSS] += x[i] * value[i]
 
 
-@inner
-def error_bin(u):
-    """Bin of an error of u steps: linear up to one step, then eight an octave."""
-    size = abs(u)
-    if size < 1.0:
-        m = np.int64(size * ERROR_LINEAR)
-    else:
-        fraction, exponent = math.frexp(size)  # size = fraction * 2**exponent, fraction in [0.5, 1)
-        octave = min(np.int64(exponent) - 1, ERROR_OCTAVES)
-        m = ERROR_LINEAR + octave * ERROR_OCTAVE + np.int64((2.0 * fraction - 1.0) * ERROR_OCTAVE)
-        m = min(m, ERROR_SIDE - 1)
-    return ERROR_SIDE - 1 - m if u < 0 else ERROR_SIDE + m
-
-
-@inner
-def _bin_indices(error, n, per_step, index):
-    """Write the bins of errors below a step, as `error_bin` finds them; return whether all are."""
-    wide()
-    beyond = np.int32(0)
-    for i in range(u64(n)):
-        size = abs(error[i] * per_step) * ERROR_LINEAR
-        beyond |= np.int32(size >= ERROR_LINEAR)
-        m = np.int32(min(size, np.float64(ERROR_LINEAR)))
-        index[i] = np.int32(ERROR_SIDE - 1) - m if error[i] < 0 else np.int32(ERROR_SIDE) + m
-    return beyond == 0
-
-
-@inner
-def _count_codes(code, n, levels, clean, table):
-    """Count code indices, of clamped elements too; ``-1 - index`` is the complement of an index."""
-    spread = u64(levels if levels <= 4096 else 0)
-    if not clean:
-        for i in range(n):
-            if code[i] != LEFT_OUT:
-                table[u64(code[i] ^ (code[i] >> 31))] += 1
-        return
-    one, two, three = spread, spread + spread, spread + spread + spread
-    full = u64(n // COPIES)
-    for j in range(full):
-        i = u64(COPIES) * j
-        a, b, c, d = code[i], code[i + u64(1)], code[i + u64(2)], code[i + u64(3)]
-        table[u64(np.uint32(a ^ (a >> 31)))] += 1
-        table[one + u64(np.uint32(b ^ (b >> 31)))] += 1
-        table[two + u64(np.uint32(c ^ (c >> 31)))] += 1
-        table[three + u64(np.uint32(d ^ (d >> 31)))] += 1
-    for i in range(COPIES * (n // COPIES), n):
-        table[u64(np.uint32(code[i] ^ (code[i] >> 31)))] += 1
-
-
-@inner
-def _count_errors(error, code, index, n, per_step, clean, linear, table):
-    """Count error bins; `linear` says that no error exceeds a step."""
-    if not (clean and linear):
-        for i in range(n):
-            if code[i] != LEFT_OUT:
-                table[u64(error_bin(error[i] * per_step))] += 1
-        return
-    bins = u64(ERROR_BINS)
-    full = u64(n // COPIES)
-    for j in range(full):
-        i = u64(COPIES) * j
-        a, b, c, d = index[i], index[i + u64(1)], index[i + u64(2)], index[i + u64(3)]
-        table[u64(np.uint32(a))] += 1
-        table[bins + u64(np.uint32(b))] += 1
-        table[bins + bins + u64(np.uint32(c))] += 1
-        table[bins + bins + bins + u64(np.uint32(d))] += 1
-    for i in range(COPIES * (n // COPIES), n):
-        table[u64(np.uint32(index[i]))] += 1
-
-
-@inner
+@inlined
 def _load(x, start, n, buffer):
-    """Widen n elements; return whether all are finite."""
+    """Widen n elements, zeros for what is not finite; return whether all are finite."""
     wide()
     for line in range(0, n * x.itemsize, 64):
         prefetch(x.ctypes.data + start * x.itemsize + BLOCK * x.itemsize + line)
@@ -234,18 +162,11 @@ def _load(x, start, n, buffer):
     rubbish = np.int64(0)
     for i in range(u64(n)):
         rubbish |= np.int64(not abs(buffer[i]) < np.inf)
+    if rubbish:
+        for i in range(n):
+            if not abs(buffer[i]) < np.inf:
+                buffer[i] = 0.0
     return rubbish == 0
-
-
-@inner
-def _silence(buffer, n, first, bad):
-    """Put zeros for what is not finite; `bad` is (count, first index)."""
-    for i in range(n):
-        if not abs(buffer[i]) < np.inf:
-            buffer[i] = 0.0
-            if bad[0] == 0:
-                bad[1] = first + i
-            bad[0] += 1
 
 
 @inner
@@ -275,160 +196,217 @@ def _kept(code, start, n):
 
 
 @inner
-def _stretch(x, start, n, lanes, clean, low_high):
-    """Widen [low, high] to hold n elements; of those that are not `clean`, the finite ones."""
-    full = n // LANES * LANES if clean else 0
+def _stretch(x, start, n, clean, first, low_high, bad):
+    """Widen [low, high] to hold n elements; where not all are finite, count the others: (count, first index)."""
+    full = n // STRIDE * STRIDE if clean else 0
     if full:
-        lanes[0, :], lanes[1, :] = np.inf, -np.inf
-        extremes(x, start, full, lanes.ctypes.data)
-        for k in range(LANES):
-            low_high[0], low_high[1] = min(low_high[0], lanes[0, k]), max(low_high[1], lanes[1, k])
+        low, high = extremes(x, start, full)
+        low_high[0], low_high[1] = min(low_high[0], low), max(low_high[1], high)
     for i in range(start + full, start + n):
         v = np.float64(x[i])
         if abs(v) < np.inf:
             low_high[0], low_high[1] = min(low_high[0], v), max(low_high[1], v)
+        else:
+            if bad[0] == 0:
+                bad[1] = first + i
+            bad[0] += 1
+
+
+@inlined
+def _fused(
+    x, start, n, i0, k, rows, layouts, places, scales, zero_points, numbers, clamps, to, code, error, count
+):  # fmt: skip
+    """Take quantizer k over n elements in the fused loop, if it can serve them; tell whether it did."""
+    wide()
+    fast = rows[k, AFFINE_FAST]
+    line, group = layouts[k, 0], layouts[k, 1]
+    column = i0 % line
+    if fast == NOT_FAST or n % LANES != 0 or group - column % group < n or line - column < n:
+        return False
+    at = places[k] + (i0 // line % layouts[k, 3]) * layouts[k, 2] + column // group
+    s, z = scales[at], zero_points[at]
+    qmin, qmax = np.float64(rows[k, AFFINE_QMIN]), np.float64(rows[k, AFFINE_QMAX])
+    tolerance = numbers[k, ERROR_TOLERANCE]
+    limits, single = (s * (0.5 - tolerance), s * (0.5 + tolerance)), fast == FAST_FLOAT32
+    clamp = clamps[k]
+    clipped = _nearest(x, start, n, to, s, z, qmin, qmax, single, limits, clamp, code, error)
+    if clipped < 0 and not clamp:
+        clipped = _nearest(x, start, n, to, s, z, qmin, qmax, single, limits, True, code, error)
+        clamps[k] = clipped >= 0
+    elif clipped == 0:
+        clamps[k] = False
+    if clipped < 0:
+        return False
+    count[0], count[1] = n, clipped
+    return True
+
+
+@inlined
+def _codes_and_values(
+    x, start, n, i0, k, rows, layouts, places, scales, zero_points, format_rows, format_numbers, words, buffer, scale,
+    inverse, zero_point, uniform, v, code, value,
+):  # fmt: skip
+    """Write codes and values of quantizer k for n elements, by the convention's own arithmetic."""
+    wide()
+    row, layout, place = quantizer(rows, k), layout_of(layouts, k), places[k]
+    clean = _load(x, start, n, buffer)
+    ready = False
+    if format_rows is not None:
+        if row[AFFINE_FAMILY] == FORMAT_FAMILY:
+            fill_parameters(i0, n, layout, place, scales, zero_points, 64, value, inverse, zero_point)
+            formats.code_and_value(buffer, n, format_rows[k], format_numbers[k], value, code)
+            ready = True
+    if not ready:
+        fill_parameters(i0, n, layout, place, scales, zero_points, row[AFFINE_BITS], scale, inverse, zero_point)
+        code_and_value(
+            buffer, n, i0, x.itemsize == 4, row, scale, inverse, zero_point, words, uniform, v, code, value
+        )  # fmt: skip
+    if not clean:
+        _leave_out(x, start, n, code, value)
+    return clean
+
+
+@inlined
+def _add_pieces(
+    buffer, value, code, n, i0, k, channel, length, channels, offset, pad, pad_code, state, to, sums, counts
+):  # fmt: skip
+    """Add a block's elements to the sums of their channels; the state holds those of `channel` so far."""
+    wide()
+    piece = np.int64(0)
+    while piece < n:
+        c = (i0 + piece) // length % channels
+        if length == 1 and channels > 1:
+            run = min(channels - c, n - piece)
+            _columns(buffer, value, code, piece, run, c, sums[k])
+            for j in range(run):
+                counts[k, c + j, COUNT] += np.int64(code[piece + j] != LEFT_OUT)
+                counts[k, c + j, COUNT_CLIPPED] += _clipped(code, piece + j, 1)
+        else:
+            if c != channel:
+                _flush(state[k], offset, sums[k, channel])
+                channel = c
+            run = min(length - (i0 + piece) % length, n - piece)
+            _segment(buffer, value, code, piece, run, pad, pad_code, to)
+            counts[k, c, COUNT] += _kept(code, piece, run)
+            counts[k, c, COUNT_CLIPPED] += _clipped(code, piece, run)
+        piece += run
+
+
+@inlined
+def _count(buffer, value, code, error, index, n, k, fused, clean, numbers, starts, tables, bins):
+    """Count codes and errors of a block, whose errors the fused loop has written already."""
+    wide()
+    if not fused:
+        for i in range(u64(n)):
+            error[i] = buffer[i] - value[i]
+    begin, levels = starts[k], starts[k + 1] - starts[k]
+    per_step = 1.0 / numbers[k, ERROR_STEP]
+    count_codes(code, n, levels, clean, tables[COPIES * begin :])
+    linear = bin_indices(error, n, per_step, index)
+    count_errors(error, code, index, n, per_step, clean, linear, bins[k])
 
 
 @kernel
-def tile(
+def _tile(
     x, first, length, channels, rows, layouts, places, scales, zero_points, numbers, format_rows, format_numbers,
-    histograms, starts, bad,
+    starts, tables, bins, buffers, codes, kept_code, kept_error, words, pad, pad_code, clamps, count, state, sums,
+    counts, low_high, bad,
 ):  # fmt: skip
-    """Return (sums, counts, extremes, code counts, error bins) of flat x, whose element 0 is element `first` of the tensor.
-
-    Element i belongs to metric channel ``i // length % channels``. Quantizer k has row ``rows[k]``, parameters from
-    ``places[k]`` on in `scales` and `zero_points` by ``layouts[k]``, and codes counted from ``starts[k]`` on.
-    """
     wide()
     quantizers = rows.shape[0]
-    sums = np.zeros((quantizers, channels, FIELDS))
-    counts = np.zeros((quantizers, channels, COUNTS), np.int64)
-    low_high, lanes = np.empty((channels, 2)), np.empty((2, LANES))
-    low_high[:, 0], low_high[:, 1] = np.inf, -np.inf
-    tables = np.zeros((COPIES * starts[quantizers]) if histograms else 1, np.int32)
-    bins = np.zeros((quantizers if histograms else 1, COPIES * ERROR_BINS), np.int32)
-    buffers = block_buffers(9)
     buffer, scale, inverse, zero_point = buffers[0], buffers[1], buffers[2], buffers[3]
     uniform, v, value, error = buffers[4], buffers[5], buffers[6], buffers[7]
-    code, index = buffers[8].view(np.int32)[:BLOCK], buffers[8].view(np.int32)[BLOCK:]
-    words = np.empty((4, DRAW_GROUP // 4), np.uint32)
-    pad_x, pad_value, pad_code = np.empty(LANES), np.empty(LANES), np.empty(LANES, np.int32)
-    state = np.empty((quantizers, FIELDS, LANES))
+    code, index = codes[0], codes[1]
+    states, stride = state.ctypes.data, 8 * FIELDS * LANES
     for k in range(quantizers):
         _reset(state[k], numbers[k, ERROR_OFFSET])
-    clamps = np.zeros(quantizers, np.bool_)
-    base, stride = state.ctypes.data, FIELDS * LANES * 8
     columns = channels > 1 and length == 1
+    longest = LONG_BLOCK if starts is None else BLOCK
     channel = first // length % channels
-    start = 0
+    start = np.int64(0)
     while start < x.size:
         i0 = first + start
-        n = min(BLOCK - i0 % BLOCK, x.size - start)
+        n = min(longest - i0 % longest, x.size - start)
         one = not columns and (channels == 1 or length - i0 % length >= n)
         if one and i0 // length % channels != channel:
             for k in range(quantizers):
                 _flush(state[k], numbers[k, ERROR_OFFSET], sums[k, channel])
             channel = i0 // length % channels
-        loaded, clean = False, True
+        clean = True
         for k in range(quantizers):
-            # No slices of arrays before the fused loop: their reference counts cost as much as 60 elements.
-            place, step, fast = places[k], numbers[k, ERROR_STEP], rows[k, AFFINE_FAST]
-            line, group = layouts[k, 0], layouts[k, 1]
-            column = i0 % line
-            constant = group - column % group >= n and line - column >= n
-            done = False
-            if one and constant and n % LANES == 0 and fast != 0:
-                at = place + (i0 // line % layouts[k, 3]) * layouts[k, 2] + column // group
-                s, z = scales[at], zero_points[at]
-                qmin, qmax = np.float64(rows[k, AFFINE_QMIN]), np.float64(rows[k, AFFINE_QMAX])
-                limits = s * (0.5 - numbers[k, ERROR_TOLERANCE]), s * (0.5 + numbers[k, ERROR_TOLERANCE])
-                to, single, clamp = base + stride * k, fast == FAST_FLOAT32, clamps[k]
-                clipped = _nearest(
-                    x, start, n, to, s, z, qmin, qmax, single, limits, histograms, clamp, code, error
+            to = states + stride * k
+            # Near-ties of float32 are frequent enough to spoil one long block in four.
+            size = n if one and rows[k, AFFINE_FAST] == FAST_FLOAT64 else min(BLOCK - i0 % BLOCK, n)
+            at, now = np.int64(0), channel
+            while at < n:
+                fused = one and _fused(
+                    x, start + at, size, i0 + at, k, rows, layouts, places, scales, zero_points, numbers, clamps, to,
+                    kept_code, kept_error, count,
                 )  # fmt: skip
-                if clipped < 0 and not clamp:
-                    clipped = _nearest(
-                        x, start, n, to, s, z, qmin, qmax, single, limits, histograms, True, code, error
-                    )  # fmt: skip
-                    clamps[k] = clipped >= 0
-                elif clipped == 0:
-                    clamps[k] = False
-                done = clipped >= 0
-                if done:
-                    counts[k, channel, COUNT] += n
-                    counts[k, channel, COUNT_CLIPPED] += clipped
-            if not done:
-                row, layout = rows[k], layouts[k]
-                if not loaded:
-                    clean = _load(x, start, n, buffer)
-                    if not clean:
-                        _silence(buffer, n, i0, bad)
-                    loaded = True
-                if row[AFFINE_FAMILY] == FORMAT_FAMILY:
-                    fill_parameters(i0, n, layout, place, scales, zero_points, 64, value, inverse, zero_point)
-                    formats.code_and_value(buffer, n, format_rows[k], format_numbers[k], value, code)
+                if fused:
+                    counts[k, channel, COUNT] += count[COUNT]
+                    counts[k, channel, COUNT_CLIPPED] += count[COUNT_CLIPPED]
+                elif size > BLOCK:
+                    size = min(BLOCK - i0 % BLOCK, n)
+                    continue
                 else:
-                    fill_parameters(
-                        i0, n, layout, place, scales, zero_points, row[AFFINE_BITS], scale, inverse, zero_point
+                    clean &= _codes_and_values(
+                        x, start + at, size, i0 + at, k, rows, layouts, places, scales, zero_points, format_rows,
+                        format_numbers, words, buffer, scale, inverse, zero_point, uniform, v, code, value,
                     )  # fmt: skip
-                    code_and_value(
-                        buffer, n, i0, x.itemsize == 4, row, scale, inverse, zero_point, words, uniform, v, code, value
+                    _add_pieces(
+                        buffer, value, code, size, i0 + at, k, now, length, channels, numbers[k, ERROR_OFFSET], pad,
+                        pad_code, state, to, sums, counts,
                     )  # fmt: skip
-                if not clean:
-                    _leave_out(x, start, n, code, value)
-                if one:
-                    _segment(buffer, value, code, 0, n, pad_x, pad_value, pad_code, state[k])
-                    counts[k, channel, COUNT] += _kept(code, 0, n)
-                    counts[k, channel, COUNT_CLIPPED] += _clipped(code, 0, n)
-                elif columns:
-                    piece = 0
-                    while piece < n:
-                        c = (i0 + piece) % channels
-                        run = min(channels - c, n - piece)
-                        _columns(buffer, value, code, piece, run, c, sums[k])
-                        for j in range(run):
-                            counts[k, c + j, COUNT] += np.int64(code[piece + j] != LEFT_OUT)
-                            counts[k, c + j, COUNT_CLIPPED] += _clipped(code, piece + j, 1)
-                        piece += run
-                else:
-                    piece, c = 0, channel
-                    while piece < n:
-                        if (i0 + piece) // length % channels != c:
-                            _flush(state[k], numbers[k, ERROR_OFFSET], sums[k, c])
-                            c = (i0 + piece) // length % channels
-                        run = min(length - (i0 + piece) % length, n - piece)
-                        _segment(buffer, value, code, piece, run, pad_x, pad_value, pad_code, state[k])
-                        counts[k, c, COUNT] += _kept(code, piece, run)
-                        counts[k, c, COUNT_CLIPPED] += _clipped(code, piece, run)
-                        piece += run
-                if histograms:
-                    for i in range(u64(n)):
-                        error[i] = buffer[i] - value[i]
-            if histograms:
-                _count_codes(code, n, starts[k + 1] - starts[k], done or clean, tables[COPIES * starts[k] :])
-                linear = _bin_indices(error, n, 1.0 / step, index)
-                _count_errors(error, code, index, n, 1.0 / step, done or clean, linear, bins[k])
-        if one:
-            _stretch(x, start, n, lanes, clean, low_high[channel])
-        else:
-            piece = 0
-            while piece < n:
-                run = min(length - (i0 + piece) % length, n - piece)
-                _stretch(x, start + piece, run, lanes, clean, low_high[(i0 + piece) // length % channels])
-                piece += run
-            if not columns:
-                channel = (i0 + n - 1) // length % channels
+                    if not one and not columns:
+                        now = (i0 + at + size - 1) // length % channels
+                if starts is not None:
+                    _count(
+                        buffer, value, code, error, index, size, k, fused, clean, numbers, starts, tables, bins
+                    )  # fmt: skip
+                at += size
+                size = min(BLOCK, n - at)
+        piece = np.int64(0)
+        while piece < n:
+            run = min(length - (i0 + piece) % length, n - piece) if channels > 1 else n
+            place = low_high[(i0 + piece) // length % channels]
+            _stretch(x, start + piece, run, clean, first, place, bad)
+            piece += run
+        if not one and not columns:
+            channel = (i0 + n - 1) // length % channels
         start += n
     for k in range(quantizers):
         _flush(state[k], numbers[k, ERROR_OFFSET], sums[k, channel])
-    code_counts = np.zeros(starts[quantizers] if histograms else 0, np.int64)
-    error_counts = np.zeros((quantizers if histograms else 0, ERROR_BINS), np.int64)
-    if histograms:
-        for k in range(quantizers):
-            levels = starts[k + 1] - starts[k]
-            for copy in range(COPIES):
-                for i in range(levels):
-                    code_counts[starts[k] + i] += tables[COPIES * starts[k] + copy * levels + i]
-                for i in range(ERROR_BINS):
-                    error_counts[k, i] += bins[k, copy * ERROR_BINS + i]
+
+
+def tile(
+    x, first, length, channels, rows, layouts, places, scales, zero_points, numbers, format_rows, format_numbers,
+    starts, bad,
+):  # fmt: skip
+    """Return (sums, counts, extremes, code counts, error bins) of flat x.
+
+    Element 0 of x is element `first` of the tensor; element i of the tensor belongs to metric channel
+    ``i // length % channels``. Quantizer k has row ``rows[k]``, parameters from ``places[k]`` on in `scales` and
+    `zero_points` by ``layouts[k]``, and its codes are counted from ``starts[k]`` on; nothing is counted where
+    `starts` is None, and no quantizer is a number format where `format_rows` is: machine code without either is
+    compiled for itself. `bad` becomes (count, first index) of what is not finite.
+    """
+    quantizers, keep = rows.shape[0], starts is not None
+    buffers, codes = block_buffers(8), np.empty((2, BLOCK), np.int32)
+    tables = np.zeros(COPIES * starts[-1], np.int32) if keep else None
+    bins = np.zeros((quantizers, COPIES * ERROR_BINS), np.int32) if keep else None
+    sums, counts = np.zeros((quantizers, channels, FIELDS)), np.zeros((quantizers, channels, COUNTS), np.int64)
+    low_high = np.tile([np.inf, -np.inf], (channels, 1))
+    _tile(
+        x, first, length, channels, rows, layouts, places, scales, zero_points, numbers, format_rows, format_numbers,
+        starts, tables, bins, buffers, codes, codes[0] if keep else None, buffers[7] if keep else None,
+        np.empty((4, DRAW_GROUP // 4), np.uint32), np.empty((2, LANES)), np.empty(LANES, np.int32),
+        np.zeros(quantizers, np.bool_), np.zeros(COUNTS, np.int64), np.empty((quantizers, FIELDS, LANES)), sums, counts,
+        low_high, bad,
+    )  # fmt: skip
+    if not keep:
+        return sums, counts, low_high, np.zeros(0, np.int64), np.zeros((0, ERROR_BINS), np.int64)
+    pieces = [tables[COPIES * a : COPIES * b].reshape(COPIES, b - a) for a, b in itertools.pairwise(starts.tolist())]
+    code_counts = np.concatenate([piece.sum(axis=0, dtype=np.int64) for piece in pieces])
+    error_counts = bins.reshape(quantizers, COPIES, ERROR_BINS).sum(axis=1, dtype=np.int64)
     return sums, counts, low_high, code_counts, error_counts

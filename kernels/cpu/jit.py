@@ -93,7 +93,8 @@ class _Files:
         self._name = name
 
     def _path(self, key):
-        return cache_directory() / f"{self._name}-{hashlib.sha256(dumps(key)).hexdigest()[:24]}.nbc"
+        # The text of a type names it; its pickle would depend on which objects two types happen to share.
+        return cache_directory() / f"{self._name}-{hashlib.sha256(repr(key).encode()).hexdigest()[:24]}.nbc"
 
     def load(self, key):
         try:
@@ -135,6 +136,11 @@ class _Cache(FunctionCache):
 def inner(function):
     """Compile a function that kernels call: linked into them, so without a cache and without a Python wrapper."""
     return numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+
+
+def inlined(function):
+    """Compile a function into each of its callers, whatever its size: a call passes seven words an array."""
+    return numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)(function)
 
 
 def kernel(function):

@@ -185,33 +185,45 @@ def add_block(typing_context, x, value, code, n, state):
     return types.none(*[types.int64] * 5), codegen
 
 
+#: Elements a step of `extremes`: two chains of 512-bit float32 vectors, to hide the latency of a minimum.
+STRIDE = 32
+
+
 @intrinsic
-def extremes(typing_context, x, start, n, state):
-    """Lower and raise the lanes of minimum and maximum at an address (2 x 8 float64) by n elements, whole vectors."""
+def extremes(typing_context, x, start, n):
+    """Return (least, greatest) of n elements, a multiple of `STRIDE`; NaN is passed over."""
     single = x.dtype == types.float32
 
     def codegen(context, builder, signature, args):
-        x, start, n, state = args
-        kind = _SINGLES if single else _DOUBLES
-        size = 4 if single else 8
+        x, start, n = args
+        scalar, size = (_SINGLE, 4) if single else (_DOUBLE, 8)
+        kind = ir.VectorType(scalar, STRIDE)
         data = context.make_array(signature.args[0])(context, builder, x).data
-        first = builder.add(builder.ptrtoint(data, _INT), builder.mul(start, _INT(size)))
-        xs, lanes = _pointer(builder, first, kind), _pointer(builder, state, _DOUBLES)
-        places = [builder.gep(lanes, [_INT(k)]) for k in range(2)]
-        best = [builder.alloca(kind), builder.alloca(kind)]
-        for place, local in zip(places, best, strict=True):
-            before = builder.load(place, align=8)
-            builder.store(builder.fptrunc(before, kind) if single else before, local)
-        with cgutils.for_range(builder, builder.sdiv(n, _INT(LANES))) as loop:
+        xs = _pointer(builder, builder.add(builder.ptrtoint(data, _INT), builder.mul(start, _INT(size))), kind)
+        best = [cgutils.alloca_once(builder, kind) for _ in range(2)]
+        for local, worst in zip(best, (math.inf, -math.inf), strict=True):
+            builder.store(ir.Constant(kind, [worst] * STRIDE), local)
+        with cgutils.for_range(builder, builder.sdiv(n, _INT(STRIDE))) as loop:
             value = builder.load(builder.gep(xs, [loop.index]), align=size)
             builder.store(_less(builder, value, builder.load(best[0])), best[0])
             builder.store(_greater(builder, value, builder.load(best[1])), best[1])
-        for place, local in zip(places, best, strict=True):
-            after = builder.load(local)
-            builder.store(builder.fpext(after, _DOUBLES) if single else after, place, align=8)
-        return context.get_dummy_value()
+        found = []
+        for local, combine in zip(best, (_less, _greater), strict=True):
+            vector, width = builder.load(local), STRIDE
+            while width > 1:
+                width //= 2
+                halves = [
+                    builder.shuffle_vector(
+                        vector, vector, ir.Constant(ir.VectorType(_WORD, width), list(range(from_, from_ + width)))
+                    )
+                    for from_ in (0, width)
+                ]
+                vector = combine(builder, *halves)
+            number = builder.extract_element(vector, _WORD(0))
+            found.append(builder.fpext(number, _DOUBLE) if single else number)
+        return context.make_tuple(builder, signature.return_type, found)
 
-    return types.none(x, types.int64, types.int64, types.int64), codegen
+    return types.UniTuple(types.float64, 2)(x, types.int64, types.int64), codegen
 
 
 def _nearest(single_value, keep, clips):

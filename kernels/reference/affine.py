@@ -93,7 +93,7 @@ def dequantize(q, rule, scale, zero_point):
 
 
 def code_and_value(x, row, scale, zero_point, first=0):
-    """Return (index, value): the code's index ``q - qmin``, or ``-1 - index`` where it was clamped; what it stands for."""
+    """Return (index, value): ``q - qmin``, or its complement ``-1 - index`` where clamped; what the code stands for."""
     w = whole(x, row, scale, zero_point, first)
     q = np.clip(w, row[AFFINE_QMIN], row[AFFINE_QMAX])
     index = (q - row[AFFINE_QMIN]).astype(np.int32)

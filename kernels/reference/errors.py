@@ -62,14 +62,14 @@ def _sums(x, value, clipped):
 
 def tile(
     x, first, length, channels, rows, layouts, places, scales, zero_points, numbers, format_rows, format_numbers,
-    histograms, starts, bad,
+    starts, bad,
 ):  # fmt: skip
-    """Return (sums, counts, extremes, code counts, error bins) of flat x, whose element 0 is element `first` of the tensor."""
+    """Return (sums, counts, extremes, code counts, error bins) of flat x; x[0] is element `first` of the tensor."""
     quantizers = rows.shape[0]
     sums = np.zeros((quantizers, channels, FIELDS))
     counts = np.zeros((quantizers, channels, COUNTS), np.int64)
-    code_counts = np.zeros(starts[-1] if histograms else 0, np.int64)
-    bins = np.zeros((quantizers if histograms else 0, ERROR_BINS), np.int64)
+    code_counts = np.zeros(0 if starts is None else starts[-1], np.int64)
+    bins = np.zeros((0 if starts is None else quantizers, ERROR_BINS), np.int64)
     index = first + np.arange(x.size, dtype=np.int64)
     channel = index // length % channels
     x = x.astype(np.float64)
@@ -96,7 +96,7 @@ def tile(
             clipped = code[members] < 0
             sums[k, c] = _sums(x[members], value[members], clipped)
             counts[k, c, COUNT], counts[k, c, COUNT_CLIPPED] = members.size, np.count_nonzero(clipped)
-        if histograms:
+        if starts is not None:
             codes = np.where(code < 0, -1 - code, code)[kept]
             code_counts[starts[k] : starts[k + 1]] = np.bincount(codes, minlength=starts[k + 1] - starts[k])
             u = (x - value)[kept] * (1.0 / numbers[k, ERROR_STEP])

@@ -1,4 +1,8 @@
-"""Rounding rules on float arrays: exact, because ``v - trunc(v)`` is, and ``v - floor(v)`` where it decides."""
+"""Rounding rules on float arrays, exact.
+
+``v - trunc(v)`` is exact. ``v - floor(v)`` is not for small negative v, but rounds to 1/2 from above only, where half
+up goes up anyway; half down therefore looks from ``ceil(v)``, where the same holds.
+"""
 
 import numpy as np
 
@@ -43,12 +47,9 @@ def round_real(v, rounding, uniform=None):
             rest = np.abs(v - whole)
             up = rest >= half if rounding == HALF_AWAY else rest > half
             return np.where(up, whole + np.copysign(v.dtype.type(1), v), whole)
+        if rounding == HALF_DOWN:
+            above = np.ceil(v)
+            return np.where(above - v >= half, above - v.dtype.type(1), above)
         whole = np.floor(v)
-        rest = v - whole
-        if rounding == HALF_UP:
-            up = rest >= half
-        elif rounding == HALF_DOWN:
-            up = rest > half
-        else:
-            up = rest > uniform
+        up = v - whole >= half if rounding == HALF_UP else v - whole > uniform
     return np.where(up, whole + v.dtype.type(1), whole)

@@ -48,7 +48,7 @@ def _checked(params: QuantParams, row: Convention) -> tuple[npt.NDArray[np.float
     """Return flat scales and zero points as the convention uses them, or raise where it has no such parameters."""
     scale = np.asarray(params.scale, np.float64)
     zero_point = np.asarray(params.zero_point, np.int64)
-    if row.bits == 32:
+    if row.bits == 32 or row.dequantization != "float64":
         with np.errstate(over="ignore", under="ignore"):
             narrow = scale.astype(np.float32).astype(np.float64)
         bad = (narrow < SCALE32[0]) | (narrow > SCALE32[1])
@@ -57,7 +57,8 @@ def _checked(params: QuantParams, row: Convention) -> tuple[npt.NDArray[np.float
                 f"convention {row.name!r} computes in float32: the scale must be in [2**-126, 2**126]; "
                 f"got {first(scale, bad)!r}{at(bad)}."
             )
-        scale = narrow
+        if row.bits == 32:
+            scale = narrow
     if row.symmetric_only and zero_point.any():
         bad = zero_point != 0
         raise DomainError(
@@ -119,13 +120,12 @@ def group_last(x: npt.NDArray[Any], params: QuantParams) -> tuple[npt.NDArray[An
     return np.moveaxis(x, axis, -1), moved, axis
 
 
-def _finite(x: npt.NDArray[Any]) -> None:
+def _refuse_nonfinite(x: npt.NDArray[Any]) -> None:
     bad = ~np.isfinite(x)
-    if bad.any():
-        raise DomainError(
-            f"x must be finite; got {int(bad.sum())} NaN or infinite values, the first {first(x, bad)}{at(bad)}. "
-            "Replace them, or clip infinities, first."
-        )
+    raise DomainError(
+        f"x must be finite; got {int(bad.sum())} NaN or infinite values, the first {first(x, bad)}{at(bad)}. "
+        "Replace them, or clip infinities, first."
+    )
 
 
 def quantize(
@@ -186,13 +186,12 @@ def quantize(
     array([-106,   12,  124], dtype=int8)
     """
     name = backends.choose(backend, x)
-    array = samples(backends.as_numpy("x", x))
-    _finite(array)
-    array, params, moved = group_last(array, _params(params))
+    given = samples(backends.as_numpy("x", x))
+    array, params, moved = group_last(given, _params(params))
     plan = quantizer(params, array.shape, convention, rounding, seed)
     out = np.empty(array.shape, params.dtype)
-    if array.size:
-        backends.load(name).quantize(np.ascontiguousarray(array).reshape(-1), plan, out.reshape(-1))
+    if array.size and not backends.load(name).quantize(np.ascontiguousarray(array).reshape(-1), plan, out.reshape(-1)):
+        _refuse_nonfinite(given)
     return out if moved is None else np.ascontiguousarray(np.moveaxis(out, -1, moved))
 
 

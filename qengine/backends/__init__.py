@@ -37,8 +37,8 @@ class Backend(Protocol):
     def sweep_tile(self, work: Any, start: int, stop: int) -> Any:
         """Return the tally of the pairs with indices in ``[start, stop)``."""
 
-    def quantize(self, x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> None:
-        """Quantize flat finite x into codes."""
+    def quantize(self, x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> bool:
+        """Quantize flat x into codes; return whether all of x is finite (if not, the codes mean nothing)."""
 
     def dequantize(self, q: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> None:
         """Write what flat codes stand for, float32 or float64."""

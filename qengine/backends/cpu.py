@@ -16,8 +16,8 @@ from qengine.kernels.cpu import requantize as kernels
 from qengine.kernels.cpu.jit import ZERO, read_only
 
 from ..exceptions import DomainError
-from .quantizers import ErrorPlan, ErrorTile, Quantizer
 from .forms import INT32_MAX, INT32_MIN, ROUNDING_CODES, Epilogue, FloatRule, FloorRule, Form
+from .quantizers import ErrorPlan, ErrorTile, Quantizer
 
 #: Arrays of at least this many elements are split over threads; below, starting threads costs more.
 PARALLEL_FROM = 1 << 20
@@ -156,18 +156,22 @@ def sweep_tile(work: Any, start: int, stop: int) -> Any:
     return sweep.tile(work, start, stop)
 
 
-def quantize(x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> None:
-    """Quantize flat finite x into codes."""
+def quantize(x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> bool:
+    """Quantize flat x into codes; return whether all of x is finite (if not, the codes mean nothing)."""
     from qengine.kernels.cpu import affine
 
     x, layout = read_only(x), np.array(quantizer.layout, np.int64)
+    finite: list[bool] = []
 
     def run(part: slice) -> None:
-        affine.quantize(
-            x[part], part.start, quantizer.row, layout, quantizer.scales, quantizer.zero_points, out[part]
-        )  # fmt: skip
+        finite.append(
+            affine.quantize(
+                x[part], part.start, quantizer.row, layout, quantizer.scales, quantizer.zero_points, out[part]
+            )
+        )
 
     _threaded(run, x.size, x.size)
+    return all(finite)
 
 
 def dequantize(q: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> None:

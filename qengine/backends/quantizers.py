@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qengine.kernels.codes import AFFINE_FAMILY, FORMAT_FAMILY
+
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
 
@@ -91,10 +93,12 @@ class ErrorPlan:
 
     @property
     def arguments(self) -> tuple[Any, ...]:
-        """What every wing's ``errors.tile`` takes after the tile itself."""
+        """What every wing's ``errors.tile`` takes after the tile itself: None for what no quantizer needs."""
+        formats = (self.rows[:, AFFINE_FAMILY] == FORMAT_FAMILY).any()
         return (
             self.length, self.channels, self.rows, self.layouts, self.places, self.scales, self.zero_points,
-            self.numbers, self.format_rows, self.format_numbers, self.histograms, self.starts,
+            self.numbers, self.format_rows if formats else None, self.format_numbers if formats else None,
+            self.starts if self.histograms else None,
         )  # fmt: skip
 
 

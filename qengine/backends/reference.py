@@ -49,12 +49,15 @@ def sweep_tile(work: Any, start: int, stop: int) -> Any:
     return sweep.tile(work, start, stop)
 
 
-def quantize(x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> None:
-    """Quantize flat finite x into codes."""
+def quantize(x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> bool:
+    """Quantize flat x into codes; return whether all of x is finite (if not, nothing is written)."""
     from qengine.kernels.reference import affine, errors
 
+    if not np.isfinite(x).all():
+        return False
     at = errors.parameter_index(np.arange(x.size), quantizer.layout)
     out[...] = affine.quantize(x, quantizer.row, quantizer.scales[at], quantizer.zero_points[at])
+    return True
 
 
 def dequantize(q: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> None:

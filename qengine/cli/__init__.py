@@ -18,6 +18,8 @@ COMMANDS = {
     "multiplier": (".multiplier", "Write a real multiplier, or three scales, as fixed point."),
     "explain": (".explain", "Show every intermediate of every scheme for one accumulator."),
     "sweep": (".sweep", "Count how often schemes disagree."),
+    "analyze": (".analyze", "Quantize tensors of a file and report the error."),
+    "compare": (".compare", "Measure many choices of quantization side by side, ranked."),
     "backends": (".backends", "List the back ends and why one cannot serve."),
     "selftest": (".selftest", "Check this installation against the specification."),
 }

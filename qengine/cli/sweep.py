@@ -3,39 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from .explain import read_multiplier
 from .options import Count, Integer, ScalesCommand, emit, emit_json, json_option, parse_scales
-
-
-@contextmanager
-def progress_bar(label: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield a callback that draws done/total, pairs/s and the time left on stderr, where that is a terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    from ..report.terminal import console
-
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
-        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=console(sys.stderr), transient=True) as progress:
-        task = progress.add_task(label, total=None, rate="")
-
-        def update(done: int, total: int) -> None:
-            speed = progress.tasks[0].speed
-            rate = f"{speed / 1e9:.2f} G pairs/s" if speed else ""
-            progress.update(task, completed=done, total=total, rate=rate)
-
-        yield update
+from .progress import progress_bar
 
 
 @click.command("sweep", cls=ScalesCommand)
@@ -80,7 +54,7 @@ def command(
     from ..sweeps.sweep import sweep
 
     given: Any = read_multiplier(multiplier, shift)
-    with progress_bar("sweep", quiet) as progress:
+    with progress_bar("sweep", "pairs", quiet) as progress:
         result = sweep(
             *schemes, pairs=pairs, seed=seed, multiplier=given, multiplier_range=multiplier_range,
             distribution="log-uniform" if log_uniform else "uniform",

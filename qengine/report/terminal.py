@@ -64,6 +64,16 @@ class Grid:
         texts = [cell if isinstance(cell, Text) else Text(cell) for cell in cells]
         self._rows.append((*texts, *(Text("") for _ in range(len(self._columns) - len(texts)))))
 
+    @property
+    def columns(self) -> tuple[tuple[str, bool, bool], ...]:
+        """Name of each column, whether it is right-aligned, and whether it may wrap."""
+        return tuple((name, justify == "right", wrap) for name, justify, wrap in self._columns)
+
+    @property
+    def lines(self) -> tuple[tuple[str, ...], ...]:
+        """The rows as plain text."""
+        return tuple(tuple(cell.plain for cell in row) for row in self._rows)
+
     def _fits(self, width: int) -> bool:
         total = 1
         for k, (name, _, wrap) in enumerate(self._columns):

@@ -1,0 +1,45 @@
+"""The progress bar of long commands."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+#: Seconds before a bar is drawn: what is done sooner needs none.
+DELAY = 1.0
+
+
+@contextmanager
+def progress_bar(label: str, unit: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield a callback that draws done/total, units a second and the time left on stderr, where that is a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from ..report.terminal import console
+
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
+        TextColumn("{task.fields[rate]}"), TimeRemainingColumn(),
+    )  # fmt: skip
+    progress = Progress(*columns, console=console(sys.stderr), transient=True)
+    task = progress.add_task(label, total=None, rate="")
+    begun, drawn = time.monotonic(), False
+
+    def update(done: int, total: int) -> None:
+        nonlocal drawn
+        if not drawn and time.monotonic() - begun > DELAY:
+            progress.start()
+            drawn = True
+        speed = progress.tasks[0].speed
+        rate = f"{speed / 1e9:.2f} G {unit}/s" if speed else ""
+        progress.update(task, completed=done, total=total, rate=rate)
+
+    try:
+        yield update
+    finally:
+        if drawn:
+            progress.stop()
