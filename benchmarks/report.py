@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-MODULES = ("bench_requantize", "bench_sweep", "bench_cold")
+MODULES = ("bench_requantize", "bench_sweep", "bench_errors", "bench_cold")
 
 
 def cpu_model() -> str:

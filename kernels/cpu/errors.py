@@ -196,27 +196,35 @@ def _kept(code, start, n):
 
 
 @inner
-def _stretch(x, start, n, clean, first, low_high, bad):
-    """Widen [low, high] to hold n elements; where not all are finite, count the others: (count, first index)."""
-    full = n // STRIDE * STRIDE if clean else 0
-    if full:
-        low, high = extremes(x, start, full)
-        low_high[0], low_high[1] = min(low_high[0], low), max(low_high[1], high)
-    for i in range(start + full, start + n):
+def _ends(x, start, n):
+    """Return the least and greatest of n elements, NaN passed over."""
+    low, high = extremes(x, start, n // STRIDE * STRIDE)
+    for i in range(start + n // STRIDE * STRIDE, start + n):
+        v = np.float64(x[i])
+        low, high = (v if v < low else low), (v if v > high else high)
+    return low, high
+
+
+@inner
+def _finite_ends(x, start, n, first, bad):
+    """Return the least and greatest finite one of n elements, and count the others: (count, first index)."""
+    low, high = np.inf, -np.inf
+    for i in range(start, start + n):
         v = np.float64(x[i])
         if abs(v) < np.inf:
-            low_high[0], low_high[1] = min(low_high[0], v), max(low_high[1], v)
+            low, high = min(low, v), max(high, v)
         else:
             if bad[0] == 0:
                 bad[1] = first + i
             bad[0] += 1
+    return low, high
 
 
 @inlined
 def _fused(
-    x, start, n, i0, k, rows, layouts, places, scales, zero_points, numbers, clamps, to, code, error, count
+    x, start, n, i0, k, low, high, rows, layouts, places, scales, zero_points, numbers, to, code, error, count
 ):  # fmt: skip
-    """Take quantizer k over n elements in the fused loop, if it can serve them; tell whether it did."""
+    """Take quantizer k over n elements in ``[low, high]`` in the fused loop, if it can serve: tell whether it did."""
     wide()
     fast = rows[k, AFFINE_FAST]
     line, group = layouts[k, 0], layouts[k, 1]
@@ -227,14 +235,10 @@ def _fused(
     s, z = scales[at], zero_points[at]
     qmin, qmax = np.float64(rows[k, AFFINE_QMIN]), np.float64(rows[k, AFFINE_QMAX])
     tolerance = numbers[k, ERROR_TOLERANCE]
-    limits, single = (s * (0.5 - tolerance), s * (0.5 + tolerance)), fast == FAST_FLOAT32
-    clamp = clamps[k]
-    clipped = _nearest(x, start, n, to, s, z, qmin, qmax, single, limits, clamp, code, error)
-    if clipped < 0 and not clamp:
-        clipped = _nearest(x, start, n, to, s, z, qmin, qmax, single, limits, True, code, error)
-        clamps[k] = clipped >= 0
-    elif clipped == 0:
-        clamps[k] = False
+    inside, outside = 0.5 - tolerance, 0.5 + tolerance
+    clips = low < s * (qmin - z - inside) or high > s * (qmax - z + inside)
+    single = fast == FAST_FLOAT32
+    clipped = _nearest(x, start, n, to, s, z, qmin, qmax, single, (s * inside, s * outside), clips, code, error)
     if clipped < 0:
         return False
     count[0], count[1] = n, clipped
@@ -309,7 +313,7 @@ def _count(buffer, value, code, error, index, n, k, fused, clean, numbers, start
 @kernel
 def _tile(
     x, first, length, channels, rows, layouts, places, scales, zero_points, numbers, format_rows, format_numbers,
-    starts, tables, bins, buffers, codes, kept_code, kept_error, words, pad, pad_code, clamps, count, state, sums,
+    starts, tables, bins, buffers, codes, kept_code, kept_error, words, pad, pad_code, count, state, sums,
     counts, low_high, bad,
 ):  # fmt: skip
     wide()
@@ -333,6 +337,7 @@ def _tile(
                 _flush(state[k], numbers[k, ERROR_OFFSET], sums[k, channel])
             channel = i0 // length % channels
         clean = True
+        low, high = _ends(x, start, n)
         for k in range(quantizers):
             to = states + stride * k
             # Near-ties of float32 are frequent enough to spoil one long block in four.
@@ -340,8 +345,8 @@ def _tile(
             at, now = np.int64(0), channel
             while at < n:
                 fused = one and _fused(
-                    x, start + at, size, i0 + at, k, rows, layouts, places, scales, zero_points, numbers, clamps, to,
-                    kept_code, kept_error, count,
+                    x, start + at, size, i0 + at, k, low, high, rows, layouts, places, scales, zero_points, numbers,
+                    to, kept_code, kept_error, count,
                 )  # fmt: skip
                 if fused:
                     counts[k, channel, COUNT] += count[COUNT]
@@ -369,8 +374,12 @@ def _tile(
         piece = np.int64(0)
         while piece < n:
             run = min(length - (i0 + piece) % length, n - piece) if channels > 1 else n
-            place = low_high[(i0 + piece) // length % channels]
-            _stretch(x, start + piece, run, clean, first, place, bad)
+            if not clean:
+                low, high = _finite_ends(x, start + piece, run, first, bad)
+            elif run < n:
+                low, high = _ends(x, start + piece, run)
+            place = (i0 + piece) // length % channels
+            low_high[place, 0], low_high[place, 1] = min(low_high[place, 0], low), max(low_high[place, 1], high)
             piece += run
         if not one and not columns:
             channel = (i0 + n - 1) // length % channels
@@ -401,7 +410,7 @@ def tile(
         x, first, length, channels, rows, layouts, places, scales, zero_points, numbers, format_rows, format_numbers,
         starts, tables, bins, buffers, codes, codes[0] if keep else None, buffers[7] if keep else None,
         np.empty((4, DRAW_GROUP // 4), np.uint32), np.empty((2, LANES)), np.empty(LANES, np.int32),
-        np.zeros(quantizers, np.bool_), np.zeros(COUNTS, np.int64), np.empty((quantizers, FIELDS, LANES)), sums, counts,
+        np.zeros(COUNTS, np.int64), np.empty((quantizers, FIELDS, LANES)), sums, counts,
         low_high, bad,
     )  # fmt: skip
     if not keep:

@@ -199,12 +199,16 @@ def extremes(typing_context, x, start, n):
         scalar, size = (_SINGLE, 4) if single else (_DOUBLE, 8)
         kind = ir.VectorType(scalar, STRIDE)
         data = context.make_array(signature.args[0])(context, builder, x).data
-        xs = _pointer(builder, builder.add(builder.ptrtoint(data, _INT), builder.mul(start, _INT(size))), kind)
+        first = builder.add(builder.ptrtoint(data, _INT), builder.mul(start, _INT(size)))
+        xs = _pointer(builder, first, kind)
         best = [cgutils.alloca_once(builder, kind) for _ in range(2)]
         for local, worst in zip(best, (math.inf, -math.inf), strict=True):
             builder.store(ir.Constant(kind, [worst] * STRIDE), local)
         with cgutils.for_range(builder, builder.sdiv(n, _INT(STRIDE))) as loop:
             value = builder.load(builder.gep(xs, [loop.index]), align=size)
+            for line in range(0, STRIDE * size, 64):
+                ahead = builder.add(builder.mul(loop.index, _INT(STRIDE * size)), _INT(_AHEAD + line))
+                _prefetch(builder, builder.add(first, ahead))
             builder.store(_less(builder, value, builder.load(best[0])), best[0])
             builder.store(_greater(builder, value, builder.load(best[1])), best[1])
         found = []
@@ -227,7 +231,11 @@ def extremes(typing_context, x, start, n):
 
 
 def _nearest(single_value, keep, clips):
-    """Build `add_nearest` for float32 or float64 values, with or without keeping codes and errors, or clamping."""
+    """Build `add_nearest` for float32 or float64 values, with or without keeping codes and errors, or clamping.
+
+    Arithmetic of the loop, ranges: ``|x / s + z| < 2**31`` where nothing is clamped; beyond, the clamp takes over
+    before the bits of the sum are read.
+    """
 
     @intrinsic
     def add_nearest(typing_context, x, start, n, state, scale, zero_point, qmin, qmax, limits, code, error):
@@ -252,7 +260,7 @@ def _nearest(single_value, keep, clips):
                 value = builder.fpext(value, _DOUBLES)
             # Zero point and rounding in one: |x / s + z| < 2**51, and ties or near-ties exceed the limit below.
             free = _fma(builder, value, inverse, rounder)
-            whole = _less(builder, _greater(builder, free, low), high)
+            whole = _less(builder, _greater(builder, free, low), high) if clips else free
             stands_for = builder.fmul(builder.fsub(whole, rounder), step)
             if single_value:
                 stands_for = builder.fpext(builder.fptrunc(stands_for, _SINGLES), _DOUBLES)
@@ -262,8 +270,6 @@ def _nearest(single_value, keep, clips):
                 index = builder.trunc(builder.sub(builder.bitcast(whole, _LONGS), lowest), _WORDS)
                 builder.store(index, builder.gep(codes, [sums.index]), align=4)
                 builder.store(e, builder.gep(errors, [sums.index]), align=8)
-            ahead = builder.add(builder.mul(sums.index, _INT(LANES * size)), _INT(_AHEAD))
-            _prefetch(builder, builder.add(first, ahead))
             sums.finish()
             squares = sums.across(SUM_X2, builder.fadd)
             largest = sums.across(_INSIDE if clips else MAX_ABS, lambda a, b: _greater(builder, a, b))
@@ -291,7 +297,7 @@ def _nearest(single_value, keep, clips):
 
 #: ``NEAREST[values are float32][keep codes and errors][clamp]``: quantize elements ``start .. start + n - 1`` of x
 #: (n a multiple of 8) to the nearest codes and add them to the state. The answer is the number of clamped elements
-#: (0 where the loop may not clamp), or -1 and an untouched state if one is clamped that may not be, is so near a
+#: (0 without clamping, which the caller must know to be needless), or -1 and an untouched state if one is so near a
 #: tie that only the convention's own arithmetic decides (``limits``: largest |e| of an element inside, smallest of
 #: a clamped one), or is not finite. Then the codes and errors kept mean nothing.
 NEAREST = [[[_nearest(*(bool(flag) for flag in (a, b, c))) for c in range(2)] for b in range(2)] for a in range(2)]

@@ -77,6 +77,19 @@ def _possible(
     return possible, left_out
 
 
+def _all_finite(tensor: Any) -> bool:
+    pieces = [tensor] if isinstance(tensor, np.ndarray) else tensor.chunks()
+    return all(bool(np.isfinite(piece).all()) for piece in pieces)
+
+
+def _unmeasurable(tensor: Any, spec: QuantSpec, nonfinite: str, backend: str | None) -> LeftOut | None:
+    try:
+        error_report(tensor, spec, nonfinite=nonfinite, backend=backend, histograms=False)
+    except DomainError as error:
+        return LeftOut(spec, str(error))
+    return None
+
+
 def _levels(spec: QuantSpec) -> int:
     if spec.format is not None:
         return get_format(spec.format).element.levels
@@ -138,6 +151,10 @@ def report_possible(
             return _measured(x, possible, axis, nonfinite, backend, threads, progress), tuple(left_out)
         except DomainError:
             found = [LeftOut(spec, why) for spec in possible if (why := _problem(x, spec, nonfinite, name)) is not None]
+            if not found and (len(possible) == 1 or (nonfinite == "raise" and not _all_finite(x))):
+                raise
+            if not found:  # squares of some errors leave float64
+                found = [item for spec in possible if (item := _unmeasurable(x, spec, nonfinite, backend)) is not None]
             if not found:
                 raise
             if len({item.reason for item in found}) == 1 and len(found) == len(possible):

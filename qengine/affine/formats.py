@@ -274,7 +274,16 @@ _FORMAT_NAMES = {name: row for row in _FORMAT_ROWS for name in (row.name, *row.a
 
 
 def formats() -> tuple[Format, ...]:
-    """Return every format, in the order of the tables."""
+    """Return every number format.
+
+    Examples
+    --------
+    >>> import qengine as qe
+    >>> [row.name for row in qe.formats() if row.block == 32]
+    ['mxfp8-e4m3', 'mxfp8-e5m2', 'mxfp6-e3m2', 'mxfp6-e2m3', 'mxfp4', 'mxint8']
+    >>> qe.get_format("mxfp4").element.value(15)                    # the most negative code
+    -6.0
+    """
     return _FORMAT_ROWS
 
 

@@ -70,9 +70,8 @@ def read_spec(ctx: click.Context, options: dict[str, Any]) -> QuantSpec:
 @click.option("--seed", type=Count(), default=0, show_default=True, help="Key of stochastic rounding.")
 @click.option("--per-channel", is_flag=True, help="Report every metric for each channel along --axis too.")
 @run_options
-@click.pass_context
 def command(
-    ctx: click.Context, file: str, only: tuple[str, ...], per_channel: bool, nonfinite: str, backend: str | None,
+    file: str, only: tuple[str, ...], per_channel: bool, nonfinite: str, backend: str | None,
     threads: int | None, as_json: bool, csv: str | None, pdf: str | None, plot: str | None, quiet: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Quantize the tensors of FILE, reconstruct them, and report the error.
@@ -84,7 +83,7 @@ def command(
       qengine analyze tests/data/worked_example.csv --bits 8 --range -1.5 1.5
     """
     outputs = Outputs.of(file, as_json, csv, pdf, plot)
-    spec = read_spec(ctx, options)
+    spec = read_spec(click.get_current_context(), options)
     if per_channel and spec.axis is None:
         raise click.UsageError("--per-channel needs --axis, the axis of the channels.")
     selection = Selection.of(file, only)

@@ -13,6 +13,7 @@ from qengine.kernels.codes import ERROR_LINEAR, ERROR_SIDE
 
 from ..affine.combinations import bits_curve
 from ..affine.error_report import ErrorRow
+from ..affine.formats import get_format
 from ..affine.spec import QuantSpec
 from .charts import format_bits
 from .errors import percent
@@ -186,10 +187,10 @@ def _half_step(graphs: TensorGraphs) -> float | None:
 
 def _staircase(axes: Any, graphs: TensorGraphs) -> None:
     s, tracer = graphs.samples, graphs.tracer
-    segment = tracer.widest
+    segment = tracer.commonest(s.index)
     here = tracer.segment_of(s.index) == segment
     one_of = tracer.segments > 1
-    what = f"scale {segment} of {tracer.segments:,}, the largest; " if one_of else ""
+    what = f"scale {segment} of {tracer.segments:,}; " if one_of else ""
     count = int(here.sum())
     axes.set_title(f"Transfer staircase\n({what}{count:,} sample{'s' * (count != 1)} on it)")
     x, value = s.x[here], s.value[here]
@@ -216,9 +217,12 @@ def _reach(graphs: TensorGraphs, segment: int, x: F64) -> tuple[float, float]:
     low, high = (float(x.min()), float(x.max())) if x.size else (0.0, 0.0)
     if p is not None:
         ends = (p.qmin - scale[1]) * scale[0], (p.qmax - scale[1]) * scale[0]
-        width = high - low if high - low > 2 * scale[0] else math.inf
-        near = [end for end in ends if math.isfinite(end) and low - 2 * width <= end <= high + 2 * width]
-        low, high = min([low, *near]), max([high, *near])
+    else:
+        largest = get_format(graphs.row.spec.format or "").element.largest * scale[0]
+        ends = -largest, largest
+    width = high - low if high - low > 2 * scale[0] else math.inf
+    near = [end for end in ends if math.isfinite(end) and low - 2 * width <= end <= high + 2 * width]
+    low, high = min([low, *near]), max([high, *near])
     return padded(low, high, 0.06, max(scale[0], 1e-300))
 
 
@@ -302,9 +306,14 @@ def _histogram(axes: Any, graphs: TensorGraphs) -> None:
         plain_ticks(axes.yaxis)
         axes.set_xlabel("error e (units of x; logarithmic beyond \u00b1 one step)")
     else:
-        counted_ticks(axes.yaxis)
         axes.locator_params(axis="x", nbins=6)
-        axes.set_ylim(0, None)
+        if total >= 1000 and counts.max() > total / 3:  # few bins hold nearly all
+            axes.set_yscale("log")
+            axes.set_ylim(0.5, None)
+            plain_ticks(axes.yaxis)
+        else:
+            counted_ticks(axes.yaxis)
+            axes.set_ylim(0, None)
     for sign in (-1, 1):
         axes.axvline(
             sign * row.rmse, color=RED, linewidth=0.9, linestyle="--", label="\u00b1 RMSE" if sign > 0 else None

@@ -163,8 +163,9 @@ def metric_lines(row: ErrorRow) -> Iterator[Line]:
     if row.code_counts is not None:
         yield Line("codes used", f"{row.codes_used:,}", f"of {row.code_counts.size:,}")
         yield Line("entropy", f"{row.entropy:.6g} bits", "-sum(p log2 p) over codes")
+        within = f"from a histogram of bins {number(row.step / 256)} wide"
         for p, value in row.percentiles.items():
-            yield Line(f"{p:g} % of |e|", number(value), "max |e|" if p == 100 else "from the histogram of errors")
+            yield Line(f"{p:g} % of |e|", number(value), "max |e|" if p == 100 else within)
 
 
 VARIANTS = {
@@ -187,7 +188,7 @@ def worked_lines(row: ErrorRow, samples: Samples) -> Iterator[Line]:
     if not samples.index.size:
         return
     x, scaled, value = (float(a[0]) for a in (samples.x, samples.scaled, samples.value))
-    yield Line("x", f"{x!r}", f"sample {samples.place(0) or '()'}")
+    yield Line("x", f"{x!r}", f"sample ({samples.place(0)})")
     spec, p = row.spec, row.params
     if p is None:
         form = get_format(spec.format or "")

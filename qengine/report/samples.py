@@ -118,10 +118,10 @@ class Tracer:
         """How many scales there are."""
         return int(self._resolved.quantizer.scales.size)
 
-    @property
-    def widest(self) -> int:
-        """Number of the segment with the largest scale."""
-        return int(np.argmax(self._resolved.quantizer.scales))
+    def commonest(self, index: I64) -> int:
+        """Return the segment that most of the elements are in; of equals the one with the largest scale."""
+        counts = np.bincount(self.segment_of(index), minlength=self.segments)
+        return int(np.argmax(np.where(counts == counts.max(), self._resolved.quantizer.scales, -1.0)))
 
     @property
     def is_format(self) -> bool:

@@ -30,6 +30,7 @@ _SETTINGS = {
     "grid.linewidth": 0.5, "axes.axisbelow": True, "lines.linewidth": 1.2, "legend.frameon": True,
     "legend.framealpha": 0.9, "legend.edgecolor": "none", "legend.fancybox": False,
     "text.parse_math": False, "axes.unicode_minus": True, "axes.formatter.useoffset": False,
+    "axes.formatter.limits": (-4, 5),
     "axes.formatter.use_mathtext": False, "svg.hashsalt": "qengine", "savefig.dpi": DPI, "figure.dpi": DPI,
     "agg.path.chunksize": 20000,
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -148,15 +149,15 @@ def wins_table(measured: Sequence[Measured], rank: str) -> Grid:
 
 def left_out_table(left_out: Sequence[LeftOut]) -> Grid:
     """Return the reasons for which choices were left out, and how many by each."""
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[str, list[LeftOut]] = {}
     for item in left_out:
-        reasons.setdefault(item.reason, []).append(item.spec.label)
+        reasons.setdefault(re.sub(r"-?\d[\d.]*", "0", item.reason), []).append(item)  # the same but for its numbers
     grid = table(f"Left out: {len(left_out)} combination{'s' * (len(left_out) != 1)} that cannot be")
     grid.add_column("how many", right=True)
     grid.add_column("the first", wrap=True)
     grid.add_column("why", wrap=True)
-    for reason, labels in reasons.items():
-        grid.add_row(integer(len(labels)), shown(labels[0]), shown(reason))
+    for items in reasons.values():
+        grid.add_row(integer(len(items)), shown(items[0].spec.label), shown(items[0].reason))
     return grid
 
 
