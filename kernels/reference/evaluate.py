@@ -81,7 +81,7 @@ def evaluate(work, k, x, channel, real):
         scale = scale.astype(v.dtype)
         if rule[3]:
             v = v + work.z[channel].astype(v.dtype)
-        y = requantize.round_float(v, rule[2])
+        y = round_real(v, rule[2])
         if work.kind == RANGE:
             fits = (scale >= work.scale_low[k]) & (scale < work.scale_high[k])
             if not (work.clamped and rule[4]):

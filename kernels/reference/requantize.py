@@ -6,7 +6,7 @@ fit int64 (``|a| < 2**31`` with 32-bit accumulators, ``a < 2**15`` with 48-bit o
 
 import numpy as np
 
-from ..codes import HALF_EVEN
+from .rounding import round_real
 
 
 def reduce_to_15_bits(value):
@@ -47,16 +47,6 @@ def floor(acc, a, bp, bn, t):
     return (a * x + np.where(x >= 0, bp, bn)) >> t
 
 
-def round_float(v, rounding):
-    """Round floats to whole floats: ties to even, or away from zero (exact: ``v - trunc(v)`` is)."""
-    if rounding == HALF_EVEN:
-        return np.rint(v)
-    whole = np.trunc(v)
-    with np.errstate(invalid="ignore"):  # inf - inf: an infinite product stays infinite
-        up = np.abs(v - whole) >= v.dtype.type(0.5)
-    return np.where(up, whole + np.copysign(v.dtype.type(1), v), whole)
-
-
 def float_product(acc, scale, bits):
     """Return ``acc * scale`` in the type of the multiplication; infinite where it overflows."""
     float_type = np.float32 if bits == 32 else np.float64
@@ -69,7 +59,7 @@ def float_round(x, scale, bits, rounding, inside=None):
     v = float_product(x, scale, bits)
     if inside is not None:
         v = v + inside.astype(v.dtype)
-    return round_float(v, rounding).astype(np.float64)
+    return round_real(v, rounding).astype(np.float64)
 
 
 def float_clamped(acc, scale, bits, rounding, inside, zero_point, low, high):
@@ -83,9 +73,9 @@ def float_clamped(acc, scale, bits, rounding, inside, zero_point, low, high):
     float_type = v.dtype
     if inside:
         v = v + zero_point.astype(float_type)
-        return round_float(np.clip(v, low.astype(float_type), high.astype(float_type)), rounding).astype(np.int64)
+        return round_real(np.clip(v, low.astype(float_type), high.astype(float_type)), rounding).astype(np.int64)
     v = np.clip(v, (low - zero_point).astype(float_type), (high - zero_point).astype(float_type))
-    return round_float(v, rounding).astype(np.int64) + zero_point
+    return round_real(v, rounding).astype(np.int64) + zero_point
 
 
 def float_raw(acc, scale, bits, rounding, inside, zero_point):
@@ -93,14 +83,14 @@ def float_raw(acc, scale, bits, rounding, inside, zero_point):
     zero_point = zero_point[:, None]
     v = float_product(acc, scale[:, None], bits)
     if inside:
-        return round_float(v + zero_point.astype(v.dtype), rounding).astype(np.int64)
-    return round_float(v, rounding).astype(np.int64) + zero_point
+        return round_real(v + zero_point.astype(v.dtype), rounding).astype(np.int64)
+    return round_real(v, rounding).astype(np.int64) + zero_point
 
 
 def float_wrapped(acc, scale, bits, rounding, top, zero_point):
     """Return what x86-64 code gives on overflow: ``min(v, top)``, conversion to INT32_MIN, wrapping z."""
     v = float_product(acc, scale[:, None], bits)
-    y = round_float(np.minimum(v, top.astype(v.dtype)[:, None]), rounding)
+    y = round_real(np.minimum(v, top.astype(v.dtype)[:, None]), rounding)
     fits = (y >= -(2.0**31)) & (y < 2.0**31)
     return wrap32(np.where(fits, np.where(fits, y, 0).astype(np.int64), -(2**31)) + zero_point[:, None])
 

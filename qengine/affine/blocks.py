@@ -91,11 +91,7 @@ class BlockTensor:
 
 def format_kernels(backend: str | None, *arrays: Any) -> Any:
     """Return the kernels' module of the back end that serves the call."""
-    if backends.choose(backend, *arrays) == "reference":
-        return scales_in_numpy
-    from qengine.kernels.cpu import formats as cpu
-
-    return cpu
+    return backends.load(backends.choose(backend, *arrays)).formats()
 
 
 def _finite(x: Any) -> npt.NDArray[Any]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from .. import backends
 from ..backends.quantizers import ErrorPlan
-from ..exceptions import DomainError
+from ..exceptions import DomainError, UnknownNameError
 from ..work.run import Tile, run
 from .metrics import HIGHER_IS_BETTER, METRICS, Errors, Totals, bin_edges
 from .params import QuantParams, normal_axis
@@ -181,17 +181,11 @@ class ErrorReport:
 
     def ranked(self, metric: str = "sqnr") -> tuple[ErrorRow, ...]:
         """Return the rows by a metric, best first; `bias` by its magnitude."""
-        from ..exceptions import UnknownNameError
-
         if metric not in HIGHER_IS_BETTER:
             raise UnknownNameError.of("metric", metric, HIGHER_IS_BETTER)
         sign = -1.0 if HIGHER_IS_BETTER[metric] else 1.0
-        return tuple(
-            sorted(
-                self.rows,
-                key=lambda row: sign * abs(v) if (v := getattr(row, metric)) < 0 and metric == "bias" else sign * v,
-            )
-        )
+        size = abs if metric == "bias" else float
+        return tuple(sorted(self.rows, key=lambda row: sign * size(getattr(row, metric))))
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""

@@ -32,13 +32,7 @@ _FIELDS = ("mantissa_bits", "axis", "min", "max", "nonfinite", "keys", "counts")
 
 def calibration_kernels(backend: str | None, *arrays: Any) -> Any:
     """Return the kernel module of the back end that serves a call, imported on first use."""
-    if backends.choose(backend, *arrays) == "reference":
-        from qengine.kernels.reference import calibrate as reference
-
-        return reference
-    from qengine.kernels.cpu import calibrate as cpu
-
-    return cpu
+    return backends.load(backends.choose(backend, *arrays)).calibration()
 
 
 class Histogram:

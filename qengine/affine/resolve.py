@@ -149,7 +149,7 @@ def _integers(spec: QuantSpec, shape: tuple[int, ...], found: Ranges) -> Resolve
     if params is None:
         row = get_convention(spec.convention)
         scale_dtype = spec.scale_dtype or f"float{row.bits}"
-        same = {
+        same: dict[str, Any] = {
             "bits": spec.bits, "mode": spec.mode, "signed": spec.signed, "narrow": spec.narrow,
             "include_zero": spec.include_zero or not row.any_zero_point, "scale_dtype": scale_dtype,
         }  # fmt: skip

@@ -193,7 +193,8 @@ def error_tile(x: npt.NDArray[Any], first: int, plan: ErrorPlan) -> ErrorTile:
     from qengine.kernels.cpu import errors
 
     bad = np.zeros(2, np.int64)
-    return ErrorTile(*errors.tile(read_only(x), first, *plan.arguments, bad), int(bad[0]), int(bad[1]))
+    parts: tuple[Any, ...] = errors.tile(*(read_only(x), first, *plan.arguments, bad))
+    return ErrorTile(*parts, *bad.tolist())
 
 
 def calibration() -> Any:

@@ -78,7 +78,9 @@ def values(name, dtype):
         small = [math.nextafter(0.5, 0), math.nextafter(0.5, 1), 0.5, 0.25, float(np.nextafter(F32(0.5), F32(0)))]
         points = np.concatenate([ties, np.array(small) * scale, [0.0, 1.0, 1e-3, 1e3, float(info.max)]])
         points = np.concatenate([points, -points]).astype(dtype)
-        points = np.concatenate([points, np.nextafter(points, dtype.type(np.inf)), np.nextafter(points, dtype.type(-np.inf))])
+        points = np.concatenate(
+            [points, np.nextafter(points, dtype.type(np.inf)), np.nextafter(points, dtype.type(-np.inf))]
+        )
         tiny = [info.smallest_subnormal, info.smallest_normal, info.tiny / 2, info.max, info.max / 3]
         points = np.concatenate([points, np.array([*tiny, *(-t for t in tiny)], dtype)])
         if dtype == np.float64:
@@ -346,7 +348,9 @@ def test_three_ways_to_dequantize_differ(backend):
     p = qe.QuantParams(float(F32(0.1)), 77, -128, 127)
     q = np.arange(-128, 128)
     found = [qe.dequantize(q, p, convention=name, backend=backend) for name in ("onnx", "tflite-opt", "tflite-opt-arm")]
-    differ = [int(np.count_nonzero(a != b)) for a, b in ((found[0], found[1]), (found[0], found[2]), (found[1], found[2]))]
+    differ = [
+        int(np.count_nonzero(a != b)) for a, b in ((found[0], found[1]), (found[0], found[2]), (found[1], found[2]))
+    ]
     assert all(count > 20 for count in differ)
     assert all(np.abs(a - found[0]).max() < 4e-6 for a in found)
 

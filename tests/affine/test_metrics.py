@@ -439,7 +439,9 @@ def test_percentiles_are_within_a_bin(spec, backend):
 def test_code_counts_are_those_of_quantize(bits, backend, rng):
     """Tables of up to 4096 codes are kept in copies, larger ones are not."""
     x = rng.normal(0, 1, 20_000).astype(F32)
-    specs = [qe.QuantSpec(bits=bits, convention=c, method="percentile", percentile=97.0) for c in ("calculator", "onnx")]
+    specs = [
+        qe.QuantSpec(bits=bits, convention=c, method="percentile", percentile=97.0) for c in ("calculator", "onnx")
+    ]
     for row in qe.error_report(x, specs, backend=backend).rows:
         q = qe.quantize(x, row.params, convention=row.spec.convention, backend="reference").astype(np.int64)
         want = np.bincount(q - row.params.qmin, minlength=row.params.levels)

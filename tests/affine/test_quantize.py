@@ -17,7 +17,9 @@ SOME = ("calculator", "onnx", "xnnpack", "torch", "stablehlo", "torch-cuda", "tf
 
 def oracle_codes(x, p, convention="calculator", rule=None):
     """Codes of a flat array under one scale."""
-    codes = [oracle.quantize(v, p.scale, p.zero_point, p.qmin, p.qmax, convention, rule) for v in x.reshape(-1).tolist()]
+    codes = [
+        oracle.quantize(v, p.scale, p.zero_point, p.qmin, p.qmax, convention, rule) for v in x.reshape(-1).tolist()
+    ]
     return np.array(codes, p.dtype).reshape(x.shape)
 
 
@@ -126,7 +128,9 @@ def channel_params(shape, axis, rng, group=None):
 
 
 @pytest.mark.parametrize("convention", SOME)
-@pytest.mark.parametrize("shape", [(5,), (3, 4), (3, 1), (1, 4), (2, 3, 5), (2, 3, 4, 5), (3, 600), (600, 3), (2, 600, 2)])
+@pytest.mark.parametrize(
+    "shape", [(5,), (3, 4), (3, 1), (1, 4), (2, 3, 5), (2, 3, 4, 5), (3, 600), (600, 3), (2, 600, 2)]
+)
 def test_channels_equal_a_loop_over_channels(shape, convention, backend, rng):
     x = rng.normal(0, 3, shape)
     for axis in range(-1, len(shape)):
@@ -147,7 +151,16 @@ def test_channels_equal_a_loop_over_channels(shape, convention, backend, rng):
 @pytest.mark.parametrize("convention", SOME)
 @pytest.mark.parametrize(
     ("shape", "group"),
-    [((10,), 3), ((10,), 1), ((10,), 10), ((10,), 64), ((4, 10), 4), ((2, 7, 3), 2), ((3, 1300), 512), ((1300, 2), 500)],
+    [
+        ((10,), 3),
+        ((10,), 1),
+        ((10,), 10),
+        ((10,), 64),
+        ((4, 10), 4),
+        ((2, 7, 3), 2),
+        ((3, 1300), 512),
+        ((1300, 2), 500),
+    ],
 )
 def test_groups_equal_a_loop_over_groups(shape, group, convention, backend, rng):
     x = rng.normal(0, 3, shape)
@@ -214,7 +227,10 @@ def test_stochastic_equals_the_oracle(convention, seed, backend, rng):
         for i, v in enumerate(x.tolist())
     ]
     assert got.tolist() == want
-    assert qe.quantize(x.reshape(3001, 1)[:, 0], p, rounding="stochastic", convention=convention, seed=seed).tolist() == want
+    assert (
+        qe.quantize(x.reshape(3001, 1)[:, 0], p, rounding="stochastic", convention=convention, seed=seed).tolist()
+        == want
+    )
     head = qe.quantize(x[:777], p, rounding="stochastic", convention=convention, seed=seed, backend=backend)
     assert head.tolist() == want[:777]
 
