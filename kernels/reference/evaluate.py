@@ -16,6 +16,7 @@ from ..codes import (
     SHIFTS_ACCUMULATOR,
 )
 from . import requantize
+from .rounding import round_real
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 

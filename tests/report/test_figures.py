@@ -72,8 +72,8 @@ def test_panels_say_what_they_show() -> None:
         figure = tensor_figure(graphs)
     titles = [axes.get_title("left") for axes in figure.axes]
     for text in (
-        "200 of 10,000 samples, evenly spaced", "Error of each sample", "Transfer staircase", "all 10,000 finite samples",
-        "Codes", "SQNR against bits",
+        "200 of 10,000 samples, evenly spaced", "Error of each sample", "Transfer staircase",
+        "all 10,000 finite samples", "Codes", "SQNR against bits",
     ):  # fmt: skip
         assert any(text in title for title in titles), text
     for axes in figure.axes[:6]:
@@ -114,9 +114,10 @@ def test_labels_hold_what_the_font_has() -> None:
 
 
 def test_pictures_of_many() -> None:
-    specs = qe.QuantSpec.grid(bits=(2, 8), mode=("symmetric", "asymmetric")) + (
-        qe.QuantSpec(format="mxfp4"), qe.QuantSpec(format="nvfp4"),
-    )  # fmt: skip
+    specs = [
+        *qe.QuantSpec.grid(bits=(2, 8), mode=("symmetric", "asymmetric")), qe.QuantSpec(format="mxfp4"),
+        qe.QuantSpec(format="nvfp4"),
+    ]  # fmt: skip
     items = [measured(f"{HOSTILE}{k}", normal(40 + k), *specs) for k in range(3)]
     items.append(measured("exact", [1.0, 0.0], *specs))
     for rank in ("sqnr", "mse", "bias", "clip_rate"):
