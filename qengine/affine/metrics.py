@@ -155,8 +155,8 @@ class Errors:
         """What other tools print under similar names; the module says how each is defined."""
         x, e = np.sqrt(self.sum_x2), np.sqrt(self.sum_e2)
         with np.errstate(divide="ignore", invalid="ignore"):
-            torchao = np.where(e == 0, np.inf, x / e)
-            ppq = np.where(np.asarray(self.sum_x2) == 0, np.inf, self.sum_e2 / self.sum_x2)
+            torchao = np.where(e == 0, np.inf, np.asarray(x) / e)
+            ppq = np.where(np.asarray(self.sum_x2) == 0, np.inf, np.asarray(self.sum_e2) / self.sum_x2)
         return {
             "ort-sqnr": _plain(2.0 * _decibel(np.maximum(x, EPS) / np.maximum(e, EPS))),
             "torchao-sqnr": _plain(2.0 * _decibel(torchao)),

@@ -42,6 +42,7 @@ CASES = {
     "cast": (normal(100), qe.QuantSpec(format="e4m3fn", scale=1.0)),
     "given": (WORKED, qe.QuantSpec(params=qe.QuantParams(0.1, 3, -8, 7))),
     "offset": ([1e6 + 1, 1e6 + 2, 1e6 + 4], qe.QuantSpec(mode="asymmetric", convention="onnx")),
+    "zeros": (np.zeros(5), qe.QuantSpec(mode="asymmetric")),
     "tiny": ([1e-150, -3e-150, 2e-150], qe.QuantSpec(bits=4)),
     "huge": ([1e150, -3e150, 2e150], qe.QuantSpec(bits=4)),
 }
