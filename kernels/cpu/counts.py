@@ -12,6 +12,8 @@ u64 = np.uint64
 LEFT_OUT = np.int32(-(2**31))
 #: Copies of a table of counts, so that equal neighbours do not wait for each other's store.
 COPIES = 4
+#: Tables of more codes than this have one copy in use: four would not fit the caches, and neighbours rarely meet.
+COPIED_LEVELS = 4096
 
 
 @inner
@@ -29,58 +31,52 @@ def error_bin(u):
 
 
 @inner
-def bin_indices(error, n, per_step, index):
-    """Write the bins of errors below a step, as `error_bin` finds them; return whether all are."""
+def _cells(error, code, n, per_step, cells):
+    """Write each element's cells: the error's bin in the upper word, the code in the lower, as one int64.
+
+    Bins of errors below a step, as `error_bin` finds them; return whether all are. A clamped element's code is the
+    complement of its index.
+    """
     wide()
     beyond = np.int32(0)
     for i in range(u64(n)):
         size = abs(error[i] * per_step) * ERROR_LINEAR
         beyond |= np.int32(size >= ERROR_LINEAR)
         m = np.int32(min(size, np.float64(ERROR_LINEAR)))
-        index[i] = np.int32(ERROR_SIDE - 1) - m if error[i] < 0 else np.int32(ERROR_SIDE) + m
+        bin_ = np.int32(ERROR_SIDE - 1) - m if error[i] < 0 else np.int32(ERROR_SIDE) + m
+        cells[i] = (np.int64(bin_) << 32) | np.int64(code[i] ^ (code[i] >> 31))
     return beyond == 0
 
 
 @inner
-def count_codes(code, n, levels, clean, table):
-    """Count code indices, of clamped elements too; ``-1 - index`` is the complement of an index."""
+def _increment(cells, n, codes, spread, errors):
+    """Count cells, four elements in four copies of both tables; one after the other."""
     wide()
-    spread = u64(levels if levels <= 4096 else 0)
-    if not clean:
-        for i in range(n):
-            if code[i] != LEFT_OUT:
-                table[u64(code[i] ^ (code[i] >> 31))] += 1
-        return
-    one, two, three = spread, spread + spread, spread + spread + spread
-    full = u64(n // COPIES)
-    for j in range(full):
+    mask, bins = u64(0xFFFFFFFF), u64(ERROR_BINS)
+    for j in range(u64(n // COPIES)):
         i = u64(COPIES) * j
-        a, b, c, d = code[i], code[i + u64(1)], code[i + u64(2)], code[i + u64(3)]
-        table[u64(np.uint32(a ^ (a >> 31)))] += 1
-        table[one + u64(np.uint32(b ^ (b >> 31)))] += 1
-        table[two + u64(np.uint32(c ^ (c >> 31)))] += 1
-        table[three + u64(np.uint32(d ^ (d >> 31)))] += 1
-    for i in range(COPIES * (n // COPIES), n):
-        table[u64(np.uint32(code[i] ^ (code[i] >> 31)))] += 1
+        a, b, c, d = u64(cells[i]), u64(cells[i + u64(1)]), u64(cells[i + u64(2)]), u64(cells[i + u64(3)])
+        codes[a & mask] += 1
+        errors[a >> u64(32)] += 1
+        codes[spread + (b & mask)] += 1
+        errors[bins + (b >> u64(32))] += 1
+        codes[u64(2) * spread + (c & mask)] += 1
+        errors[u64(2) * bins + (c >> u64(32))] += 1
+        codes[u64(3) * spread + (d & mask)] += 1
+        errors[u64(3) * bins + (d >> u64(32))] += 1
+    for i in range(u64(COPIES * (n // COPIES)), u64(n)):
+        codes[u64(cells[i]) & mask] += 1
+        errors[u64(cells[i]) >> u64(32)] += 1
 
 
 @inner
-def count_errors(error, code, index, n, per_step, clean, linear, table):
-    """Count error bins; `linear` says that no error exceeds a step."""
+def count_block(error, code, n, per_step, clean, levels, cells, codes, errors):
+    """Count the codes and the error bins of a block; what is not `clean` has elements that are left out."""
     wide()
-    if not (clean and linear):
-        for i in range(n):
-            if code[i] != LEFT_OUT:
-                table[u64(error_bin(error[i] * per_step))] += 1
+    if _cells(error, code, n, per_step, cells) and clean:
+        _increment(cells, n, codes, u64(levels if levels <= COPIED_LEVELS else 0), errors)
         return
-    bins = u64(ERROR_BINS)
-    full = u64(n // COPIES)
-    for j in range(full):
-        i = u64(COPIES) * j
-        a, b, c, d = index[i], index[i + u64(1)], index[i + u64(2)], index[i + u64(3)]
-        table[u64(np.uint32(a))] += 1
-        table[bins + u64(np.uint32(b))] += 1
-        table[bins + bins + u64(np.uint32(c))] += 1
-        table[bins + bins + bins + u64(np.uint32(d))] += 1
-    for i in range(COPIES * (n // COPIES), n):
-        table[u64(np.uint32(index[i]))] += 1
+    for i in range(n):
+        if code[i] != LEFT_OUT:
+            codes[u64(np.uint32(code[i] ^ (code[i] >> 31)))] += 1
+            errors[u64(error_bin(error[i] * per_step))] += 1

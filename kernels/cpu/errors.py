@@ -43,7 +43,7 @@ from ..codes import (
 )
 from . import formats
 from .affine import BLOCK, block_buffers, code_and_value, fill_parameters, layout_of, quantizer
-from .counts import COPIES, LEFT_OUT, bin_indices, count_codes, count_errors
+from .counts import COPIES, LEFT_OUT, count_block
 from .jit import inlined, inner, kernel, prefetch, wide
 from .lanes import NEAREST, STRIDE, add_block, extremes
 
@@ -297,30 +297,26 @@ def _add_pieces(
 
 
 @inlined
-def _count(buffer, value, code, error, index, n, k, fused, clean, numbers, starts, tables, bins):
+def _count(buffer, value, code, error, cells, n, k, fused, clean, numbers, starts, tables, bins):
     """Count codes and errors of a block, whose errors the fused loop has written already."""
     wide()
     if not fused:
         for i in range(u64(n)):
             error[i] = buffer[i] - value[i]
     begin, levels = starts[k], starts[k + 1] - starts[k]
-    per_step = 1.0 / numbers[k, ERROR_STEP]
-    count_codes(code, n, levels, clean, tables[COPIES * begin :])
-    linear = bin_indices(error, n, per_step, index)
-    count_errors(error, code, index, n, per_step, clean, linear, bins[k])
+    count_block(error, code, n, 1.0 / numbers[k, ERROR_STEP], clean, levels, cells, tables[COPIES * begin :], bins[k])
 
 
 @kernel
 def _tile(
     x, first, length, channels, rows, layouts, places, scales, zero_points, numbers, format_rows, format_numbers,
-    starts, tables, bins, buffers, codes, kept_code, kept_error, words, pad, pad_code, count, state, sums,
+    starts, tables, bins, buffers, code, cells, kept_code, kept_error, words, pad, pad_code, count, state, sums,
     counts, low_high, bad,
 ):  # fmt: skip
     wide()
     quantizers = rows.shape[0]
     buffer, scale, inverse, zero_point = buffers[0], buffers[1], buffers[2], buffers[3]
     uniform, v, value, error = buffers[4], buffers[5], buffers[6], buffers[7]
-    code, index = codes[0], codes[1]
     states, stride = state.ctypes.data, 8 * FIELDS * LANES
     for k in range(quantizers):
         _reset(state[k], numbers[k, ERROR_OFFSET])
@@ -367,7 +363,7 @@ def _tile(
                         now = (i0 + at + size - 1) // length % channels
                 if starts is not None:
                     _count(
-                        buffer, value, code, error, index, size, k, fused, clean, numbers, starts, tables, bins
+                        buffer, value, code, error, cells, size, k, fused, clean, numbers, starts, tables, bins
                     )  # fmt: skip
                 at += size
                 size = min(BLOCK, n - at)
@@ -401,14 +397,15 @@ def tile(
     compiled for itself. `bad` becomes (count, first index) of what is not finite.
     """
     quantizers, keep = rows.shape[0], starts is not None
-    buffers, codes = block_buffers(8), np.empty((2, BLOCK), np.int32)
+    buffers = block_buffers(10)
+    code, cells = buffers[8].view(np.int32), buffers[9].view(np.int64)
     tables = np.zeros(COPIES * starts[-1], np.int32) if keep else None
     bins = np.zeros((quantizers, COPIES * ERROR_BINS), np.int32) if keep else None
     sums, counts = np.zeros((quantizers, channels, FIELDS)), np.zeros((quantizers, channels, COUNTS), np.int64)
     low_high = np.tile([np.inf, -np.inf], (channels, 1))
     _tile(
         x, first, length, channels, rows, layouts, places, scales, zero_points, numbers, format_rows, format_numbers,
-        starts, tables, bins, buffers, codes, codes[0] if keep else None, buffers[7] if keep else None,
+        starts, tables, bins, buffers, code, cells, code if keep else None, buffers[7] if keep else None,
         np.empty((4, DRAW_GROUP // 4), np.uint32), np.empty((2, LANES)), np.empty(LANES, np.int32),
         np.zeros(COUNTS, np.int64), np.empty((quantizers, FIELDS, LANES)), sums, counts,
         low_high, bad,

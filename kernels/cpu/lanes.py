@@ -37,8 +37,8 @@ _WORDS = ir.VectorType(_WORD, LANES)
 _LONGS = ir.VectorType(_INT, LANES)
 #: Adding this to ``|v| < 2**51`` rounds v to an integer, ties to even, whose low bits are those of the sum.
 _ROUNDER = 1.5 * 2.0**52
-#: Memory is asked for this many bytes ahead: the hardware's prefetch stops at page ends.
-_AHEAD = 4096
+#: Memory is asked for this many bytes ahead, a long block of float32: whatever reads the next block first, finds it.
+_AHEAD = 1 << 14
 #: What a clamping loop carries beside the sums: largest |e| inside, smallest |e| and number of the clamped.
 _INSIDE, _OUTSIDE, _CLIPPED = FIELDS, FIELDS + 1, FIELDS + 2
 
@@ -206,9 +206,6 @@ def extremes(typing_context, x, start, n):
             builder.store(ir.Constant(kind, [worst] * STRIDE), local)
         with cgutils.for_range(builder, builder.sdiv(n, _INT(STRIDE))) as loop:
             value = builder.load(builder.gep(xs, [loop.index]), align=size)
-            for line in range(0, STRIDE * size, 64):
-                ahead = builder.add(builder.mul(loop.index, _INT(STRIDE * size)), _INT(_AHEAD + line))
-                _prefetch(builder, builder.add(first, ahead))
             builder.store(_less(builder, value, builder.load(best[0])), best[0])
             builder.store(_greater(builder, value, builder.load(best[1])), best[1])
         found = []
@@ -270,6 +267,8 @@ def _nearest(single_value, keep, clips):
                 index = builder.trunc(builder.sub(builder.bitcast(whole, _LONGS), lowest), _WORDS)
                 builder.store(index, builder.gep(codes, [sums.index]), align=4)
                 builder.store(e, builder.gep(errors, [sums.index]), align=8)
+            ahead = builder.add(builder.mul(sums.index, _INT(LANES * size)), _INT(_AHEAD))
+            _prefetch(builder, builder.add(first, ahead))
             sums.finish()
             squares = sums.across(SUM_X2, builder.fadd)
             largest = sums.across(_INSIDE if clips else MAX_ABS, lambda a, b: _greater(builder, a, b))
