@@ -103,7 +103,7 @@ def test_channels_against_the_oracle(shape, dtype, backend, rng):
                 check_counts(row, x, values, codes)
             parts = [np.moveaxis(np.array(a, object).reshape(shape), axis, 0) for a in (x, values, clipped)]
             for c in range(shape[axis]):
-                want = oracle.metrics(*(part[c].reshape(-1).tolist() for part in parts))
+                want = oracle.metrics(*(np.ravel(part[c]).tolist() for part in parts))
                 for name, value in want.items():
                     if name != "variants":
                         close(np.asarray(getattr(row.channels, name))[c].item(), value, name)
@@ -151,7 +151,7 @@ def test_groups_along_every_axis(axis, group, backend, rng):
             p = row.params
             q = qe.quantize(x, p, convention=row.spec.convention, rounding=row.spec.rounding, backend="reference")
             e = x - qe.dequantize(q, p, convention=row.spec.convention, backend="reference").astype(np.float64)
-            np.testing.assert_array_equal(row.code_counts, np.bincount(q.reshape(-1) - p.qmin, minlength=p.levels))
+            np.testing.assert_array_equal(row.code_counts, np.bincount(q.reshape(-1).astype(int) - p.qmin, minlength=p.levels))
             close(row.mse, float(np.mean(e**2)), "mse", 1e-18)
             close(row.bias, math.fsum(e.reshape(-1).tolist()) / e.size, "bias", 1e-18)
             if channel_axis is not None:
@@ -214,7 +214,7 @@ def test_threads_pieces_and_strides_give_the_same_bits(dtype, long, rng):
 
 def test_pieces_of_one_element(rng):
     x = rng.normal(0, 1, TILE + 5)
-    specs = BIT_SPECS[:2]
+    specs = [{"range": (-3.0, 3.0)}, {"range": (-1.0, 2.0), "bits": 4, "mode": "asymmetric", "convention": "onnx"}]
     pairs = zip(qe.error_report(Pieces(x, 1), specs).rows, qe.error_report(x, specs).rows, strict=True)
     for a, b in pairs:
         same_bits(a, b)
@@ -537,11 +537,11 @@ def test_a_plain_cast_counts_what_saturates(backend):
 def test_overflow_to_nan_or_infinity_has_no_error(name, overflow, histograms, backend):
     """Where a code stands for no number there is no error to measure: refused, unless nothing overflows."""
     spec = qe.QuantSpec(format=name, scale=1.0, overflow=overflow)
-    fine = qe.error_report([1.1, 2.3] * 8, spec, histograms=histograms, backend="reference").rows[0]
-    assert fine.max_abs < 0.1
+    fine = qe.error_report([1.02, 2.25] * 8, spec, histograms=histograms, backend="reference").rows[0]
+    assert fine.max_abs < 0.3
     for serving in ("reference", backend):
         with pytest.raises(DomainError, match="overflow|NaN|infin"):
-            qe.error_report([1.1, 1e6] * 8, spec, histograms=histograms, backend=serving)
+            qe.error_report([1.02, 1e6] * 8, spec, histograms=histograms, backend=serving)
 
 
 def test_formats_beside_integers_and_across_back_ends(other_backend, rng):
@@ -657,8 +657,8 @@ def test_bad_specs(specs, kind, text, backend, rng):
 
 def test_the_spec_that_is_wrong_is_named(rng):
     x = rng.normal(0, 1, 10)
-    with pytest.raises(DomainError, match=r"spec 1 \(int8 symmetric channel\(axis 3\)\).*axis"):
-        qe.error_report(x, [{"bits": 8}, {"method": "minmax", "axis": 3, "name": None}])
+    with pytest.raises(DomainError, match=r"spec 1 \(int8 symmetric minmax channel\(axis 3\)\): axis"):
+        qe.error_report(x, [{"bits": 8}, {"axis": 3}])
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2"])
@@ -707,17 +707,12 @@ def test_best_and_ranked(backend, rng):
 
 
 def test_the_bias_is_ranked_by_its_size(backend):
-    x = np.array([0.3, 0.3, -0.2, 0.4])
-    report = qe.error_report(
-        x,
-        [
-            {"params": qe.QuantParams(1.0, z, -8, 7), "rounding": r}
-            for z, r in ((0, "ceil"), (0, "floor"), (0, "half-even"))
-        ],
-        backend=backend,
-    )
-    assert [row.spec.rounding for row in report.ranked("bias")] == ["half-even", "ceil", "floor"]
-    assert report.rows[0].bias < 0 < report.rows[1].bias
+    """Of 0.3, 0.3, -0.2, 0.4: means of x - ceil(x), x - floor(x), x - 0."""
+    p = qe.QuantParams(1.0, 0, -8, 7)
+    specs = [qe.QuantSpec(params=p, rounding=rule) for rule in ("ceil", "floor", "half-even")]
+    report = qe.error_report([0.3, 0.3, -0.2, 0.4], specs, backend=backend)
+    assert [round(row.bias, 12) for row in report.rows] == [-0.55, 0.45, 0.2]
+    assert [row.spec.rounding for row in report.ranked("bias")] == ["half-even", "floor", "ceil"]
 
 
 @pytest.mark.parametrize(
