@@ -67,9 +67,10 @@ DRAW_GROUP = 1024
     SUM_E2, SUM_CLIPPED_E2, SUM_ABS, MAX_ABS, SUM_E_HIGH, SUM_E_LOW, SUM_X2, SUM_VALUE2, SUM_CROSS,
 ) = range(9)  # fmt: skip
 FIELDS = 9
-#: Counts of a tile, per quantizer and channel, int64.
-COUNT, COUNT_CLIPPED = 0, 1
-COUNTS = 2
+#: Counts of a tile, per quantizer and channel, int64: samples measured, the clamped ones of them, and those left
+#: out because their value is NaN or infinite (a format that overflows).
+COUNT, COUNT_CLIPPED, COUNT_OVERFLOWED = 0, 1, 2
+COUNTS = 3
 #: Accumulators are this many float64 lanes wide, whatever the processor's vectors: element i of a block adds to
 #: lane ``i % LANES``.
 LANES = 8

@@ -10,16 +10,20 @@ from .jit import inner, wide
 u64 = np.uint64
 #: Code of an element that is left out: neither counted nor clamped.
 LEFT_OUT = np.int32(-(2**31))
+#: Code of an element whose value is not finite: left out likewise, but known as such.
+OVERFLOWED = np.int32(-(2**31) + 1)
 #: Copies of a table of counts, so that equal neighbours do not wait for each other's store.
 COPIES = 4
 #: Tables of more codes than this have one copy in use: four would not fit the caches, and neighbours rarely meet.
 COPIED_LEVELS = 4096
+#: Errors of more steps than this fall into the outermost bins with it.
+LARGEST = 2.0 ** (ERROR_OCTAVES + 1)
 
 
 @inner
 def error_bin(u):
     """Bin of an error of u steps: linear up to one step, then eight an octave."""
-    size = abs(u)
+    size = min(abs(u), LARGEST)
     if size < 1.0:
         m = np.int64(size * ERROR_LINEAR)
     else:
@@ -77,6 +81,6 @@ def count_block(error, code, n, per_step, clean, levels, cells, codes, errors):
         _increment(cells, n, codes, u64(levels if levels <= COPIED_LEVELS else 0), errors)
         return
     for i in range(n):
-        if code[i] != LEFT_OUT:
+        if code[i] > OVERFLOWED:
             codes[u64(np.uint32(code[i] ^ (code[i] >> 31)))] += 1
             errors[u64(error_bin(error[i] * per_step))] += 1

@@ -19,6 +19,7 @@ from ..codes import (
     AFFINE_QMIN,
     COUNT,
     COUNT_CLIPPED,
+    COUNT_OVERFLOWED,
     COUNTS,
     DRAW_GROUP,
     ERROR_BINS,
@@ -43,7 +44,7 @@ from ..codes import (
 )
 from . import formats
 from .affine import BLOCK, block_buffers, code_and_value, fill_parameters, layout_of, quantizer
-from .counts import COPIES, LEFT_OUT, count_block
+from .counts import COPIES, LEFT_OUT, OVERFLOWED, count_block
 from .jit import inlined, inner, kernel, prefetch, wide
 from .lanes import NEAREST, STRIDE, add_block, extremes
 
@@ -170,6 +171,20 @@ def _load(x, start, n, buffer):
 
 
 @inner
+def _all_finite(x, n, code, value):
+    """Leave out the elements that a format has made NaN or infinite; return whether there are none."""
+    wide()
+    odd = np.int64(0)
+    for i in range(u64(n)):
+        odd |= np.int64(not abs(value[i]) < np.inf)
+    if odd:
+        for i in range(n):
+            if not abs(value[i]) < np.inf:
+                x[i], value[i], code[i] = 0.0, 0.0, OVERFLOWED
+    return odd == 0
+
+
+@inner
 def _leave_out(x, start, n, code, value):
     for i in range(n):
         if not abs(np.float64(x[start + i])) < np.inf:
@@ -182,7 +197,16 @@ def _clipped(code, start, n):
     count = np.int32(0)
     for i in range(u64(n)):
         c = code[u64(start) + i]
-        count += np.int32(c < 0) & np.int32(c != LEFT_OUT)
+        count += np.int32(c < 0) & np.int32(c > OVERFLOWED)
+    return count
+
+
+@inner
+def _overflowed(code, start, n):
+    wide()
+    count = np.int32(0)
+    for i in range(u64(n)):
+        count += np.int32(code[u64(start) + i] == OVERFLOWED)
     return count
 
 
@@ -191,7 +215,7 @@ def _kept(code, start, n):
     wide()
     count = np.int32(0)
     for i in range(u64(n)):
-        count += np.int32(code[u64(start) + i] != LEFT_OUT)
+        count += np.int32(code[u64(start) + i] > OVERFLOWED)
     return count
 
 
@@ -259,6 +283,7 @@ def _codes_and_values(
         if row[AFFINE_FAMILY] == FORMAT_FAMILY:
             fill_parameters(i0, n, layout, place, scales, zero_points, 64, value, inverse, zero_point)
             formats.code_and_value(buffer, n, format_rows[k], format_numbers[k], value, code)
+            clean &= _all_finite(buffer, n, code, value)
             ready = True
     if not ready:
         fill_parameters(i0, n, layout, place, scales, zero_points, row[AFFINE_BITS], scale, inverse, zero_point)
@@ -283,8 +308,9 @@ def _add_pieces(
             run = min(channels - c, n - piece)
             _columns(buffer, value, code, piece, run, c, sums[k])
             for j in range(run):
-                counts[k, c + j, COUNT] += np.int64(code[piece + j] != LEFT_OUT)
+                counts[k, c + j, COUNT] += np.int64(code[piece + j] > OVERFLOWED)
                 counts[k, c + j, COUNT_CLIPPED] += _clipped(code, piece + j, 1)
+                counts[k, c + j, COUNT_OVERFLOWED] += np.int64(code[piece + j] == OVERFLOWED)
         else:
             if c != channel:
                 _flush(state[k], offset, sums[k, channel])
@@ -293,6 +319,7 @@ def _add_pieces(
             _segment(buffer, value, code, piece, run, pad, pad_code, to)
             counts[k, c, COUNT] += _kept(code, piece, run)
             counts[k, c, COUNT_CLIPPED] += _clipped(code, piece, run)
+            counts[k, c, COUNT_OVERFLOWED] += _overflowed(code, piece, run)
         piece += run
 
 

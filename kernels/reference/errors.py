@@ -6,6 +6,7 @@ from ..codes import (
     AFFINE_FAMILY,
     COUNT,
     COUNT_CLIPPED,
+    COUNT_OVERFLOWED,
     COUNTS,
     ERROR_BINS,
     ERROR_LINEAR,
@@ -36,7 +37,7 @@ def parameter_index(index, layout):
 
 def error_bins(u):
     """Return the bins of errors of u steps: linear up to one step, then eight an octave; negative ones mirrored."""
-    size = np.abs(u)
+    size = np.minimum(np.abs(u), 2.0 ** (ERROR_OCTAVES + 1))
     fraction, exponent = np.frexp(size)
     octave = np.minimum(exponent.astype(np.int64) - 1, ERROR_OCTAVES)
     outer = ERROR_LINEAR + octave * ERROR_OCTAVE + ((2.0 * fraction - 1.0) * ERROR_OCTAVE).astype(np.int64)
@@ -47,7 +48,11 @@ def error_bins(u):
 
 def _sums(x, value, clipped):
     """Return the sums of one channel. That of e is taken in extended precision: its terms cancel."""
-    e = x - value
+    with np.errstate(over="ignore"):  # squares beyond float64 are refused by the caller
+        return _sums_unchecked(x, x - value, value, clipped)
+
+
+def _sums_unchecked(x, e, value, clipped):
     out = np.zeros(FIELDS)
     out[SUM_E2] = np.sum(e[~clipped] ** 2)
     out[SUM_CLIPPED_E2] = np.sum(e[clipped] ** 2)
@@ -92,13 +97,18 @@ def tile(
             code, value = formats.code_and_value(x, format_rows[k], format_numbers[k], scales[at])
         else:
             code, value = affine.code_and_value(x, rows[k], scales[at], zero_points[at], first)
+        measured = np.isfinite(value)
         for c, members in groups:
-            clipped = code[members] < 0
-            sums[k, c] = _sums(x[members], value[members], clipped)
-            counts[k, c, COUNT], counts[k, c, COUNT_CLIPPED] = members.size, np.count_nonzero(clipped)
+            some = members[measured[members]]
+            clipped = code[some] < 0
+            sums[k, c] = _sums(x[some], value[some], clipped)
+            counts[k, c, COUNT], counts[k, c, COUNT_CLIPPED] = some.size, np.count_nonzero(clipped)
+            counts[k, c, COUNT_OVERFLOWED] = members.size - some.size
         if starts is not None:
-            codes = np.where(code < 0, -1 - code, code)[kept]
+            some = kept & measured
+            codes = np.where(code < 0, -1 - code, code)[some]
             code_counts[starts[k] : starts[k + 1]] = np.bincount(codes, minlength=starts[k + 1] - starts[k])
-            u = (x - value)[kept] * (1.0 / numbers[k, ERROR_STEP])
+            with np.errstate(over="ignore"):  # the outermost bins
+                u = (x[some] - value[some]) * (1.0 / numbers[k, ERROR_STEP])
             bins[k] = np.bincount(error_bins(u), minlength=ERROR_BINS)
     return sums, counts, low_high, code_counts, bins

@@ -130,7 +130,7 @@ def code_and_value(x, row, numbers, scale):
     """
     v = scaled(x, scale, row)
     value, code, over = look_up(v, row, numbers) if row[FORMAT_CODEBOOK] else round_to_grid(v, row, numbers)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         product = value * scale
     value = product if row[FORMAT_SCALE] == SCALE_E8M0 else _single(product)
     return np.where(over, -1 - code, code).astype(np.int32), value

@@ -21,7 +21,9 @@ Methods, on n samples of a segment (a tensor, a channel, or a group):
     neither gains, at most 8 times. Each sweep goes from wide to narrow, and a range replaces the best so far only if
     its cost is smaller by more than one part in 10**12: ties go to the larger range.
 ``sqnr``
-    The same with the cost of a clamped sample multiplied by `gamma` (AIMET's weight of the clipping noise).
+    The range of the highest SQNR, ``10 log10(sum(x**2) / sum(e**2))``: for given samples that of the least squared
+    error, so the same search. With `gamma` above 1 the squared error of a clamped sample counts that many times (AIMET
+    weighs clipping noise by 3).
 ``entropy``
     ``T = max|x| * i / 2048`` of least Kullback-Leibler divergence between the clipped histogram of ``|x|`` and its
     version in ``2**(bits-1)`` levels (`qengine.affine.ranges.entropy_threshold`), at most 11 bits, not for groups;
@@ -180,7 +182,7 @@ class RangeFinder:
     def params(
         self, *, bits: int = 8, mode: str = "symmetric", signed: bool = True, narrow: bool = False,
         method: str = "minmax", axis: int | None = None, group: int | None = None, percentile: float = 99.99,
-        gamma: float = 3.0, candidates: int = 100, include_zero: bool = False, scale_dtype: str = "float64",
+        gamma: float = 1.0, candidates: int = 100, include_zero: bool = False, scale_dtype: str = "float64",
         source: str | None = None,
     ) -> QuantParams:  # fmt: skip
         """Return the parameters that a method chooses; arguments and errors as in `choose_qparams`."""
@@ -286,8 +288,10 @@ def _range(
     if empty.any():
         bad, value = restore(empty), restore(found_high)
         raise DomainError(
-            f"the {way.percentile} percentile of the samples{at(bad)} leaves the empty range at {first(value, bad)!r}; "
-            "use a higher one, or another method."
+            f"method {way.name!r}"
+            + (f" with the {way.percentile} percentile" if way.name == "percentile" else "")
+            + f" leaves an empty range at {first(value, bad)!r}{at(bad)}; use another method"
+            + (" or a higher percentile." if way.name == "percentile" else ".")
         )
     if include_zero:
         found_low, found_high = np.minimum(found_low, 0.0), np.maximum(found_high, 0.0)
@@ -313,12 +317,9 @@ def _from_range(
     low, high = _given("lo", low), _given("hi", high)
     if low.shape != high.shape:
         raise DomainError(f"lo and hi must have the same shape; got {low.shape} and {high.shape}.")
-    bad = low > high if target.mode == "symmetric" else low >= high
+    bad = low >= high
     if bad.any():
-        raise DomainError(f"lo must be below hi; got lo {first(low, bad)!r}, hi {first(high, bad)!r}{at(bad)}.")
-    bad = (low == 0) & (high == 0)
-    if bad.any():
-        raise DomainError(f"the range [0, 0]{at(bad)} has no scale; give one that is not empty.")
+        raise DomainError(f"of the range, lo must be below hi; got lo {first(low, bad)!r}, hi {first(high, bad)!r}{at(bad)}.")
     if include_zero:
         low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
     return target.params(low, high, axis, group)
@@ -327,7 +328,7 @@ def _from_range(
 def choose_qparams(
     x: Any, *, bits: int = 8, mode: str = "symmetric", signed: bool = True, narrow: bool = False,
     method: str = "minmax", axis: int | None = None, group: int | None = None, percentile: float = 99.99,
-    gamma: float = 3.0, candidates: int = 100, include_zero: bool = False, scale_dtype: str = "float64",
+    gamma: float = 1.0, candidates: int = 100, include_zero: bool = False, scale_dtype: str = "float64",
     nonfinite: str = "raise", source: str | None = None, backend: str | None = None,
 ) -> QuantParams:  # fmt: skip
     """Choose scale and zero point for samples, a histogram, or a real range.
@@ -354,7 +355,8 @@ def choose_qparams(
     percentile : float
         In (50, 100].
     gamma : float
-        Weight of clipped samples in ``sqnr``; 1 makes it ``mse``.
+        Weight of clipped samples in ``sqnr``; with 1 it is the range of the highest SQNR, which is that of the least
+        squared error.
     candidates : int
         Ranges a sweep of ``mse`` and ``sqnr``, 1 to 10000.
     include_zero : bool
@@ -377,7 +379,7 @@ def choose_qparams(
         Boolean, complex, object or text samples.
     DomainError
         No samples; NaN or infinities (count and first index; also if none is left to ignore); a given range with
-        ``lo >= hi`` (symmetric: ``lo > hi``, or [0, 0]); a percentile that leaves an empty range; a range too wide for
+        ``lo >= hi``; a percentile that leaves an empty range; a range too wide for
         the scale's type or so far from 0 that the zero point does not fit int32.
     UnknownNameError
         An unknown mode, method, scale_dtype, policy or source.

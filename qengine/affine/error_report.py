@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from .. import backends
 from ..backends.quantizers import ErrorPlan
-from ..exceptions import DomainError, UnknownNameError
+from ..exceptions import DomainError, DTypeError, UnknownNameError
 from ..work.run import Tile, run
 from .metrics import HIGHER_IS_BETTER, METRICS, Errors, Totals, bin_edges
-from .params import QuantParams, normal_axis
+from .params import QuantParams, integer, normal_axis
 from .resolve import Resolved, resolve
 from .segments import samples
 from .spec import QuantSpec, as_specs
@@ -112,6 +112,8 @@ class ErrorRow:
         The bins are ``step / 256`` wide up to one step, an eighth of an octave beyond.
         """
         self._codes()
+        if isinstance(p, bool) or not isinstance(p, (int, float, np.number)):
+            raise DTypeError(f"a percentile must be a real number; got {p!r}.")
         if not 0 <= p <= 100:
             raise DomainError(f"a percentile must be in [0, 100]; got {p}.")
         assert self.error_counts is not None
@@ -181,7 +183,7 @@ class ErrorReport:
 
     def ranked(self, metric: str = "sqnr") -> tuple[ErrorRow, ...]:
         """Return the rows by a metric, best first; `bias` by its magnitude."""
-        if metric not in HIGHER_IS_BETTER:
+        if not isinstance(metric, str) or metric not in HIGHER_IS_BETTER:
             raise UnknownNameError.of("metric", metric, HIGHER_IS_BETTER)
         sign = -1.0 if HIGHER_IS_BETTER[metric] else 1.0
         size = abs if metric == "bias" else float
@@ -231,7 +233,11 @@ def _regrouped(source: Chunked, size: int) -> Iterator[Array]:
         piece = samples(np.asarray(piece).reshape(-1))
         while piece.size:
             if buffer is None:
+                if done == size:
+                    raise DomainError(f"the tensor has more than the {size} elements of its shape.")
                 buffer, filled = np.empty(min(TILE, size - done), piece.dtype), 0
+            elif buffer.dtype != piece.dtype:
+                buffer = buffer.astype(np.float64)
             take = min(buffer.size - filled, piece.size)
             buffer[filled : filled + take] = piece[:take]
             piece, filled = piece[take:], filled + take
@@ -345,7 +351,9 @@ def error_report(
     Notes
     -----
     Sums run in float64 over fixed tiles and lanes, and are added in a fixed order: the same bits for any number of
-    threads and any chunks. Back ends agree to about 1e-14, codes and counts exactly.
+    threads and any chunks; `histograms` changes the blocks, and with them last bits. Back ends agree to about 1e-14,
+    codes and counts exactly. Samples that a format makes NaN or infinite (``overflow="nan"``) are left out of all
+    metrics and counted in ``overflow_count``.
 
     Examples
     --------
@@ -369,8 +377,10 @@ def error_report(
     size = functools.reduce(lambda a, b: a * b, shape, 1)
     if size == 0:
         raise DomainError(f"x must hold at least one sample; got shape {shape}.")
+    if not isinstance(histograms, bool):
+        raise DTypeError(f"histograms must be True or False; got {histograms!r}.")
     if axis is not None:
-        axis = normal_axis(axis, len(shape), shape)
+        axis = normal_axis(integer("axis", axis), len(shape), shape)
     resolved = resolve(tensor, shape, wanted, nonfinite, name)
     rows: dict[int, ErrorRow] = {}
     left_out = 0
@@ -388,7 +398,11 @@ def _pass(
 ) -> int:  # fmt: skip
     order = list(range(len(shape)))
     if moved is not None:
-        assert isinstance(tensor, np.ndarray)
+        if not isinstance(tensor, np.ndarray):
+            raise DomainError(
+                f"groups along axis {moved} of a tensor of shape {shape} need it in memory; read in pieces, they run "
+                "along the last axis."
+            )
         order.append(order.pop(moved))
         tensor = np.ascontiguousarray(np.moveaxis(tensor, moved, -1))
     seen = tuple(shape[k] for k in order)

@@ -302,6 +302,10 @@ def get_format(name: str | Format, *, block: int | None = None) -> Format:
         try:
             row = _FORMAT_NAMES[name]
         except (KeyError, TypeError):
+            if str(name).removeprefix("u").startswith("int"):
+                raise UnknownNameError(
+                    f"unknown number format {name!r}: integers are no format; use bits=, and group= for groups."
+                ) from None
             raise UnknownNameError.of("number format", name, _FORMAT_NAMES) from None
     if block is None:
         return row

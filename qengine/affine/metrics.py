@@ -12,6 +12,7 @@ sqnr           ``10 log10(sum(x**2) / sum(e**2))``; +inf where e is 0           
 psnr           ``20 log10(max(|x|) / rmse)``; +inf where e is 0                  dB
 cosine         ``sum(x value) / sqrt(sum(x**2) sum(value**2))``; 1 for two zero tensors, 0 for one
 clip_count     samples whose rounded code lies outside ``[qmin, qmax]``          ``clip_rate = clip_count / n``
+overflow_count samples that a format makes NaN or infinite: left out of all other metrics
 mse_clipping   ``sum(e**2 of clipped samples) / n``; ``mse = mse_rounding + mse_clipping``
 ============== ================================================================= ==============================
 
@@ -48,8 +49,8 @@ HIGHER_IS_BETTER = {
     "cosine": True, "clip_rate": False,
 }  # fmt: skip
 METRICS = (
-    "mse", "rmse", "mae", "max_abs", "bias", "sqnr", "psnr", "cosine", "clip_count", "clip_rate", "mse_rounding",
-    "mse_clipping",
+    "mse", "rmse", "mae", "max_abs", "bias", "sqnr", "psnr", "cosine", "clip_count", "clip_rate", "overflow_count",
+    "mse_rounding", "mse_clipping",
 )  # fmt: skip
 
 
@@ -64,7 +65,9 @@ class Errors:
 
     Attributes
     ----------
-    count, clip_count : int64
+    count, clip_count, overflow_count : int64
+        Samples measured; those of them whose code was clamped; samples left out of everything else because their
+        value is NaN or infinite, which only formats that overflow make.
     sum_e2_inside, sum_e2_clipped, sum_abs, max_abs, sum_e, sum_x2, sum_value2, sum_cross : float64
         Sums of ``e**2`` over samples inside and over clipped ones, of ``|e|``, ``e``, ``x**2``, ``value**2`` and
         ``x value``.
@@ -74,6 +77,7 @@ class Errors:
 
     count: Any
     clip_count: Any
+    overflow_count: Any
     sum_e2_inside: Any
     sum_e2_clipped: Any
     sum_abs: Any
@@ -93,17 +97,17 @@ class Errors:
     @property
     def mse(self) -> Any:
         """Mean squared error."""
-        return self.sum_e2 / self.count
+        return _mean(self.sum_e2, self.count)
 
     @property
     def mse_rounding(self) -> Any:
         """Part of the mean squared error that comes from samples inside the range."""
-        return self.sum_e2_inside / self.count
+        return _mean(self.sum_e2_inside, self.count)
 
     @property
     def mse_clipping(self) -> Any:
         """Part of the mean squared error that comes from clipped samples."""
-        return self.sum_e2_clipped / self.count
+        return _mean(self.sum_e2_clipped, self.count)
 
     @property
     def rmse(self) -> Any:
@@ -113,17 +117,17 @@ class Errors:
     @property
     def mae(self) -> Any:
         """Mean absolute error."""
-        return self.sum_abs / self.count
+        return _mean(self.sum_abs, self.count)
 
     @property
     def bias(self) -> Any:
         """Mean error, ``mean(x - value)``."""
-        return self.sum_e / self.count
+        return _mean(self.sum_e, self.count)
 
     @property
     def clip_rate(self) -> Any:
         """Share of clipped samples, in [0, 1]."""
-        return self.clip_count / self.count
+        return _mean(self.clip_count, self.count)
 
     @property
     def sqnr(self) -> Any:
@@ -147,7 +151,7 @@ class Errors:
         x2, v2 = np.asarray(self.sum_x2), np.asarray(self.sum_value2)
         with np.errstate(invalid="ignore", divide="ignore"):
             cosine = self.sum_cross / (np.sqrt(x2) * np.sqrt(v2))
-        cosine = np.where((x2 == 0) & (v2 == 0), 1.0, np.where((x2 == 0) | (v2 == 0), 0.0, cosine))
+        cosine = np.where(np.asarray(self.sum_e2) == 0, 1.0, np.where((x2 == 0) | (v2 == 0), 0.0, cosine))
         return _plain(np.clip(cosine, -1.0, 1.0))
 
     @property
@@ -160,14 +164,22 @@ class Errors:
         return {
             "ort-sqnr": _plain(2.0 * _decibel(np.maximum(x, EPS) / np.maximum(e, EPS))),
             "torchao-sqnr": _plain(2.0 * _decibel(torchao)),
-            "aeq-snr": _plain((self.sum_x2 / self.count) / (self.mse + 1e-9)),
+            "aeq-snr": _plain(_mean(self.sum_x2, self.count) / (self.mse + 1e-9)),
             "ppq-snr": _plain(np.where(np.asarray(self.sum_e2) == 0, 0.0, ppq)),
-            "llama-rmse": _plain(e / self.count),
+            "llama-rmse": _plain(_mean(e, self.count)),
         }
 
     def to_dict(self) -> dict[str, Any]:
         """Return the metrics as plain data for JSON; what is infinite becomes None."""
         return {name: _json(getattr(self, name)) for name in METRICS}
+
+
+def _mean(total: Any, count: Any) -> Any:
+    """Return a mean; NaN for a channel of which no sample was measured."""
+    if np.ndim(count) == 0:
+        return total / count
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(total) / count
 
 
 def _plain(value: Any) -> Any:
@@ -231,6 +243,7 @@ class Totals:
         pick = [_scalar(sums[..., field]) for field in range(codes.FIELDS)]
         return Errors(
             count=_scalar(numbers[..., codes.COUNT]), clip_count=_scalar(numbers[..., codes.COUNT_CLIPPED]),
+            overflow_count=_scalar(numbers[..., codes.COUNT_OVERFLOWED]),
             sum_e2_inside=pick[codes.SUM_E2], sum_e2_clipped=pick[codes.SUM_CLIPPED_E2], sum_abs=pick[codes.SUM_ABS],
             max_abs=pick[codes.MAX_ABS], sum_e=pick[codes.SUM_E_HIGH], sum_x2=pick[codes.SUM_X2],
             sum_value2=pick[codes.SUM_VALUE2], sum_cross=pick[codes.SUM_CROSS], low=_scalar(ends[..., 0]),
@@ -240,11 +253,18 @@ class Totals:
     def check(self, names: list[str]) -> None:
         """Raise where a square has left float64's range: the metrics would be wrong without a sign of it."""
         squares = self.high[..., [codes.SUM_E2, codes.SUM_CLIPPED_E2, codes.SUM_X2, codes.SUM_VALUE2]]
+        empty = self.counts[..., codes.COUNT].sum(axis=1) == 0
+        if empty.any():
+            raise DomainError(
+                f"every sample overflows to NaN or infinity (spec {names[int(np.argmax(empty))]!r}); use a larger "
+                "scale, or overflow='saturate'."
+            )
         over = ~np.isfinite(squares).all(axis=(1, 2))
         e2 = squares[..., 0] + squares[..., 1]
         under = ((e2 == 0) & (self.high[..., codes.MAX_ABS] > 0)).any(axis=1)
         peak = np.abs(self.extremes).max(axis=1)
-        under |= ((squares[..., 2] == 0) & (peak > 0) & np.isfinite(peak)).any(axis=1)
+        complete = self.counts[..., codes.COUNT_OVERFLOWED] == 0
+        under |= ((squares[..., 2] == 0) & (peak > 0) & np.isfinite(peak) & complete).any(axis=1)
         for bad, what in ((over, "overflow"), (under, "underflow")):
             if bad.any():
                 raise DomainError(

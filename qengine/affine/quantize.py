@@ -240,6 +240,7 @@ def dequantize(
     array = backends.as_numpy("q", q)
     if array.dtype.kind not in "iu":
         raise DTypeError(f"q must hold integer codes; got dtype {array.dtype}.")
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     array, params, moved = group_last(array, _params(params))
     if array.size and (int(array.min()) < params.qmin or int(array.max()) > params.qmax):
         bad = (array < params.qmin) | (array > params.qmax)

@@ -125,6 +125,7 @@ class Ranges:
 
 def _numbers(step: float, tolerance: float) -> F64:
     numbers = np.zeros(codes.ERROR_NUMBERS)
+    step = max(step, 2.0**-1000)  # its reciprocal is the unit of the histogram
     numbers[codes.ERROR_STEP] = step
     numbers[codes.ERROR_OFFSET] = OFFSET_STEPS * 2.0 ** math.ceil(math.log2(step))
     numbers[codes.ERROR_TOLERANCE] = tolerance
@@ -189,6 +190,8 @@ def _format(spec: QuantSpec, shape: tuple[int, ...], found: Ranges) -> Resolved:
     if row.block and spec.group is not None:
         row = get_format(row, block=spec.group)
     group = row.block or spec.group
+    if group and not shape:
+        raise DomainError(f"{row.name}: blocks run along an axis; x has none (its shape is ()).")
     axis = -1 if group and spec.axis is None else spec.axis
     axis = None if axis is None else normal_axis(axis, len(shape), shape)
     options = {"rounding": spec.rounding, "scale_rounding": spec.scale_rounding, "overflow": spec.overflow}
@@ -221,7 +224,12 @@ def _given_scales(spec: QuantSpec, row: Format, axis: int | None) -> F64:
         raise DomainError(f"{row.name}: a given scale or range holds for a whole tensor without blocks or channels.")
     if spec.scale is None:
         assert spec.range is not None
-        return np.array(row.tensor_scale(max(abs(float(end)) for end in spec.range)))
+        low, high = (float(end) for end in spec.range)
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise DomainError(f"both ends of the range must be finite; got {spec.range}.")
+        if low >= high:
+            raise DomainError(f"of the range, lo must be below hi; got lo {low!r}, hi {high!r}.")
+        return np.array(row.tensor_scale(max(abs(low), abs(high))))
     if spec.range is not None:
         raise DomainError("scale and range exclude one another; give one.")
     if not (math.isfinite(spec.scale) and spec.scale > 0):

@@ -13,7 +13,7 @@ from ..exceptions import DomainError, DTypeError
 from .params import at, first, integer, normal_axis
 
 #: float16, bfloat16 and the 8-bit and smaller floats of ml_dtypes widen to float32 exactly.
-_SMALL_FLOATS = ("float16", "bfloat16", "float8", "float6", "float4")
+_SMALL_FLOATS = ("float16", "bfloat16", "float8_", "float6_", "float4_")
 _EXACT_INTEGERS = 2**53
 
 

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from ..exceptions import DomainError, DTypeError
+import numpy as np
+
+from ..exceptions import DomainError, DTypeError, UnknownNameError
 from .conventions import get_convention
-from .formats import get_format
-from .params import QuantParams
+from .formats import OVERFLOWS, get_format
+from .params import QuantParams, integer
 from .rounding import get_rounding
 
 
@@ -76,18 +78,45 @@ class QuantSpec:
         get_convention(self.convention)
         if self.rounding is not None:
             get_rounding(self.rounding)
+        for field in ("signed", "narrow", "include_zero"):
+            if not isinstance(getattr(self, field), (bool, np.bool_)):
+                raise DTypeError(f"{field} must be True or False; got {getattr(self, field)!r}.")
+        if self.overflow not in OVERFLOWS:
+            raise UnknownNameError.of("overflow", self.overflow, OVERFLOWS)
+        if self.name is not None and not isinstance(self.name, str):
+            raise DTypeError(f"name must be text; got {self.name!r}.")
+        for field in ("axis", "group"):
+            if getattr(self, field) is not None:
+                integer(field, getattr(self, field))
+        self._check_reals()
+        self._check_together()
+
+    def _check_reals(self) -> None:
+        ends = self.range
+        if ends is not None and (not isinstance(ends, tuple) or len(ends) != 2):
+            raise DomainError(f"range must be a tuple (lo, hi); got {ends!r}.")
+        given = {"percentile": self.percentile, "scale": self.scale}
+        given |= {} if ends is None else {"range[0]": ends[0], "range[1]": ends[1]}
+        for field, value in given.items():
+            optional = value is None and field == "scale"
+            if not optional and (isinstance(value, bool) or not isinstance(value, (int, float, np.number))):
+                raise DTypeError(f"{field} must be a real number; got {value!r}.")
+
+    def _check_together(self) -> None:
+        """Refuse fields that would be passed over."""
+        if self.range is not None and self.method != "minmax":
+            raise DomainError(f"range is the range itself; method {self.method!r} would find one. Give one of them.")
         if self.format is None:
-            for field in ("scale", "scale_rounding"):
-                if getattr(self, field) is not None:
+            for field in ("scale", "scale_rounding", "overflow"):
+                if getattr(self, field) != type(self).__dataclass_fields__[field].default:
                     raise DomainError(f"{field} is for number formats; this spec has integers (format is None).")
         else:
             get_format(self.format)
             if self.params is not None:
                 raise DomainError(f"params are for integers; this spec has the number format {self.format!r}.")
-        if self.params is not None and not isinstance(self.params, QuantParams):
-            raise DTypeError(f"params must be a QuantParams; got {type(self.params).__name__}.")
-        if self.range is not None and (not isinstance(self.range, tuple) or len(self.range) != 2):
-            raise DomainError(f"range must be a tuple (lo, hi); got {self.range!r}.")
+        if self.params is not None:
+            if not isinstance(self.params, QuantParams):
+                raise DTypeError(f"params must be a QuantParams; got {type(self.params).__name__}.")
 
     @property
     def label(self) -> str:
@@ -168,7 +197,7 @@ def as_specs(specs: Any) -> tuple[QuantSpec, ...]:
             try:
                 spec = QuantSpec(**spec)
             except TypeError as error:
-                raise DTypeError(f"specs[{k}]: {error}.") from None
+                raise DTypeError(f"specs[{k}]: {str(error).rstrip('.')}.") from None
         if not isinstance(spec, QuantSpec):
             raise DTypeError(f"specs[{k}] must be a QuantSpec, QuantParams or a mapping; got {type(spec).__name__}.")
         found.append(spec)

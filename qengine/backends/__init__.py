@@ -155,8 +155,12 @@ def choose(backend: str | None, *arrays: Any) -> str:
 
 def as_numpy(name: str, value: Any) -> npt.NDArray[Any]:
     """Return a host array without a copy where that is possible: NumPy, DLPack, or anything array-like."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise DTypeError(f"{name} must not be a masked array: pass x.compressed(), or x.filled(value).")
     if isinstance(value, np.ndarray):
         return value
+    if value is None:
+        raise DTypeError(f"{name} must be an array of numbers; got None.")
     if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
         return np.from_dlpack(value)
     try:

@@ -26,6 +26,7 @@ MOST_BYTES = 2 << 30
 Scales = dict[str, Any]
 GRANULARITIES = ("tensor", "channel", "group")
 MODES = ("symmetric", "asymmetric")
+CODES = ("signed", "unsigned")
 
 
 def words(text: str, what: str, known: Iterable[str], canonical: Callable[[str], str]) -> list[str]:
@@ -125,16 +126,18 @@ def choices(options: Mapping[str, Any]) -> list[QuantSpec]:
     scales = scale_groups(options["granularity"], options["axis"], options["group"])
     rows = words(options["convention"], "convention", CONVENTIONS, lambda word: get_convention(word).name)
     modes = words(options["mode"], "mode", MODES, one_of("mode", MODES))
+    signs = words(options["codes"], "codes", CODES, one_of("codes", CODES))
     form = options["format"]
     bits_text = options["bits"] or ("8" if form is None else None)
     widths = [] if bits_text is None else whole_numbers(bits_text, "bits", 2, 16)
     specs = [
         QuantSpec(
-            bits=bits, mode=mode, signed=options["signed"], narrow=options["narrow"], convention=row, rounding=rounding,
+            bits=bits, mode=mode, signed=sign == "signed", narrow=options["narrow"], convention=row, rounding=rounding,
             percentile=options["percentile"], seed=options["seed"], **scale, **way,
         )
         for bits in widths
         for mode in modes
+        for sign in signs
         for way in [{"range": ends} for ends in ranges] + [{"method": method} for method in methods]
         for scale in scales
         for row in rows
@@ -181,7 +184,10 @@ def _formats(
 @input_options
 @click.option("--bits", metavar="LIST", help="2:8 or 4,8.  [default: 8; no integers where --format is given alone]")
 @click.option("--mode", default="symmetric", show_default=True, metavar="LIST", help="symmetric,asymmetric or all.")
-@click.option("--signed/--unsigned", default=True, show_default=True, help="Codes from -2^(b-1), or from 0.")
+@click.option(
+    "--codes", default="signed", show_default=True, metavar="LIST",
+    help="signed (from -2^(b-1)), unsigned (from 0) or all.",
+)  # fmt: skip
 @click.option("--narrow", is_flag=True, help="Leave out the lowest code.")
 @click.option("--method", metavar="LIST", help="minmax,percentile,mse,sqnr,entropy or all.  [default: minmax]")
 @click.option("--percentile", type=float, default=99.99, show_default=True, help="In (50, 100].")

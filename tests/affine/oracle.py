@@ -121,7 +121,7 @@ def _block(block, seed):
 
 
 def draw(index, seed):
-    """Return the word that element `index` of a tensor compares its fraction with: groups of 1024, four words a block."""
+    """Return the word that element `index` compares its fraction with: groups of 1024, four words a block."""
     group, place = divmod(index, 1024)
     return _block(group * 256 + place % 256, seed)[place // 256]
 
@@ -220,7 +220,8 @@ def admits(convention, scale, zero_point, qmin, qmax):
     row = CONVENTIONS[convention]
     if row.symmetric and zero_point:
         return False
-    if row.bits == 32 and not 2.0**-126 <= rounded(exact(scale), 32) <= 2.0**126:
+    single = row.bits == 32 or row.value is not _value64  # float32 arithmetic in one direction at least
+    if single and not 2.0**-126 <= rounded(exact(scale), 32) <= 2.0**126:
         return False
     return row.any_zero_point or qmin <= zero_point <= qmax
 

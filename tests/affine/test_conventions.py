@@ -190,7 +190,7 @@ def test_unknown_convention(name):
 
 
 def test_suggests_the_name_that_was_meant():
-    with pytest.raises(UnknownNameError, match="did you mean.*'onnx'"):
+    with pytest.raises(UnknownNameError, match=r"did you mean.*'onnx'"):
         qe.get_convention("onx")
 
 
@@ -332,10 +332,6 @@ def test_dequantize_equals_the_oracle(name, convention, backend):
         q = np.unique(np.concatenate([[qmin, qmax, zero_point], np.linspace(qmin, qmax, 997).astype(np.int64)]))
     q = q.astype(p.dtype)
     got = qe.dequantize(q, p, convention=convention, backend=backend)
-    if convention != "calculator" and oracle.rounded(Fraction(scale), 32) in (0.0, math.inf):
-        with pytest.raises(DomainError, match="scale"):  # its float32 values would be 0, infinite or NaN
-            qe.dequantize(q, p, convention=convention, backend=backend)
-        return
     want = [float(oracle.value(k, scale, zero_point, convention)) for k in q.tolist()]
     assert got.dtype == (np.float64 if convention == "calculator" else np.float32)
     assert got.shape == q.shape

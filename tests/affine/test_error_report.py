@@ -151,7 +151,9 @@ def test_groups_along_every_axis(axis, group, backend, rng):
             p = row.params
             q = qe.quantize(x, p, convention=row.spec.convention, rounding=row.spec.rounding, backend="reference")
             e = x - qe.dequantize(q, p, convention=row.spec.convention, backend="reference").astype(np.float64)
-            np.testing.assert_array_equal(row.code_counts, np.bincount(q.reshape(-1).astype(int) - p.qmin, minlength=p.levels))
+            np.testing.assert_array_equal(
+                row.code_counts, np.bincount(q.reshape(-1).astype(int) - p.qmin, minlength=p.levels)
+            )
             close(row.mse, float(np.mean(e**2)), "mse", 1e-18)
             close(row.bias, math.fsum(e.reshape(-1).tolist()) / e.size, "bias", 1e-18)
             if channel_axis is not None:
@@ -320,7 +322,7 @@ def test_a_tensor_is_read_as_often_as_it_must(rng):
 
 def test_pieces_that_cannot(rng):
     x = rng.normal(0, 1, (4, 6, 5))
-    with pytest.raises(DomainError, match="groups along axis 0.*in memory"):
+    with pytest.raises(DomainError, match=r"groups along axis 0.*in memory"):
         qe.error_report(Pieces(x, 10), {"axis": 0, "group": 2})
     for method in ("percentile", "mse"):
         with pytest.raises(DomainError, match=f"'{method}'.*in memory"):
@@ -369,7 +371,7 @@ def test_pieces_of_several_dtypes_are_not_narrowed():
     try:
         same_bits(qe.error_report(Mixed(), p).rows[0], want)
     except DTypeError as error:
-        assert "float32" in str(error)
+        assert "float32" in str(error)  # noqa: PT017
 
 
 def test_an_error_of_the_source_comes_through(rng):
@@ -452,7 +454,7 @@ def test_the_first_nonfinite_sample_of_many_tiles(long):
 @pytest.mark.parametrize("x", [[np.nan], [np.inf, -np.inf, np.nan], np.full((3, 600), np.nan, F32)], ids=str)
 @pytest.mark.parametrize("specs", [{"bits": 8}, {"range": (-1.0, 1.0)}, {"format": "e5m2"}], ids=str)
 def test_nothing_finite(x, specs, backend):
-    with pytest.raises(DomainError, match="all|nothing|finite"):
+    with pytest.raises(DomainError, match=r"all|nothing|finite"):
         qe.error_report(x, specs, nonfinite="ignore", backend=backend)
 
 
@@ -534,14 +536,32 @@ def test_a_plain_cast_counts_what_saturates(backend):
 
 @pytest.mark.parametrize(("name", "overflow"), [("e4m3fn", "nan"), ("e5m2", "ieee")])
 @pytest.mark.parametrize("histograms", [False, True])
-def test_overflow_to_nan_or_infinity_has_no_error(name, overflow, histograms, backend):
-    """Where a code stands for no number there is no error to measure: refused, unless nothing overflows."""
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_overflow_to_nan_or_infinity_is_counted_and_left_out(name, overflow, histograms, axis, backend):
+    """Where a code stands for no number there is no error: all else is as if the sample were not there."""
     spec = qe.QuantSpec(format=name, scale=1.0, overflow=overflow)
-    fine = qe.error_report([1.02, 2.25] * 8, spec, histograms=histograms, backend="reference").rows[0]
-    assert fine.max_abs < 0.3
-    for serving in ("reference", backend):
-        with pytest.raises(DomainError, match="overflow|NaN|infin"):
-            qe.error_report([1.02, 1e6] * 8, spec, histograms=histograms, backend=serving)
+    x = np.array([[1.02, 1e6, -3.3], [2.25, 0.7, -1e6]] * 700)
+    fine = qe.error_report(x[np.abs(x) < 1e5], spec, histograms=histograms, backend=backend).rows[0]
+    row = qe.error_report(x, spec, axis=axis, histograms=histograms, backend=backend).rows[0]
+    assert (row.count, row.overflow_count, row.clip_count) == (fine.count, 1400, 0) == (2800, 1400, 0)
+    for metric in ("mse", "mae", "max_abs", "bias", "sqnr", "cosine"):
+        close(getattr(row, metric), getattr(fine, metric), metric)
+    if histograms:
+        assert (row.code_counts == fine.code_counts).all()
+        assert (row.error_counts == fine.error_counts).all()
+    if axis == 1:
+        assert row.channels.overflow_count.tolist() == [0, 700, 700]
+        assert row.channels.count.tolist() == [1400, 700, 700]
+    with pytest.raises(DomainError, match="every sample overflows"):
+        qe.error_report([1e6, -1e7], spec, histograms=histograms, backend=backend)
+
+
+def test_a_channel_that_overflows_as_a_whole_has_no_metrics(backend):
+    spec = qe.QuantSpec(format="e4m3fn", scale=1.0, overflow="nan")
+    row = qe.error_report([[1.02, 2.0], [1e6, 1e7]], spec, axis=0, backend=backend).rows[0]
+    assert row.channels.count.tolist() == [2, 0]
+    assert np.isnan(row.channels.mse).tolist() == [False, True]
+    assert row.to_dict()["channels"]["mse"][1] is None
 
 
 def test_formats_beside_integers_and_across_back_ends(other_backend, rng):

@@ -1,4 +1,4 @@
-"""quantize, dequantize, fake_quantize: inputs of every kind, channels and groups, stochastic rounding, threads, errors."""
+"""quantize, dequantize, fake_quantize: inputs of every kind, channels, groups, draws, threads, errors."""
 
 import itertools
 
@@ -369,9 +369,9 @@ def test_parameters_that_a_convention_cannot_have(backend):
         with pytest.raises(DomainError, match=rf"{name}.*200 at index 1"):
             qe.quantize([0.0, 0.0], outside, convention=name, backend=backend)
     for scale in (1e-39, 2.0**-126 * 0.999, 2.0**126 * 1.001, 1e300):
-        with pytest.raises(DomainError, match="float32.*scale"):
+        with pytest.raises(DomainError, match=r"float32.*scale"):
             qe.quantize([0.0], qe.QuantParams(scale, 0, -8, 7), convention="onnx", backend=backend)
-    with pytest.raises(DomainError, match="tensorrt.*zero point 0"):
+    with pytest.raises(DomainError, match=r"tensorrt.*zero point 0"):
         qe.quantize([0.0], qe.QuantParams(0.5, 1, -8, 7), convention="tensorrt", backend=backend)
 
 

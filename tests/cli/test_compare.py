@@ -92,7 +92,19 @@ def test_all_is_every_row() -> None:
 
 
 def test_what_cannot_be_is_left_out_with_its_reason() -> None:
-    args = ("compare", EXAMPLE, "--bits", "10:13", "--mode", "all", "--method", "entropy", "--unsigned", "--narrow")
+    args = (
+        "compare",
+        EXAMPLE,
+        "--bits",
+        "10:13",
+        "--mode",
+        "all",
+        "--method",
+        "entropy",
+        "--codes",
+        "unsigned",
+        "--narrow",
+    )
     data = as_json(qengine(*args, "--json"))
     (tensor,) = data["tensors"]
     assert data["combinations"] == 8
