@@ -312,8 +312,10 @@ def _quantize(x, first, row, layout, scales, zero_points, buffers, words, out):
 def quantize(x, first, row, layout, scales, zero_points, out):
     """Quantize flat x, whose element 0 is element `first` of the tensor; return whether all of it is finite."""
     numbers = row.tolist()
-    if x.dtype == f32 and numbers[AFFINE_BITS] == 32 and scales.size == 1 and numbers[AFFINE_ROUNDING] == HALF_EVEN:
-        ends = float(numbers[AFFINE_QMIN]), float(numbers[AFFINE_QMAX])
+    single = x.dtype == f32 and numbers[AFFINE_BITS] == 32 and numbers[AFFINE_ROUNDING] == HALF_EVEN
+    ends = float(numbers[AFFINE_QMIN]), float(numbers[AFFINE_QMAX])
+    # Codes and zero points that float32 holds exactly, and their differences too.
+    if single and scales.size == 1 and max(map(abs, (*ends, zero_points.item()))) <= 2**22:
         divide, mode = numbers[AFFINE_STEP] == DIVIDE, numbers[AFFINE_ZERO_POINT]
         return _quantize_single(x, scales.item(), zero_points.item(), divide, mode, *ends, out)
     words = np.empty((4, DRAW_GROUP // 4), np.uint32)

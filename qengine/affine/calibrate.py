@@ -319,7 +319,9 @@ def _from_range(
         raise DomainError(f"lo and hi must have the same shape; got {low.shape} and {high.shape}.")
     bad = low >= high
     if bad.any():
-        raise DomainError(f"of the range, lo must be below hi; got lo {first(low, bad)!r}, hi {first(high, bad)!r}{at(bad)}.")
+        raise DomainError(
+            f"of the range, lo must be below hi; got lo {first(low, bad)!r}, hi {first(high, bad)!r}{at(bad)}."
+        )
     if include_zero:
         low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
     return target.params(low, high, axis, group)

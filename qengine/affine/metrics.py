@@ -43,6 +43,8 @@ from ..exceptions import DomainError
 
 F64 = npt.NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
+#: Per sample, the least largest square whose sum is right to 2**-43; of float32 samples none is smaller.
+SMALLEST_SQUARE = 2.0**-1031
 #: Metrics that a table ranks by, and whether more is better.
 HIGHER_IS_BETTER = {
     "mse": False, "rmse": False, "mae": False, "max_abs": False, "bias": False, "sqnr": True, "psnr": True,
@@ -260,11 +262,14 @@ class Totals:
                 "scale, or overflow='saturate'."
             )
         over = ~np.isfinite(squares).all(axis=(1, 2))
-        e2 = squares[..., 0] + squares[..., 1]
-        under = ((e2 == 0) & (self.high[..., codes.MAX_ABS] > 0)).any(axis=1)
+        largest = np.minimum(self.high[..., codes.MAX_ABS], 2.0**511)
+        # Squares are multiples of 2**-1074: a sum of n is off by n times that, of at least the largest square.
+        small = self.counts[..., codes.COUNT] * SMALLEST_SQUARE
+        under = ((largest**2 < small) & (largest > 0)).any(axis=1)
         peak = np.abs(self.extremes).max(axis=1)
+        peak[np.isinf(peak)] = 0.0  # a channel of which nothing is finite
         complete = self.counts[..., codes.COUNT_OVERFLOWED] == 0
-        under |= ((squares[..., 2] == 0) & (peak > 0) & np.isfinite(peak) & complete).any(axis=1)
+        under |= ((np.minimum(peak, 2.0**511) ** 2 < small) & (peak > 0) & complete).any(axis=1)
         for bad, what in ((over, "overflow"), (under, "underflow")):
             if bad.any():
                 raise DomainError(
@@ -296,6 +301,7 @@ def bin_edges(step: float) -> F64:
     octaves = np.arange(codes.ERROR_OCTAVE * codes.ERROR_OCTAVES)
     place = 1 + octaves % codes.ERROR_OCTAVE / codes.ERROR_OCTAVE
     outer = np.ldexp(place, octaves // codes.ERROR_OCTAVE)
-    side = np.concatenate([linear, outer]) * step
+    with np.errstate(over="ignore"):  # an edge beyond float64 is infinite
+        side = np.concatenate([linear, outer]) * step
     edges = np.concatenate([-side[:0:-1], side])
     return np.concatenate([[-np.inf], edges, [np.inf]])

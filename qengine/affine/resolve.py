@@ -27,6 +27,8 @@ F64 = npt.NDArray[np.float64]
 #: The running sum of errors starts at this many steps: above any sum of a tile's errors, so that its low part is
 #: exact; float64 then resolves 2**-32 of a step, and what is finer goes to the low part.
 OFFSET_STEPS = 2.0**20
+#: Errors whose squares float64 holds lie below ``2**512``.
+LARGEST_OFFSET = 2.0**600
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,7 +129,7 @@ def _numbers(step: float, tolerance: float) -> F64:
     numbers = np.zeros(codes.ERROR_NUMBERS)
     step = max(step, 2.0**-1000)  # its reciprocal is the unit of the histogram
     numbers[codes.ERROR_STEP] = step
-    numbers[codes.ERROR_OFFSET] = OFFSET_STEPS * 2.0 ** math.ceil(math.log2(step))
+    numbers[codes.ERROR_OFFSET] = min(OFFSET_STEPS * 2.0 ** min(math.ceil(math.log2(step)), 600), LARGEST_OFFSET)
     numbers[codes.ERROR_TOLERANCE] = tolerance
     return numbers
 

@@ -335,7 +335,7 @@ def test_nonfinite_samples(backend: str) -> None:
         ([1.0], {"axis": True}, DTypeError, "axis must be an integer"),
         ([1.0], {"source": "cells"}, UnknownNameError, "source"),
         ([1.0, 2.0], {"axis": 0, "group": 2, "source": "histogram"}, DomainError, "no groups"),
-        ([0.0] * 99_999 + [1.0], {"method": "percentile"}, DomainError, "leaves the empty range at 0.0"),
+        ([0.0] * 99_999 + [1.0], {"method": "percentile"}, DomainError, "leaves an empty range at 0.0"),
     ],
 )
 def test_samples_refused(x: Any, kwargs: dict[str, Any], error: type[Exception], text: str) -> None:

@@ -314,6 +314,55 @@ def test_random_quotients_are_correctly_rounded(backend, rng):
         np.testing.assert_array_equal(got, want)
 
 
+def test_quotients_next_to_ties_are_correctly_rounded(backend, rng):
+    """Scales so that x / scale is within a unit in the last place of k + 1/2: a product with 1 / scale will not do."""
+    n = 4000
+    x = (rng.normal(0, 1, n) * 10.0 ** rng.integers(-20, 20, n)).astype(F32)
+    half = rng.integers(0, 120, n) + 0.5
+    scale = np.abs(x.astype(np.float64)) / half
+    for _ in range(3):
+        p = qe.QuantParams(scale, 0, -128, 127, axis=0)
+        want = {rule: [] for rule in ("half-even", "half-away", "floor", "half-toward-zero")}
+        for v, s in zip(x.tolist(), scale.tolist(), strict=True):
+            quotient = oracle.divide(Fraction(v), Fraction(s), 64)
+            for rule, codes in want.items():
+                codes.append(oracle.clamp(oracle.to_integer(quotient, rule), -128, 127))
+        for rule, codes in want.items():
+            for data in (x, x.astype(np.float64)):
+                got = qe.quantize(data, p, convention="torch-cuda", rounding=rule, backend=backend)
+                np.testing.assert_array_equal(got, codes)
+            k = int(rng.integers(n))
+            alone = qe.QuantParams(scale[k], 0, -128, 127)
+            one = qe.quantize(x[k], alone, convention="torch-cuda", rounding=rule, backend=backend)
+            assert one == codes[k]
+        scale = np.nextafter(scale, rng.choice([0.0, np.inf], n))
+
+
+#: x and float32 scale: ``x * f32(1/s) + 40000`` lies next to a float32 midpoint, so that a sum that is rounded to
+#: float64 first gives 40000; the fused one gives 40001.
+FUSED = [
+    ("0x1.0d32060000000p-2", "0x1.0c25e00000000p-1"),
+    ("0x1.5d25720000000p-2", "0x1.5bc9a80000000p-1"),
+    ("0x1.78dfa20000000p-2", "0x1.77683a0000000p-1"),
+    ("0x1.e8ce060000000p-2", "0x1.e6e71e0000000p-1"),
+    ("0x1.0b941a0000000p-2", "0x1.0a89900000000p-1"),
+]
+
+
+@pytest.mark.parametrize(("x", "scale"), FUSED)
+def test_a_fused_sum_is_rounded_once(x, scale, backend):
+    x, scale = float.fromhex(x), float.fromhex(scale)
+    assert F32(np.float64(x) * np.float64(F32(1) / F32(scale)) + 40000) == 40000.5
+    assert oracle.quantize(x, scale, 40000, 0, 65535, "torch") == 40001
+    p = qe.QuantParams(scale, 40000, 0, 65535)
+    channels = qe.QuantParams([scale, scale], 40000, 0, 65535, axis=0)
+    for dtype in (np.float32, np.float64):
+        assert qe.quantize(np.full(9, x, dtype), p, convention="torch", backend=backend).tolist() == [40001] * 9
+        assert qe.quantize(np.full(2, x, dtype), channels, convention="torch", backend=backend).tolist() == [40001] * 2
+    row = qe.error_report(np.full(16, x), qe.QuantSpec(params=p, convention="torch"), backend=backend).rows[0]
+    assert row.code_counts[40001] == 16
+
+
 # --- dequantize -----------------------------------------------------------------------------------------------
 
 

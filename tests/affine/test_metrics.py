@@ -59,7 +59,7 @@ def check_row(row, want, noise=0.0):
                 close(row.variants[variant], number, variant)
         else:
             close(getattr(row, name), value, name, noise if name == "bias" else 0.0)
-    assert row.mse == pytest.approx(row.mse_rounding + row.mse_clipping, rel=1e-15)
+    assert row.mse == pytest.approx(row.mse_rounding + row.mse_clipping, rel=1e-15, abs=0)
 
 
 def error_bins(e, edges):
@@ -113,10 +113,10 @@ def test_the_worked_example(backend):
         "mse_clipping": 0.0,
     }
     for name, value in by_hand.items():
-        assert getattr(row, name) == pytest.approx(value, rel=1e-12), name
+        assert getattr(row, name) == pytest.approx(value, rel=1e-12, abs=0), name
     assert (round(row.sqnr, 4), round(row.psnr, 4)) == (49.0554, 53.9883)
     assert (row.codes_used, row.dead_codes) == (10, 246)
-    assert row.entropy == pytest.approx(math.log2(10), rel=1e-15)
+    assert row.entropy == pytest.approx(math.log2(10), rel=1e-15, abs=0)
     assert row.code_counts[np.array(codes) + 128].tolist() == [1] * 10
     assert row.percentile(100) == row.max_abs
     variants = {
@@ -127,7 +127,7 @@ def test_the_worked_example(backend):
         "llama-rmse": math.sqrt(5.4896) / 254 / 10,
     }
     for name, value in variants.items():
-        assert row.variants[name] == pytest.approx(value, rel=1e-12), name
+        assert row.variants[name] == pytest.approx(value, rel=1e-12, abs=0), name
 
 
 def test_clipping_by_hand(backend):
@@ -136,9 +136,9 @@ def test_clipping_by_hand(backend):
     assert (row.count, row.clip_count, row.clip_rate) == (6, 4, 4 / 6)
     rounding = [0.25, 0.2]
     clipping = [1.25, 0.3, -1.0, 0.25]
-    assert row.mse_rounding == pytest.approx(sum(e * e for e in rounding) / 6, rel=1e-14)
-    assert row.mse_clipping == pytest.approx(sum(e * e for e in clipping) / 6, rel=1e-14)
-    assert row.bias == pytest.approx((0.25 + 0.2 + 1.25 + 0.3 - 1.0 + 0.25) / 6, rel=1e-14)
+    assert row.mse_rounding == pytest.approx(sum(e * e for e in rounding) / 6, rel=1e-14, abs=0)
+    assert row.mse_clipping == pytest.approx(sum(e * e for e in clipping) / 6, rel=1e-14, abs=0)
+    assert row.bias == pytest.approx((0.25 + 0.2 + 1.25 + 0.3 - 1.0 + 0.25) / 6, rel=1e-14, abs=0)
     assert row.max_abs == 1.25
     assert row.code_counts.tolist() == [1, 1, 1, 3]
 
@@ -386,6 +386,19 @@ def test_the_bias_of_errors_that_cancel(backend, rng):
         assert abs(row.bias - want) <= 1e-12 * abs(want) + float(rounded)
 
 
+def test_the_bias_of_tiles_that_cancel(backend, rng):
+    """A large sum, a small one, and the large one taken away: what is between must not be lost."""
+    tile = 1 << 20
+    large = rng.normal(1e6, 1e6, tile)
+    small = rng.normal(1e-7, 1e-7, tile)
+    x = np.concatenate([large, small, -large[::-1]])
+    p = qe.QuantParams(1e12, 0, -8, 7)  # every code is 0: e = x
+    row = qe.error_report(x, p, backend=backend, histograms=False).rows[0]
+    want = math.fsum(small.tolist()) / x.size
+    assert math.fsum(x.tolist()) / x.size == want
+    assert row.bias == pytest.approx(want, rel=1e-10, abs=0)
+
+
 # --- histograms -----------------------------------------------------------------------------------------------
 
 
@@ -461,7 +474,7 @@ def test_code_counts_are_those_of_quantize(bits, backend, rng):
         np.testing.assert_array_equal(row.code_counts, want)
         assert row.code_counts.dtype == np.int64
         p = want[want > 0] / want.sum()
-        assert row.entropy == pytest.approx(-np.sum(p * np.log2(p)), rel=1e-12)
+        assert row.entropy == pytest.approx(-np.sum(p * np.log2(p)), rel=1e-12, abs=0)
 
 
 def test_without_histograms(backend):

@@ -278,6 +278,18 @@ def test_stochastic_is_unbiased_and_depends_on_the_seed(backend):
     assert whole.tolist() == list(range(-128, 128))  # nothing to draw for
 
 
+def test_a_fraction_that_equals_its_draw_goes_down(backend, rng):
+    """Up with the probability of the fraction: word / 2**32 below it, not at it."""
+    n, seed = 2500, 12
+    words = np.array([oracle.draw(i, seed) for i in range(n)], np.float64)
+    base = rng.integers(-100, 100, n).astype(np.float64)
+    p = qe.QuantParams(1.0, 0, -128, 127)
+    at = base + words * 2.0**-32
+    above = base + (words + 1) * 2.0**-32
+    for x, want in ((at, base), (above, base + 1), (base, base)):
+        np.testing.assert_array_equal(qe.quantize(x, p, rounding="stochastic", seed=seed, backend=backend), want)
+
+
 def test_seeds_outside_the_range(backend):
     p = qe.QuantParams(1.0, 0, -8, 7)
     for seed in (-1, 2**63):
