@@ -114,9 +114,8 @@ class QuantSpec:
             get_format(self.format)
             if self.params is not None:
                 raise DomainError(f"params are for integers; this spec has the number format {self.format!r}.")
-        if self.params is not None:
-            if not isinstance(self.params, QuantParams):
-                raise DTypeError(f"params must be a QuantParams; got {type(self.params).__name__}.")
+        if self.params is not None and not isinstance(self.params, QuantParams):
+            raise DTypeError(f"params must be a QuantParams; got {type(self.params).__name__}.")
 
     @property
     def label(self) -> str:
