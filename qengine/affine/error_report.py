@@ -123,9 +123,8 @@ class ErrorRow:
         edges = np.minimum(edges, self.tensor.max_abs)
         below = np.concatenate([[0], np.cumsum(counts)])
         rank = p / 100 * below[-1]
-        k = min(int(np.searchsorted(below, rank, side="left")), counts.size)
-        if k == 0:
-            return 0.0
+        # The bin that the rank falls into; a rank of 0 lies at the lower edge of the first bin in use.
+        k = max(min(int(np.searchsorted(below, rank, side="left")), counts.size), 1 + int(np.argmax(counts > 0)))
         share = (rank - below[k - 1]) / counts[k - 1]
         return float(edges[k - 1] + share * (edges[k] - edges[k - 1]))
 

@@ -461,6 +461,13 @@ def test_percentiles_are_within_a_bin(spec, backend):
             row.percentile(p)
 
 
+def test_low_percentiles_of_errors_that_are_all_large(backend):
+    """Every |e| is 0.3, 0.35 or 0.4: the least is no percentile of 0, to a bin of 1/256."""
+    row = qe.error_report([0.3, 0.35, 0.4] * 5, qe.QuantParams(1.0, 0, -8, 7), backend=backend).rows[0]
+    for p, want in ((100.0, 0.4), (50.0, 0.35), (20.0, 0.3), (1e-9, 0.3), (0.0, 0.3)):
+        assert abs(row.percentile(p) - want) <= 1 / 256, p
+
+
 @pytest.mark.parametrize("bits", [2, 3, 8, 12, 13, 16])
 def test_code_counts_are_those_of_quantize(bits, backend, rng):
     """Tables of up to 4096 codes are kept in copies, larger ones are not."""
