@@ -348,7 +348,7 @@ def _tile(
     for k in range(quantizers):
         _reset(state[k], numbers[k, ERROR_OFFSET])
     columns = channels > 1 and length == 1
-    longest = LONG_BLOCK if starts is None else BLOCK
+    longest = LONG_BLOCK if starts is None and (channels == 1 or length >= LONG_BLOCK) else BLOCK
     channel = first // length % channels
     start = np.int64(0)
     while start < x.size:

@@ -253,23 +253,27 @@ def _measure(
     """Run the tiles and add them up in their order."""
     backend = backends.load(name)
     totals = Totals(plan.rows.shape[0], plan.channels, plan.histograms, int(plan.starts[-1]))
-    waiting: dict[int, Any] = {}
+    workers = threads or _workers(name)
+    waiting: dict[int, list[Any]] = {}
     done = 0
 
-    def on_result(tile: Tile, result: Any) -> None:
+    def on_result(task: Tile, results: list[Any]) -> None:
         nonlocal done
-        waiting[tile.start] = result
+        waiting[task.start] = results
         while (ready := waiting.pop(done, None)) is not None:
-            totals.add(ready)
-            done = min(done + TILE, size)
+            for result in ready:
+                totals.add(result)
+            done = min(done + TILE * len(ready), size)
             if progress is not None:
                 progress(done, size)
 
     held: dict[int, Array] = {}
+    # Handing out a task costs as much as a tenth of a tile: tensors of many tiles go several at a time.
+    span = TILE * max(1, min(8, size // TILE // (8 * workers)))
 
-    def tiles() -> Iterator[Tile]:
+    def tasks() -> Iterator[Tile]:
         if isinstance(x, np.ndarray):
-            yield from (Tile(start, min(start + TILE, size)) for start in range(0, size, TILE))
+            yield from (Tile(start, min(start + span, size)) for start in range(0, size, span))
             return
         for k, piece in enumerate(_regrouped(x, size)):
             held[k * TILE] = piece
@@ -277,10 +281,12 @@ def _measure(
 
     read = _flat_reader(x) if isinstance(x, np.ndarray) else lambda start, stop: held.pop(start)
 
-    def evaluate(start: int, stop: int) -> Any:
-        return backend.error_tile(read(start, stop), start, plan)
+    def evaluate(start: int, stop: int) -> list[Any]:
+        return [
+            backend.error_tile(read(first, min(first + TILE, stop)), first, plan) for first in range(start, stop, TILE)
+        ]
 
-    if not run(tiles(), evaluate, on_result, workers=threads or _workers(name)):
+    if not run(tasks(), evaluate, on_result, workers=workers):
         raise KeyboardInterrupt
     return totals
 
