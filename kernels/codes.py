@@ -77,8 +77,8 @@ LANES = 8
 #: Numbers of a quantizer in the error pass, float64: step is the unit of the error histogram; the offset keeps the
 #: running sum of e above every term (``2**16`` steps or more); the tolerance says how near to a tie, in steps, only
 #: the convention's own arithmetic decides.
-ERROR_STEP, ERROR_OFFSET, ERROR_TOLERANCE, ERROR_TENSOR_SCALE = 0, 1, 2, 3
-ERROR_NUMBERS = 4
+ERROR_STEP, ERROR_OFFSET, ERROR_TOLERANCE = 0, 1, 2
+ERROR_NUMBERS = 3
 #: Bins of e / step: ERROR_LINEAR an unit step on either side of 0 up to 1, then ERROR_OCTAVE an octave, upwards of
 #: ERROR_OCTAVES octaves in the last; negative ones mirrored in front.
 ERROR_LINEAR, ERROR_OCTAVE, ERROR_OCTAVES = 256, 8, 40

@@ -18,7 +18,6 @@ from .params import QuantParams, at, first, integer
 from .rounding import get_rounding
 from .segments import samples
 
-NONFINITE = ("raise", "ignore")
 #: float32 conventions multiply by the reciprocal of the scale, which must be a normal number.
 SCALE32 = 2.0**-126, 2.0**126
 _NEAREST = ("half-even", "half-away", "half-up", "half-down", "half-toward-zero")
