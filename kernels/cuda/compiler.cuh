@@ -201,6 +201,7 @@ QE_DEVICE i32x4 cached_i32x4(const i32 *p) {  // read again soon: tables
     int4 v = __ldg((const int4 *)p);
     return {v.x, v.y, v.z, v.w};
 }
+QE_DEVICE i32 cached_i32(const i32 *p) { return __ldg(p); }
 QE_DEVICE void store_u32(void *p, u32 v) { __stcs((u32 *)p, v); }
 QE_DEVICE void store_u32x2(void *p, u32x2 v) { __stcs((uint2 *)p, make_uint2(v.x, v.y)); }
 QE_DEVICE void store_u32x4(void *p, u32x4 v) { __stcs((uint4 *)p, make_uint4(v.x, v.y, v.z, v.w)); }
@@ -352,6 +353,7 @@ QE_DEVICE i64x2 load_i64x2(const i64 *p) { return *(const i64x2 *)p; }
 QE_DEVICE f64x2 load_f64x2(const f64 *p) { return *(const f64x2 *)p; }
 QE_DEVICE u32x4 load_u32x4(const void *p) { return *(const u32x4 *)p; }
 QE_DEVICE i32x4 cached_i32x4(const i32 *p) { return *(const i32x4 *)p; }
+QE_DEVICE i32 cached_i32(const i32 *p) { return *p; }
 QE_DEVICE void store_u32(void *p, u32 v) { *(u32 *)p = v; }
 QE_DEVICE void store_u32x2(void *p, u32x2 v) { *(u32x2 *)p = v; }
 QE_DEVICE void store_u32x4(void *p, u32x4 v) { *(u32x4 *)p = v; }

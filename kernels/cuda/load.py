@@ -1,11 +1,12 @@
-"""Kernels on a device: the only module that imports CuPy.
+"""Kernels and arrays on a device: the only module that imports CuPy.
 
-A launch goes to the caller's current stream and returns at once.
+A launch goes to the current device and the caller's current stream, and returns at once.
 """
 
 from __future__ import annotations
 
 import functools
+import sys
 
 from . import arguments, sources
 
@@ -17,20 +18,61 @@ def array_module():
     return cupy
 
 
-@functools.cache
-def _compiled(room, device):
-    # CuPy keeps compiled modules per device itself; a module object holds one.
-    return array_module().RawModule(code=sources.assemble(room), options=sources.options(), backend="nvrtc")
-
-
-@functools.cache
-def _function(room, name, device):
-    return _compiled(room, device).get_function(name)
+def problem():
+    """Return None if there is a device to run on, or what is wrong."""
+    try:
+        count = array_module().cuda.runtime.getDeviceCount()
+    except ImportError as error:
+        return f"CuPy does not load ({error})"
+    except array_module().cuda.runtime.CUDARuntimeError as error:
+        return f"CuPy is installed, but finds no CUDA device ({error})"
+    return None if count else "CuPy is installed, but finds no CUDA device"
 
 
 def multiprocessors():
     """Return the number of multiprocessors of the current device."""
     return array_module().cuda.Device().attributes["MultiProcessorCount"]
+
+
+def device_of(array):
+    """Return a context in which the array's device is the current one."""
+    return array.device
+
+
+def adopt(value):
+    """Return a CuPy array over the memory of any device array, without a copy.
+
+    DLPack comes first: with it the current stream waits for the stream on which the owner (PyTorch, say) works.
+    """
+    cupy = array_module()
+    if isinstance(value, cupy.ndarray):
+        return value
+    if hasattr(value, "__dlpack__"):
+        return cupy.from_dlpack(value)
+    return cupy.asarray(value)
+
+
+def hand_over(array, like):
+    """Return a CuPy array as an array of the kind of `like`, over the same memory, where its package takes DLPack.
+
+    The stream on which that package works waits for the current one.
+    """
+    if isinstance(like, array_module().ndarray):
+        return array
+    namespace = getattr(like, "__array_namespace__", None)
+    package = namespace() if namespace else sys.modules.get(type(like).__module__.partition(".")[0])
+    take = getattr(package, "from_dlpack", None)
+    return array if take is None else take(array)
+
+
+@functools.cache
+def _function(room, name, device):
+    return _module(room, device).get_function(name)
+
+
+@functools.cache
+def _module(room, device):
+    return array_module().RawModule(code=sources.assemble(room), options=sources.options())
 
 
 def launch(room, name, blocks, threads, *values):
@@ -48,5 +90,5 @@ def launch(room, name, blocks, threads, *values):
     kernel = sources.kernels(room)[name]
     if not 0 < threads <= kernel.threads:
         raise ValueError(f"{name} takes 1 to {kernel.threads} threads a block; got {threads}")
-    device = array_module().cuda.Device().id
-    _function(room, name, device)((blocks,), (threads,), tuple(arguments.prepare(kernel, values)))
+    function = _function(room, name, array_module().cuda.Device().id)
+    function((blocks,), (threads,), tuple(arguments.prepare(kernel, values)))

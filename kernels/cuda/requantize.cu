@@ -91,33 +91,40 @@ struct Rows {
     u64 advance;  // channels by which the first element moves on: 4 * stride modulo channels
 };
 
+template <class Rule, class X>
+QE_DEVICE Four apply_row(const Channel *c, const Epilogue &e, const FourOf<X> &v) {
+    return {Rule::apply(c[0], e, v.x), Rule::apply(c[1], e, v.y), Rule::apply(c[2], e, v.z), Rule::apply(c[3], e, v.w)};
+}
+
 template <class Rule, class X, i32 OUT>
-QE_DEVICE void row_units(Rows r, const X *x, void *out, i32 kind, const Channel *table, const Epilogue &e) {
+QE_DEVICE void row_units(const Rows &r, const X *x, void *out, i32 kind, const Channel *table, const Epilogue &e) {
     u64 u = thread_number(), units = r.n / 4;
-    if (u >= r.stride || u >= units) return;
+    if (u >= r.stride) return;
     u64 channel = 4 * u % r.channels;
     Channel c[4];
-    bool load = true;
-    QE_NO_UNROLL
-    for (; u < units; u += r.stride) {
-        if (load) {
-            QE_UNROLL
-            for (u32 k = 0; k < 4; ++k) {
-                u64 at = channel + k;
-                c[k] = load_channel(table + (at < r.channels ? at : at % r.channels));
-            }
+    do {
+        QE_UNROLL
+        for (u32 k = 0; k < 4; ++k) {
+            u64 at = channel + k;
+            c[k] = load_channel(table + (at < r.channels ? at : at % r.channels));
         }
-        FourOf<X> v = load_four(x + 4 * u);
-        store_four<OUT>(out, kind, 4 * u, {Rule::apply(c[0], e, v.x), Rule::apply(c[1], e, v.y),
-                                           Rule::apply(c[2], e, v.z), Rule::apply(c[3], e, v.w)});
+        if (r.advance == 0) break;
+        if (u < units) store_four<OUT>(out, kind, 4 * u, apply_row<Rule>(c, e, load_four(x + 4 * u)));
         channel += r.advance;
         if (channel >= r.channels) channel -= r.channels;
-        load = r.advance != 0;
+        u += r.stride;
+    } while (u < units);
+    for (; Rule::HOT && u + r.stride < units; u += 2 * r.stride) {
+        FourOf<X> v = load_four(x + 4 * u), w = load_four(x + 4 * (u + r.stride));
+        store_four<OUT>(out, kind, 4 * u, apply_row<Rule>(c, e, v));
+        store_four<OUT>(out, kind, 4 * (u + r.stride), apply_row<Rule>(c, e, w));
     }
+    QE_NO_UNROLL
+    for (; u < units; u += r.stride) store_four<OUT>(out, kind, 4 * u, apply_row<Rule>(c, e, load_four(x + 4 * u)));
 }
 
 template <class Rule, class X>
-QE_DEVICE void rows(Rows r, const X *x, void *out, i32 kind, const Channel *table, const Epilogue &e) {
+QE_DEVICE void rows(const Rows &r, const X *x, void *out, i32 kind, const Channel *table, const Epilogue &e) {
     if (Rule::HOT && kind == QE_OUT_BYTE) row_units<Rule, X, QE_OUT_BYTE>(r, x, out, kind, table, e);
     else row_units<Rule, X, -1>(r, x, out, kind, table, e);
     u64 i = r.n / 4 * 4 + thread_number();
@@ -177,29 +184,29 @@ QE_DEVICE void places(
 // ---- the kernels: hot rules of int32 accumulators with loops of their own, any rule of both types
 template <class Rule, class X>
 QE_DEVICE void tensor_of(u64 n, const X *x, void *out, i32 kind, i32 vectors, i64 p, i64 q, i32 a, i32 t, i32 low,
-                         i32 high, i32 zero_point, i32 left, i32 rule, i32 qmin, i32 qmax) {
-    tensor<Rule>(n, x, out, kind, vectors, {p, q, a, t, low, high, zero_point, left, {0, 0}}, {rule, qmin, qmax});
+                         i32 high, i32 zero_point, i32 rule, i32 qmin, i32 qmax) {
+    tensor<Rule>(n, x, out, kind, vectors, {p, q, a, t, low, high, zero_point, {0, 0, 0}}, {rule, qmin, qmax});
 }
 
 QE_KERNEL(256, requantize_floor_tensor)(
     u64 n, const i32 *x, void *out, i32 kind, i32 vectors, i64 p, i64 q, i32 a, i32 t, i32 low, i32 high,
-    i32 zero_point, i32 left, i32 rule, i32 qmin, i32 qmax) {
-    tensor_of<FloorRule>(n, x, out, kind, vectors, p, q, a, t, low, high, zero_point, left, rule, qmin, qmax);
+    i32 zero_point, i32 rule, i32 qmin, i32 qmax) {
+    tensor_of<FloorRule>(n, x, out, kind, vectors, p, q, a, t, low, high, zero_point, rule, qmin, qmax);
 }
 QE_KERNEL(256, requantize_float32_tensor)(
     u64 n, const i32 *x, void *out, i32 kind, i32 vectors, i64 p, i64 q, i32 a, i32 t, i32 low, i32 high,
-    i32 zero_point, i32 left, i32 rule, i32 qmin, i32 qmax) {
-    tensor_of<Float32Rule>(n, x, out, kind, vectors, p, q, a, t, low, high, zero_point, left, rule, qmin, qmax);
+    i32 zero_point, i32 rule, i32 qmin, i32 qmax) {
+    tensor_of<Float32Rule>(n, x, out, kind, vectors, p, q, a, t, low, high, zero_point, rule, qmin, qmax);
 }
 QE_KERNEL(256, requantize_tensor_i32)(
     u64 n, const i32 *x, void *out, i32 kind, i32 vectors, i64 p, i64 q, i32 a, i32 t, i32 low, i32 high,
-    i32 zero_point, i32 left, i32 rule, i32 qmin, i32 qmax) {
-    tensor_of<AnyRule>(n, x, out, kind, vectors, p, q, a, t, low, high, zero_point, left, rule, qmin, qmax);
+    i32 zero_point, i32 rule, i32 qmin, i32 qmax) {
+    tensor_of<AnyRule>(n, x, out, kind, vectors, p, q, a, t, low, high, zero_point, rule, qmin, qmax);
 }
 QE_KERNEL(256, requantize_tensor_i64)(
     u64 n, const i64 *x, void *out, i32 kind, i32 vectors, i64 p, i64 q, i32 a, i32 t, i32 low, i32 high,
-    i32 zero_point, i32 left, i32 rule, i32 qmin, i32 qmax) {
-    tensor_of<AnyRule>(n, x, out, kind, vectors, p, q, a, t, low, high, zero_point, left, rule, qmin, qmax);
+    i32 zero_point, i32 rule, i32 qmin, i32 qmax) {
+    tensor_of<AnyRule>(n, x, out, kind, vectors, p, q, a, t, low, high, zero_point, rule, qmin, qmax);
 }
 
 QE_KERNEL(256, requantize_floor_rows)(

@@ -1,14 +1,14 @@
 // Requantization of one accumulator by each normal form. The numbers of a channel stand in one record of 48 bytes, read
-// in vectors of 16; `requantize_channels` in the back end writes them. The domain is checked before: see the ranges.
+// in vectors of 16; requantize.py beside this file writes them. The domain is checked before: see the ranges.
 #pragma once
 #include "compiler.cuh"
 
 struct alignas(16) Channel {
     i64 p, q;                // floor: biases for x >= 0 and x < 0; float: scale and top (bits of a float64)
     i32 a, t;                // floor and nested: mantissa and shift (exponent); float32: bits of the scale
-    i32 low, high;           // bounds before the zero point; of float32 forms as bits of a float32
-    i32 zero_point, left;    // left: shift of the accumulator modulo 2**32 before the form, on wrap-around
-    i32 spare[2];
+    i32 low, high;           // bounds before the zero point
+    i32 zero_point;
+    i32 spare[3];
 };
 static_assert(sizeof(Channel) == 48, "three vectors");
 
@@ -30,9 +30,9 @@ struct Epilogue {
 
 QE_DEVICE Channel load_channel(const Channel *at) {
     const i32 *words = (const i32 *)at;
-    i32x4 b = cached_i32x4(words), n = cached_i32x4(words + 4), e = cached_i32x4(words + 8);
+    i32x4 b = cached_i32x4(words), n = cached_i32x4(words + 4);
     return {(i64)((u64)(u32)b.y << 32 | (u32)b.x), (i64)((u64)(u32)b.w << 32 | (u32)b.z),
-            n.x, n.y, n.z, n.w, e.x, e.y, {0, 0}};
+            n.x, n.y, n.z, n.w, cached_i32(words + 8), {0, 0, 0}};
 }
 
 // floor((a x + b) / 2**t): 0 <= a < 2**31, |b| <= 2**62, 1 <= t <= 62, so |a x + b| < 2**63. The low word.
@@ -49,10 +49,9 @@ template <class X> QE_DEVICE i32 requantize_floor(const Channel &c, X x) {
     return clamp_i32(floor_form(c, x), c.low, c.high) + c.zero_point;
 }
 
-// What the originals do on overflow: x << e, the result and the sum with the zero point modulo 2**32.
+// What the originals do on overflow: the result and the sum with the zero point modulo 2**32 (x << e was done before).
 template <class X> QE_DEVICE i32 requantize_floor_wrapped(const Channel &c, const Epilogue &e, X x) {
-    i32 y = c.left ? floor_form(c, (i32)((u32)x << c.left)) : floor_form(c, x);
-    return clamp_i32(add_wrap_i32(clamp_i32(y, c.low, c.high), c.zero_point), e.qmin, e.qmax);
+    return clamp_i32(add_wrap_i32(clamp_i32(floor_form(c, x), c.low, c.high), c.zero_point), e.qmin, e.qmax);
 }
 
 QE_DEVICE f32 to_f32(i32 x) { return i32_to_f32(x); }
@@ -72,23 +71,23 @@ QE_DEVICE f64 half_away_f64(f64 v) {
 template <bool AWAY> QE_DEVICE i32 rounded(f32 v) { return AWAY ? f32_to_i32_rz(half_away_f32(v)) : f32_to_i32_rn(v); }
 template <bool AWAY> QE_DEVICE i32 rounded(f64 v) { return AWAY ? f64_to_i32_rz(half_away_f64(v)) : f64_to_i32_rn(v); }
 
-// The bounds are whole numbers, so clamping before the rounding is clamping after it; v may be infinite.
+// The conversion to int32 saturates, infinite products too, and the bounds lie inside int32: clamping behind it is exact.
 template <bool AWAY, class X> QE_DEVICE i32 requantize_f32(const Channel &c, X x) {
     f32 v = mul_rn_f32(to_f32(x), bits_f32((u32)c.a));
-    return rounded<AWAY>(min_f32(max_f32(v, bits_f32((u32)c.low)), bits_f32((u32)c.high))) + c.zero_point;
+    return clamp_i32(rounded<AWAY>(v), c.low, c.high) + c.zero_point;
 }
 // The zero point inside: a second rounding to float32.
 template <bool AWAY, class X> QE_DEVICE i32 requantize_f32_inside(const Channel &c, X x) {
     f32 v = add_rn_f32(mul_rn_f32(to_f32(x), bits_f32((u32)c.a)), i32_to_f32(c.zero_point));
-    return rounded<AWAY>(min_f32(max_f32(v, bits_f32((u32)c.low)), bits_f32((u32)c.high)));
+    return clamp_i32(rounded<AWAY>(v), c.low, c.high);
 }
 template <bool AWAY, class X> QE_DEVICE i32 requantize_f64(const Channel &c, X x) {
     f64 v = mul_rn_f64(to_f64(x), bits_f64((u64)c.p));
-    return rounded<AWAY>(min_f64(max_f64(v, i32_to_f64(c.low)), i32_to_f64(c.high))) + c.zero_point;
+    return clamp_i32(rounded<AWAY>(v), c.low, c.high) + c.zero_point;
 }
 template <bool AWAY, class X> QE_DEVICE i32 requantize_f64_inside(const Channel &c, X x) {
     f64 v = add_rn_f64(mul_rn_f64(to_f64(x), bits_f64((u64)c.p)), i32_to_f64(c.zero_point));
-    return rounded<AWAY>(min_f64(max_f64(v, i32_to_f64(c.low)), i32_to_f64(c.high)));
+    return clamp_i32(rounded<AWAY>(v), c.low, c.high);
 }
 
 // x86-64 on overflow: min(v, top), what leaves int32 becomes its least number, the zero point modulo 2**32.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from qengine import backends
+
 from . import build
+from .device import HostDevice, install
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +34,13 @@ def nvcc() -> Callable[..., object]:
     if build.nvcc() is None:
         pytest.skip("no nvcc on this machine")
     return build.compile_nvcc
+
+
+@pytest.fixture(params=[0, 1, 7], ids=["forward", "backward", "shuffled"])
+def device(
+    request: pytest.FixtureRequest, shim: Callable[..., build.Shim], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[HostDevice]:
+    """A device in host memory, in the place of CuPy: ``backend="cuda"`` serves. In three orders of threads."""
+    yield install(HostDevice(request.param), monkeypatch)
+    backends.load.cache_clear()
+    backends._serving.discard("cuda")
