@@ -322,7 +322,12 @@ QE_DEVICE f64 add_rn_f64(f64 a, f64 b) { return a + b; }
 QE_DEVICE f64 sub_rn_f64(f64 a, f64 b) { return a - b; }
 QE_DEVICE f64 add_rd_f64(f64 a, f64 b) {
     // The error of a rounded finite sum is a float64 (two-sum): where it is negative the sum was rounded up.
-    f64 sum = a + b, back = sum - a, error = (a - (sum - back)) + (b - back);
+    f64 sum = a + b;
+    if (sum - sum != 0) {  // infinite, or NaN
+        bool overflow = sum > 0 && a - a == 0 && b - b == 0;
+        return overflow ? bits_f64(0x7fefffffffffffffull) : sum;
+    }
+    f64 back = sum - a, error = (a - (sum - back)) + (b - back);
     if (!(error < 0)) return sum == 0 && (__builtin_signbit(a) || __builtin_signbit(b)) ? -0.0 : sum;
     return bits_f64(sum > 0 ? f64_bits(sum) - 1 : f64_bits(sum) + 1);
 }

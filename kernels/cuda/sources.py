@@ -78,7 +78,7 @@ def assemble(room: str) -> str:
             raise FileNotFoundError(f"no kernel text {name!r} in {FOLDER}")
         parts, end, text = [f'#line 1 "{name}"\n'], 0, known[name].replace("#pragma once", "")
         for match in _INCLUDE.finditer(text):
-            line = text.count("\n", 0, match.start()) + 1
+            line = text.count("\n", 0, match.start()) + 2  # the one behind the include
             parts += [text[end : match.start()], expand(match[1]), f'#line {line} "{name}"']
             end = match.end()
         return "".join([*parts, text[end:]])

@@ -95,8 +95,11 @@ class Shim:
     def __post_init__(self) -> None:
         self.library = ctypes.CDLL(str(_library(self.room)))
 
-    def launch(self, name: str, blocks: int, threads: int, *values: Any) -> None:
-        """Run a kernel over a 1-D grid; raise `Failed` on undefined behaviour, deadlock, or wrong arguments."""
+    def launch(self, name: str, blocks: int, threads: int, *values: Any, part: slice | None = None) -> None:
+        """Run a kernel over a 1-D grid; raise `Failed` on undefined behaviour or deadlock.
+
+        `part` says which blocks of the grid to run; all by default.
+        """
         kernel = sources.kernels(self.room)[name]
         if not (0 < threads <= kernel.threads and 0 < blocks < 2**31):
             raise Failed(f"{name}: {blocks} blocks of {threads} threads")
@@ -109,9 +112,11 @@ class Shim:
             *(ctypes.addressof(c) if isinstance(c, ctypes.c_void_p) else c.data for c in cells)
         )
         shape = (ctypes.c_uint32 * 6)(blocks, 1, 1, threads, 1, 1)
+        first, last, _ = (part or slice(None)).indices(blocks)
+        run_part = (ctypes.c_uint64 * 2)(first, max(0, last - first))
         function = getattr(self.library, f"launch_{name}")
         function.restype = ctypes.c_char_p
-        error = function(shape, ctypes.c_uint32(self.order), ctypes.c_uint32(len(cells)), pointers)
+        error = function(shape, run_part, ctypes.c_uint32(self.order), ctypes.c_uint32(len(cells)), pointers)
         if error is not None:
             raise Failed(f"{name}: {error.decode()}")
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from qengine import backends
+from tests.conftest import serving
 
 from . import build
-from .device import HostDevice, install
+from .device import Cuda, HostDevice, install
 
 
 @pytest.fixture(scope="session")
@@ -36,11 +37,28 @@ def nvcc() -> Callable[..., object]:
     return build.compile_nvcc
 
 
-@pytest.fixture(params=[0, 1, 7], ids=["forward", "backward", "shuffled"])
-def device(
-    request: pytest.FixtureRequest, shim: Callable[..., build.Shim], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[HostDevice]:
-    """A device in host memory, in the place of CuPy: ``backend="cuda"`` serves. In three orders of threads."""
-    yield install(HostDevice(request.param), monkeypatch)
+ORDERS = {"backward": 1, "shuffled": 7}
+
+
+def _stand_in(order: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostDevice]:
+    if build.gxx() is None:
+        pytest.skip("no g++ on this machine: the kernels cannot be run on the host")
+    yield install(HostDevice(order), monkeypatch)
     backends.load.cache_clear()
     backends._serving.discard("cuda")
+
+
+@pytest.fixture(params=[*ORDERS, pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostDevice | Cuda]:
+    """The real device, and one in host memory that takes CuPy's place, in two orders of threads."""
+    if request.param == "cuda":
+        serving("cuda")
+        yield Cuda()
+    else:
+        yield from _stand_in(ORDERS[request.param], monkeypatch)
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostDevice]:
+    """The device in host memory alone, which knows what was launched and waited for."""
+    yield from _stand_in(1, monkeypatch)

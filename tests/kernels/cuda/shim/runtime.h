@@ -115,11 +115,12 @@ inline ThreadIndex unravel(u64 k, ThreadIndex shape) {
     return {(u32)(k % shape.x), (u32)(k / shape.x % shape.y), (u32)(k / shape.x / shape.y)};
 }
 
-inline void run(bool cooperative, u32 order) {
+// `blocks` of the grid from number `first` on.
+inline void run(bool cooperative, u32 order, u64 first, u64 blocks) {
     static std::vector<std::unique_ptr<char[]>> stacks;
-    u64 blocks = (u64)gridDim.x * gridDim.y * gridDim.z, threads = (u64)blockDim.x * blockDim.y * blockDim.z;
+    u64 threads = (u64)blockDim.x * blockDim.y * blockDim.z;
     for (u64 number : permutation(blocks, order, 1)) {
-        blockIdx = unravel(number, gridDim);
+        blockIdx = unravel(first + number, gridDim);
         std::vector<u32> turn = permutation(threads, order, number);
         if (!cooperative) {
             for (u32 k : turn) {
@@ -154,9 +155,11 @@ void call(void (*kernel)(A...), void **arguments, std::index_sequence<I...>) {
     kernel(*static_cast<A *>(arguments[I])...);
 }
 
-// Returns null, or what went wrong. `arguments` are pointers to the parameters, as for cuLaunchKernel.
+// Returns null, or what went wrong. `shape`: grid and block; `part`: first block and number of blocks to run.
+// `arguments` are pointers to the parameters, as for cuLaunchKernel.
 template <class... A>
-const char *launch(void (*kernel)(A...), bool cooperative, const u32 *shape, u32 order, u32 count, void **arguments) {
+const char *launch(void (*kernel)(A...), bool cooperative, const u32 *shape, const u64 *part, u32 order, u32 count,
+                   void **arguments) {
     struct Call {
         void (*kernel)(A...);
         void **arguments;
@@ -174,19 +177,12 @@ const char *launch(void (*kernel)(A...), bool cooperative, const u32 *shape, u32
         call(c->kernel, c->arguments, std::index_sequence_for<A...>{});
     };
     try {
-        run(cooperative, order);
+        run(cooperative, order, part[0], part[1]);
     } catch (const std::exception &error) {
         failure = error.what();
     }
     if (reported) failure += std::to_string(reported) + " reports of undefined behaviour:\n" + reports;
     return failure.empty() ? nullptr : failure.c_str();
-}
-
-// Sizes of the parameters in bytes, for the caller to check its arguments against.
-template <class... A> u32 sizes(void (*)(A...), u32 *out) {
-    u32 all[] = {(u32)sizeof(A)...};
-    std::memcpy(out, all, sizeof all);
-    return sizeof...(A);
 }
 
 }  // namespace shim
@@ -213,7 +209,7 @@ extern "C" void __ubsan_on_report() {
 }
 
 #define QE_SHIM(name, cooperative) \
-    extern "C" const char *launch_##name(const u32 *shape, u32 order, u32 count, void **arguments) { \
-        return shim::launch(name, cooperative, shape, order, count, arguments); \
-    } \
-    extern "C" u32 sizes_##name(u32 *out) { return shim::sizes(name, out); }
+    extern "C" const char *launch_##name( \
+        const u32 *shape, const u64 *part, u32 order, u32 count, void **arguments) { \
+        return shim::launch(name, cooperative, shape, part, order, count, arguments); \
+    }
