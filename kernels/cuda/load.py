@@ -31,7 +31,13 @@ def problem():
 
 def multiprocessors():
     """Return the number of multiprocessors of the current device."""
-    return array_module().cuda.Device().attributes["MultiProcessorCount"]
+    return _multiprocessors(array_module().cuda.Device().id)
+
+
+@functools.cache
+def _multiprocessors(device):
+    runtime = array_module().cuda.runtime
+    return runtime.deviceGetAttribute(runtime.cudaDevAttrMultiProcessorCount, device)
 
 
 def device_of(array):
