@@ -53,6 +53,25 @@ class Backend(Protocol):
         """Return the module of kernels for number formats: reconstruct."""
 
 
+class DeviceBackend(Backend, Protocol):
+    """What a back end whose arrays live on a device provides beside that."""
+
+    def adopt(self, name: str, value: Any) -> Any:
+        """Return the back end's own array over the memory of a device array."""
+
+    def hand_over(self, array: Any, like: Any) -> Any:
+        """Return one of its arrays as the kind of `like` where that is cheap."""
+
+    def on_device_of(self, array: Any) -> contextlib.AbstractContextManager[Any]:
+        """Return a context in which the array's device is the current one."""
+
+    def array_module(self) -> Any:
+        """Return the package of its arrays, which has NumPy's functions."""
+
+    def outside(self, acc: Any, low: npt.NDArray[np.int64], high: npt.NDArray[np.int64]) -> int | None:
+        """Return the flat index of the first accumulator outside its channel's closed range; waits for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     name: str
@@ -60,6 +79,7 @@ class _Row:
     module: str
     needs: str
     install: str
+    probe: str | None = None  # a module whose `problem()` says whether the machine has what the packages need
 
 
 BACKENDS: dict[str, _Row] = {
@@ -67,9 +87,13 @@ BACKENDS: dict[str, _Row] = {
     for row in (
         _Row("reference", "NumPy; readable before fast", ".reference", "numpy", "pip install numpy"),
         _Row("cpu", "Numba, SIMD and threads", ".cpu", "numba", "pip install numba"),
-        _Row("cuda", "CuPy raw CUDA kernels", ".cuda", "cupy", "this version has no CUDA kernels yet"),
+        _Row(
+            "cuda", "CuPy raw CUDA kernels", ".cuda", "cupy",
+            "pip install 'qengine-numerics[cuda12]' or 'qengine-numerics[cuda13]', by the CUDA version of the driver",
+            "qengine.kernels.cuda.load",
+        ),
     )
-}
+}  # fmt: skip
 _serving: set[str] = set()
 _chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("qengine_backend", default=None)
 
@@ -84,10 +108,11 @@ def _row(name: str) -> _Row:
 def unavailable(name: str) -> str | None:
     """Return None if the back end can serve, or a sentence saying why not and what to do."""
     row = _row(name)
-    if importlib.util.find_spec(f"{__name__}{row.module}") is None:
-        return f"back end {name!r} is not built: {row.install}."
     if importlib.util.find_spec(row.needs) is None:
         return f"back end {name!r} needs {row.needs}: {row.install}."
+    problem = importlib.import_module(row.probe).problem() if row.probe else None
+    if problem is not None:
+        return f"back end {name!r} needs a CUDA device and its driver: {problem}; run it where nvidia-smi lists one."
     return None
 
 
@@ -100,6 +125,11 @@ def load(name: str) -> Backend:
     module = cast(Backend, importlib.import_module(_row(name).module, __name__))
     _serving.add(name)
     return module
+
+
+def device_backend() -> DeviceBackend:
+    """Return the back end of device arrays."""
+    return cast(DeviceBackend, load("cuda"))
 
 
 @contextlib.contextmanager
@@ -151,6 +181,14 @@ def choose(backend: str | None, *arrays: Any) -> str:
     if name not in _serving:
         load(name)
     return name
+
+
+def adopt(name: str, value: Any) -> npt.NDArray[Any]:
+    """Return an array where it lives, without a copy: NumPy's on the host, CuPy's on a device.
+
+    Device arrays are typed as NumPy's, whose methods and dtypes they have.
+    """
+    return cast(npt.NDArray[Any], device_backend().adopt(name, value)) if on_device(value) else as_numpy(name, value)
 
 
 def as_numpy(name: str, value: Any) -> npt.NDArray[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from .forms import (
     wrapped_left_shift,
 )
 from .layout import channel_axis, fold
-from .multiplier import QuantizedMultiplier, first_index, first_value
+from .multiplier import QuantizedMultiplier, first_index, first_value, index_text
 from .schemes import Scheme, get_scheme
 
 CLAMPED: dict[np.dtype[Any], np.iinfo[Any]] = {np.dtype(name): np.iinfo(name) for name in ("int8", "uint8", "int16")}
@@ -31,13 +31,14 @@ RAW = (np.dtype(np.int32), np.dtype(np.int64))
 RAW_ZERO_POINT = (-(1 << 15), (1 << 16) - 1)
 
 
-def _accumulators(acc: Any) -> npt.NDArray[Any]:
-    array = backends.as_numpy("acc", acc)
+def _accumulators(acc: Any, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the array that was made of `acc` as int32 or int64."""
     if array.dtype == np.int32:
         return array
     if array.dtype == np.int64:
         # Python integers arrive as int64: they mean int32 accumulators wherever they fit.
-        typed = hasattr(acc, "dtype") or (array.size and (array.min() < INT32_MIN or array.max() > INT32_MAX))
+        typed = hasattr(acc, "dtype") or not isinstance(array, np.ndarray)
+        typed = typed or bool(array.size and (array.min() < INT32_MIN or array.max() > INT32_MAX))
         return array if typed else array.astype(np.int32)
     if array.dtype.kind not in "iu":
         raise DTypeError(
@@ -147,6 +148,15 @@ def _accumulator_domain(
     return low, high
 
 
+def _first_outside(acc: npt.NDArray[Any], low: npt.NDArray[np.int64], high: npt.NDArray[np.int64]) -> int | None:
+    """Return the flat index of the first accumulator outside its channel's range."""
+    if low.size == 1:
+        fits = int(acc.min()) >= int(low[0]) and int(acc.max()) <= int(high[0])
+    else:
+        fits = bool((acc.min(axis=(0, 2)) >= low).all() and (acc.max(axis=(0, 2)) <= high).all())
+    return None if fits else int(np.argmax((acc < low[:, None]) | (acc > high[:, None])))
+
+
 def _check_accumulators(
     scheme: Scheme,
     acc: npt.NDArray[Any],
@@ -159,17 +169,12 @@ def _check_accumulators(
     info = np.iinfo(acc.dtype)
     if acc.size == 0 or (int(low.max()) <= info.min and int(high.min()) >= info.max):
         return
-    if low.size == 1:
-        fits = int(acc.min()) >= int(low[0]) and int(acc.max()) <= int(high[0])
-    else:
-        fits = bool((acc.min(axis=(0, 2)) >= low).all() and (acc.max(axis=(0, 2)) <= high).all())
-    if fits:
+    find = _first_outside if isinstance(acc, np.ndarray) else backends.device_backend().outside
+    at = find(acc, low, high)
+    if at is None:
         return
-    bad = (acc < low[:, None]) | (acc > high[:, None])
-    at = int(np.argmax(bad))
     channel = at // acc.shape[2] % acc.shape[1]
     got = int(acc.reshape(-1)[at])
-    flat = bad.reshape(shape)
     shifts = isinstance(scheme.rule, FloorRule) and scheme.rule.shifts_accumulator
     left = int(exponent[channel]) if shifts else 0
     why = f"a left shift by {left} overflows int32" if left > 0 else "the result leaves int32"
@@ -177,7 +182,7 @@ def _check_accumulators(
         why = f"accumulators of this scheme have {scheme.acc_bits} bits"
     raise DomainError(
         f"acc must be in [{int(low[channel])}, {int(high[channel])}] for scheme {scheme.name!r} with this "
-        f"multiplier; got {got}{first_index(flat)}: {why} (the original: {scheme.overflow})."
+        f"multiplier; got {got}{index_text(at, shape)}: {why} (the original: {scheme.overflow})."
         + (" Use overflow='wrap' to reproduce the original." if _wraps(scheme) and not wrap else "")
     )
 
@@ -243,7 +248,7 @@ def _prepare_one(
 def _output(out: npt.NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     if out.shape != shape or out.dtype != dtype:
         raise DomainError(f"out must have shape {shape} and dtype {dtype.name}; got {out.shape} and {out.dtype.name}.")
-    if not out.flags.writeable:
+    if isinstance(out, np.ndarray) and not out.flags.writeable:
         raise DomainError("out must be writable; got a read-only array.")
     return out
 
@@ -271,7 +276,8 @@ def requantize(
     ----------
     acc : integer array_like
         Accumulators, bias added; int32, or int64 for the 48-bit schemes (``int16x8``, ``tosa-scale16``).
-        Never written; strided and read-only arrays work.
+        Never written; strided and read-only arrays work. Arrays on a CUDA device (CuPy, PyTorch, anything with
+        ``__cuda_array_interface__`` or DLPack) stay there, on the caller's current stream.
     multiplier : QuantizedMultiplier, float or float array
         Fixed point (``value`` Q0.31, ``shift > 0`` is left), or the real number from which every scheme takes
         what it needs: Q0.31, a float32 scale or a float64.
@@ -298,7 +304,8 @@ def requantize(
     Returns
     -------
     ndarray
-        Shape of acc broadcast with the multiplier; values in ``[qmin, qmax]``. The same bits on every back end.
+        Shape of acc broadcast with the multiplier; values in ``[qmin, qmax]``. The same bits on every back end. Of
+        a device array: on its device, of its kind where its package takes DLPack (PyTorch, JAX), else CuPy's.
 
     Raises
     ------
@@ -312,6 +319,10 @@ def requantize(
     The first call for a combination of types compiles a kernel (kept on disk). A strided acc is made contiguous
     first. Arrays of 2**20 elements and more are split over threads (``QENGINE_NUM_THREADS``).
 
+    On a device the call returns before the work is done, but where the domain leaves out some accumulators of the
+    type (``qe.get_scheme(name).overflow``): one kernel looks for them, and the call waits for its answer. With
+    ``backend="cuda"`` a host array is copied to the device and its result back.
+
     Examples
     --------
     >>> import qengine as qe
@@ -323,19 +334,45 @@ def requantize(
     >>> qe.requantize([2, -2, 1, -3], quarter, scheme="fp32", zero_point=-128, dtype="int8")
     array([-128, -128, -128, -128], dtype=int8)
     """
-    name = backends.choose(backend, acc)
-    array = _accumulators(acc)
-    if out is not None:
-        if not isinstance(out, np.ndarray):
+    name = backends.choose(backend, acc, *(() if out is None else (out,)))
+    array = backends.adopt("acc", acc)
+    if isinstance(array, np.ndarray):
+        if out is not None and not isinstance(out, np.ndarray):
             raise DTypeError(f"out must be a NumPy array; got {type(out).__name__}.")
-        dtype = out.dtype if dtype is None else dtype
+        return _requantize(
+            np, name, _accumulators(acc, array), multiplier, scheme, zero_point, dtype, qmin, qmax, axis, out, overflow
+        )  # fmt: skip
+    if out is not None and not backends.on_device(out):
+        raise DTypeError(f"out must be an array on a CUDA device, as acc is; got {type(out).__name__}.")
+    for parameter, value in (("multiplier", multiplier), ("zero_point", zero_point)):
+        if backends.on_device(value):
+            raise DTypeError(
+                f"{parameter} must be on the host, where it is checked; got {type(value).__name__} on a CUDA device: "
+                "copy it first."
+            )
+    engine = backends.device_backend()
+    given = None if out is None else backends.adopt("out", out)
+    with engine.on_device_of(array):
+        result = _requantize(
+            engine.array_module(), name, _accumulators(acc, array), multiplier, scheme, zero_point, dtype, qmin, qmax,
+            axis, given, overflow,
+        )  # fmt: skip
+        handed = engine.hand_over(result, acc if out is None else out)
+    return handed if out is None else out
+
+
+def _requantize(
+    arrays: Any, name: str, array: npt.NDArray[Any], multiplier: Any, scheme: str | Scheme, zero_point: Any, dtype: Any,
+    qmin: int | None, qmax: int | None, axis: int | None, out: npt.NDArray[Any] | None, overflow: str,
+) -> npt.NDArray[Any]:  # fmt: skip
+    """Requantize arrays of one package, NumPy or CuPy, which `arrays` is."""
+    if dtype is None and out is not None:
+        dtype = out.dtype
     if not isinstance(multiplier, QuantizedMultiplier) and np.ndim(multiplier) == 0:
         multiplier = _real(multiplier)
     scalar = type(multiplier) is float or (isinstance(multiplier, QuantizedMultiplier) and multiplier.shape == ())
     if scalar and type(zero_point) is int:
-        prepared, total = _prepare_one(
-            scheme, multiplier, zero_point, cast(Any, dtype), array.dtype, qmin, qmax, overflow
-        )  # fmt: skip
+        prepared, total = _prepare_one(scheme, multiplier, zero_point, dtype, array.dtype, qmin, qmax, overflow)
         if axis is not None:
             channel_axis(axis, array.ndim)
         shape: tuple[int, ...] = array.shape
@@ -346,28 +383,33 @@ def requantize(
             get_scheme(scheme), array, multiplier, zero_point, dtype, qmin, qmax, axis, overflow
         )
         if array.shape != shape:
-            array = np.broadcast_to(array, shape)
+            array = arrays.broadcast_to(array, shape)
 
     # Kernels read two int32 as one int64 and write whole cache lines: both sides start at their own alignment.
-    work = (np.ascontiguousarray(array) if array.flags.aligned else array.copy()).reshape(folded)
+    work = (arrays.ascontiguousarray(array) if _aligned(array) else array.copy()).reshape(folded)
     form, epilogue = prepared.form, prepared.epilogue
     if not (total and work.dtype == np.int32):
         _check_accumulators(prepared.row, work, *prepared.domain, shape, form.exponent, epilogue.wrap)
     if epilogue.wrap:
         split = wrapped_left_shift(form)
         if split is not None:
-            work = (work.astype(np.int64) << split[0][:, None]).astype(np.int32)
+            work = (work.astype(np.int64) << arrays.asarray(split[0])[:, None]).astype(np.int32)
             form = split[1]
 
-    result = np.empty(shape, prepared.dtype) if out is None else _output(out, shape, prepared.dtype)
+    result = arrays.empty(shape, prepared.dtype) if out is None else _output(out, shape, prepared.dtype)
     direct = out is None or (
-        result.flags.c_contiguous and result.flags.aligned and not np.may_share_memory(result, work)
+        result.flags.c_contiguous and _aligned(result) and not arrays.may_share_memory(result, work)
     )
-    target = result if direct else np.empty(shape, prepared.dtype)
+    target = result if direct else arrays.empty(shape, prepared.dtype)
     backends.load(name).requantize(work, form, epilogue, target.reshape(folded))
     if not direct:
         result[...] = target
     return result
+
+
+def _aligned(array: npt.NDArray[Any]) -> bool:
+    """Tell whether elements lie at multiples of their size; those of a device always do."""
+    return not isinstance(array, np.ndarray) or array.flags.aligned
 
 
 def _real(multiplier: Any) -> float:

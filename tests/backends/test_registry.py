@@ -114,16 +114,16 @@ def test_host_dlpack_is_not_a_device() -> None:
 
 def test_a_missing_back_end_is_an_error_not_a_fallback(monkeypatch: pytest.MonkeyPatch) -> None:
     find = backends.importlib.util.find_spec
-    hidden = ("cupy", "qengine.backends.cuda")
     monkeypatch.setattr(
-        backends.importlib.util, "find_spec", lambda name, *a: None if name in hidden else find(name, *a)
+        backends.importlib.util, "find_spec", lambda name, *a: None if name == "cupy" else find(name, *a)
     )
     backends.load.cache_clear()
     try:
         reason = backends.unavailable("cuda")
-        assert reason
-        assert reason.startswith("back end 'cuda' ")
-        assert reason.endswith(".")
+        assert reason == (
+            "back end 'cuda' needs cupy: pip install 'qengine-numerics[cuda12]' or 'qengine-numerics[cuda13]', "
+            "by the CUDA version of the driver."
+        )
         assert backends.unavailable("cpu") is None
         for ask in (
             lambda: call(backend="cuda"),
@@ -139,6 +139,52 @@ def test_a_missing_back_end_is_an_error_not_a_fallback(monkeypatch: pytest.Monke
         call(backend="cpu")
     finally:
         backends.load.cache_clear()
+
+
+class NoDevice(SimpleNamespace):
+    """CuPy where there is no driver, or no device."""
+
+    class CUDARuntimeError(RuntimeError):
+        pass
+
+    def __init__(self, count: int | None) -> None:
+        def get() -> int:
+            if count is None:
+                raise self.CUDARuntimeError("cudaErrorInsufficientDriver: ...")
+            return count
+
+        runtime = SimpleNamespace(getDeviceCount=get, CUDARuntimeError=self.CUDARuntimeError)
+        super().__init__(cuda=SimpleNamespace(runtime=runtime))
+
+
+@pytest.mark.parametrize(
+    ("count", "found"),
+    [(None, "finds no CUDA device (cudaErrorInsufficientDriver: ...)"), (0, "finds no CUDA device")],
+)
+def test_cupy_without_a_device(count: int | None, found: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qengine.kernels.cuda import load
+
+    find = backends.importlib.util.find_spec
+    monkeypatch.setattr(
+        backends.importlib.util, "find_spec", lambda name, *a: find("numpy") if name == "cupy" else find(name, *a)
+    )
+    monkeypatch.setattr(load, "array_module", lambda: NoDevice(count))
+    assert backends.unavailable("cuda") == (
+        f"back end 'cuda' needs a CUDA device and its driver: CuPy is installed, but {found}; run it where nvidia-smi "
+        "lists one."
+    )
+    monkeypatch.setattr(load, "array_module", lambda: NoDevice(2))
+    assert backends.unavailable("cuda") is None
+
+
+def test_cupy_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    from qengine.kernels.cuda import load
+
+    def fail() -> Any:
+        raise ImportError("libcuda is broken")
+
+    monkeypatch.setattr(load, "array_module", fail)
+    assert load.problem() == "CuPy does not load (libcuda is broken)"
 
 
 def test_missing_numba_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,139 @@
+"""The CUDA back end: `qengine.kernels.cuda` on CuPy arrays, or on anything that lives on a CUDA device.
+
+Work goes to the caller's current device and stream, and nothing waits for it, but for what each function says. A host
+array that is sent here by name (``backend="cuda"``) is copied to the device and its result back, piece by piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qengine.kernels.cuda import load
+from qengine.kernels.cuda import requantize as kernels
+
+from ..exceptions import BackendError, DTypeError
+from .forms import ROUNDING_CODES, Epilogue, FloatRule, FloorRule, Form
+from .quantizers import ErrorPlan, ErrorTile, Quantizer
+
+#: Elements of a host array that are on the device at one time.
+PIECE = 1 << 26
+
+
+def adopt(name: str, value: Any) -> Any:
+    """Return a CuPy array over the memory of a device array (``__cuda_array_interface__`` or DLPack), not a copy."""
+    try:
+        array = load.adopt(value)
+    except (TypeError, ValueError, BufferError, RuntimeError) as error:
+        raise DTypeError(
+            f"{name} must be a device array that CuPy takes; got {type(value).__name__}: {error}."
+        ) from None
+    if array.data.ptr % array.dtype.itemsize:
+        raise DTypeError(f"{name} must start at a multiple of its item size, {array.dtype.itemsize} bytes.")
+    return array
+
+
+def hand_over(array: Any, like: Any) -> Any:
+    """Return a device array as the kind of `like` where its package takes DLPack, else as a CuPy array."""
+    return load.hand_over(array, like)
+
+
+def on_device_of(array: Any) -> AbstractContextManager[Any]:
+    """Return a context in which the array's device is the current one."""
+    context: AbstractContextManager[Any] = load.device_of(array)
+    return context
+
+
+def array_module() -> Any:
+    """Return CuPy."""
+    return load.array_module()
+
+
+def _plan(form: Form, epilogue: Epilogue) -> tuple[npt.NDArray[Any], int]:
+    """Return the kernels' records, one a channel, and the code of the rule."""
+    rule, z, wrap = form.rule, epilogue.zero_point, epilogue.wrap
+    bounds = epilogue.low, epilogue.high
+    if isinstance(rule, FloorRule):
+        table = kernels.floor_table(form.a, form.bp, form.bn, form.t, *bounds, z)
+        return table, kernels.FLOOR_WRAPPED if wrap else kernels.FLOOR
+    if isinstance(rule, FloatRule):
+        code = kernels.float_rule(rule.bits, ROUNDING_CODES[rule.rounding], rule.zero_point_inside, wrap)
+        top = epilogue.qmax - z if rule.clamps_before_conversion else np.full(z.shape, 2.0**62)
+        return kernels.float_table(form.scale, top, *bounds, z), code
+    return kernels.nested_table(form.a, form.t, z), kernels.NESTED16
+
+
+def requantize(acc: Any, form: Form, epilogue: Epilogue, out: Any) -> None:
+    """Requantize a C-contiguous (outer, channels, inner) array, of device or host, into `out` of the same kind."""
+    table, rule = _plan(form, epilogue)
+    limits = epilogue.qmin, epilogue.qmax
+    if not isinstance(acc, np.ndarray):
+        kernels.requantize(acc, table, rule, *limits, out)
+        return
+    arrays = load.array_module()
+    for outer, channels, inner in _pieces(acc.shape):
+        part = table if table.size == 1 else table[channels]
+        source = np.ascontiguousarray(acc[outer, channels, inner])
+        result = arrays.empty(source.shape, out.dtype)
+        kernels.requantize(arrays.asarray(source), part, rule, *limits, result)
+        out[outer, channels, inner] = result.get()
+
+
+def _pieces(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice, slice]]:
+    """Cut (outer, channels, inner) into boxes of at most `PIECE` elements, outermost axis first."""
+    outer, channels, inner = shape
+    k = min(inner, PIECE)
+    c = min(channels, max(1, PIECE // max(k, 1)))
+    o = max(1, PIECE // max(k * c, 1))
+    for i in range(0, outer, o):
+        for j in range(0, channels, max(c, 1)):
+            for at in range(0, inner, max(k, 1)):
+                yield slice(i, i + o), slice(j, j + c), slice(at, at + k)
+
+
+def outside(acc: Any, low: npt.NDArray[np.int64], high: npt.NDArray[np.int64]) -> int | None:
+    """Return the flat index of the first accumulator of a device array that is outside its channel's closed range.
+
+    The one function of a requantization that waits for the device, since its answer decides whether an error is
+    raised. It is not called where every accumulator of the type is inside.
+    """
+    found: int | None = kernels.outside(acc, low, high)
+    return found
+
+
+def _lacks(what: str) -> BackendError:
+    return BackendError(f"back end 'cuda' has no {what} yet: use backend='cpu'.")
+
+
+def sweep_tile(work: Any, start: int, stop: int) -> Any:
+    """Return the tally of the pairs with indices in ``[start, stop)``."""
+    raise _lacks("sweeps")
+
+
+def quantize(x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> bool:
+    """Quantize flat x into codes; return whether all of x is finite (if not, the codes mean nothing)."""
+    raise _lacks("quantization")
+
+
+def dequantize(q: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> None:
+    """Write what flat codes stand for, float32 or float64."""
+    raise _lacks("dequantization")
+
+
+def error_tile(x: npt.NDArray[Any], first: int, plan: ErrorPlan) -> ErrorTile:
+    """Sum up the errors of flat x, whose element 0 is element `first` of its tensor."""
+    raise _lacks("error statistics")
+
+
+def calibration() -> Any:
+    """Return the kernels for calibration."""
+    raise _lacks("calibration")
+
+
+def formats() -> Any:
+    """Return the kernels for number formats."""
+    raise _lacks("number formats")

@@ -1,0 +1,220 @@
+"""A device without a device: arrays in host memory that refuse to be taken for host arrays, kernels through the shim.
+
+`HostDevice` takes the place of `qengine.kernels.cuda.load`, so that all of the CUDA back end's own Python runs: which
+kernel, which grid, which numbers. Its arrays have what the back end uses of CuPy's, and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from qengine import backends
+from qengine.kernels.cuda import load
+
+from . import build
+
+_FILL = 0xA5
+
+
+class DeviceArray:
+    """An array as CuPy shows it: its own methods, no conversion to a host array but by `get`."""
+
+    def __init__(self, host: npt.NDArray[Any], device: HostDevice) -> None:
+        self._host = host
+        self.device = device
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {**self._host.__array_interface__, "version": 3}
+
+    def __array__(self, *args: Any, **options: Any) -> Any:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed.")
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("dtype", "shape", "size", "ndim", "nbytes", "itemsize", "strides"):
+            return getattr(self._host, name)
+        raise AttributeError(f"the stand-in for a CuPy array has no {name!r}")
+
+    @property
+    def data(self) -> Any:
+        return SimpleNamespace(ptr=self._host.ctypes.data)
+
+    @property
+    def flags(self) -> Any:
+        return SimpleNamespace(c_contiguous=self._host.flags.c_contiguous, f_contiguous=self._host.flags.f_contiguous)
+
+    def _wrap(self, host: Any) -> DeviceArray:
+        return DeviceArray(np.asarray(host), self.device)
+
+    def get(self, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+        """Copy to the host."""
+        self.device.waits += 1
+        if out is None:
+            return self._host.copy()
+        out[...] = self._host
+        return out
+
+    def item(self) -> Any:
+        self.device.waits += 1
+        return self._host.item()
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def reshape(self, *shape: Any) -> DeviceArray:
+        return self._wrap(self._host.reshape(*shape))
+
+    def ravel(self) -> DeviceArray:
+        return self._wrap(self._host.ravel())
+
+    def view(self, dtype: Any) -> DeviceArray:
+        return self._wrap(self._host.view(dtype))
+
+    def astype(self, dtype: Any, copy: bool = True) -> DeviceArray:
+        return self._wrap(self._host.astype(dtype, copy=copy))
+
+    def copy(self) -> DeviceArray:
+        return self._wrap(self._host.copy())
+
+    def any(self) -> DeviceArray:
+        return self._wrap(self._host.any())
+
+    def argmax(self) -> DeviceArray:
+        return self._wrap(self._host.argmax())
+
+    def __getitem__(self, key: Any) -> DeviceArray:
+        return self._wrap(self._host[key])
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._host[key] = value._host if isinstance(value, DeviceArray) else value
+
+    def __len__(self) -> int:
+        return len(self._host)
+
+    def _operator(self, other: Any, apply: Callable[..., Any]) -> DeviceArray:
+        if isinstance(other, np.ndarray) and other.ndim:
+            raise TypeError("Unsupported type <class 'numpy.ndarray'>")  # as CuPy: no mixing
+        return self._wrap(apply(self._host, other._host if isinstance(other, DeviceArray) else other))
+
+    def __lshift__(self, other: Any) -> DeviceArray:
+        return self._operator(other, np.left_shift)
+
+    def __gt__(self, other: Any) -> DeviceArray:
+        return self._operator(other, np.greater)
+
+
+class HostDevice:
+    """What `load` offers, on the host; `order` is the order in which the shim runs blocks and threads.
+
+    Attributes
+    ----------
+    launches : list of (room, kernel)
+    waits : int
+        How often something was read back.
+    """
+
+    ndarray = DeviceArray
+
+    def __init__(self, order: int = 0, processors: int = 1) -> None:
+        self.order, self.processors = order, processors
+        self.launches: list[tuple[str, str]] = []
+        self.waits = 0
+
+    # --- the package of arrays
+
+    def _new(self, shape: Any, dtype: Any) -> npt.NDArray[Any]:
+        # Filled with garbage, and at multiples of 256 bytes, as device memory comes.
+        host = np.empty(shape, dtype)
+        raw = np.full(host.nbytes + 256, _FILL, np.uint8)
+        lead = -raw.ctypes.data % 256
+        return raw[lead : lead + host.nbytes].view(host.dtype).reshape(host.shape)
+
+    def empty(self, shape: Any, dtype: Any = np.float64) -> DeviceArray:
+        return DeviceArray(self._new(shape, dtype), self)
+
+    def zeros(self, shape: Any, dtype: Any = np.float64) -> DeviceArray:
+        return self.full(shape, 0, dtype)
+
+    def full(self, shape: Any, value: Any, dtype: Any) -> DeviceArray:
+        array = self.empty(shape, dtype)
+        array._host[...] = value
+        return array
+
+    def asarray(self, value: Any, dtype: Any = None) -> DeviceArray:
+        if isinstance(value, DeviceArray):
+            return value if dtype is None else value.astype(dtype, copy=False)
+        host = np.asarray(value, dtype)
+        array = self.empty(host.shape, host.dtype)
+        array._host[...] = host
+        return array
+
+    def ascontiguousarray(self, value: DeviceArray) -> DeviceArray:
+        return value if value._host.flags.c_contiguous else self.asarray(value._host)
+
+    def broadcast_to(self, value: DeviceArray, shape: Any) -> DeviceArray:
+        return DeviceArray(np.broadcast_to(value._host, shape), self)
+
+    def may_share_memory(self, left: DeviceArray, right: DeviceArray) -> bool:
+        return np.may_share_memory(left._host, right._host)
+
+    # --- what `load` offers
+
+    def array_module(self) -> HostDevice:
+        return self
+
+    def problem(self) -> None:
+        return None
+
+    def multiprocessors(self) -> int:
+        return self.processors
+
+    @contextlib.contextmanager
+    def device_of(self, array: Any) -> Iterator[None]:
+        assert isinstance(array, DeviceArray)
+        yield
+
+    def adopt(self, value: Any) -> DeviceArray:
+        if isinstance(value, DeviceArray):
+            return value
+        return DeviceArray(np.asarray(SimpleNamespace(__array_interface__=value.__cuda_array_interface__)), self)
+
+    def hand_over(self, array: DeviceArray, like: Any) -> Any:
+        return array if isinstance(like, DeviceArray) else type(like)(array)
+
+    def launch(self, room: str, name: str, blocks: int, threads: int, *values: Any) -> None:
+        """Run a kernel of the shim; results must not depend on the order of blocks and threads."""
+        self.launches.append((room, name))
+        plain = [value._host if isinstance(value, DeviceArray) else value for value in values]
+        build.shim(room, self.order).launch(name, blocks, threads, *plain)
+
+
+class Cuda:
+    """The real device, with the same few names."""
+
+    def __init__(self) -> None:
+        arrays = load.array_module()
+        self.asarray, self.empty, self.zeros, self.full = arrays.asarray, arrays.empty, arrays.zeros, arrays.full
+        self.ndarray = arrays.ndarray
+        self.launch = load.launch
+
+
+REPLACED = ("array_module", "problem", "multiprocessors", "device_of", "adopt", "hand_over", "launch")
+
+
+def install(device: HostDevice, monkeypatch: pytest.MonkeyPatch) -> HostDevice:
+    """Put a host device in the place of `load`, for one test."""
+    for name in REPLACED:
+        monkeypatch.setattr(load, name, getattr(device, name))
+    monkeypatch.setattr(backends, "unavailable", lambda name: None)
+    backends.load.cache_clear()
+    return device

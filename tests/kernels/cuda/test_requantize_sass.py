@@ -1,0 +1,50 @@
+"""Budgets of the requantization loops in machine code: memory-bound kernels with room to spare.
+
+At 3.0 TB/s an H100 moves 600e9 int32 -> int8 elements a second, and issues 29.6e12 instructions: 49 an element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from . import build, sass
+
+#: Instructions an element of the loops that store bytes.
+BUDGETS = {
+    "requantize_floor_tensor": 14.0,
+    "requantize_float32_tensor": 9.5,
+    "requantize_floor_rows": 14.0,
+    "requantize_float32_rows": 10.0,
+}
+#: With these, 768 and 1024 threads fit a multiprocessor, which is enough of them to hide the memory's latency.
+REGISTERS = 80
+ROW_REGISTERS = 64
+
+
+@pytest.fixture(scope="module")
+def disassemble() -> Callable[[Path], dict[str, list[sass.Loop]]]:
+    if sass.disassembler() is None:
+        pytest.skip("no nvdisasm on this machine: pip install nvidia-cuda-nvdisasm")
+    return sass.loops
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
+def test_budgets(
+    arch: str,
+    nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]],
+    disassemble: Callable[[Path], dict[str, list[sass.Loop]]],
+    tmp_path: Path,
+) -> None:
+    cubin, resources = nvcc("requantize", arch, tmp_path)
+    found = disassemble(cubin)
+    for kernel, budget in BUDGETS.items():
+        # Four bytes of results are one 4-byte store.
+        main = [loop for loop in found[kernel] if loop.elements(4) >= 8 and not loop.count("STG.E.EF.128")]
+        byte = [loop for loop in main if 4 * loop.count("STG") == loop.elements(4)]
+        assert byte, kernel
+        for loop in byte:
+            assert loop.count() / loop.elements(4) <= budget, (kernel, loop.count(), loop.elements(4))
+        assert resources[kernel].registers <= (ROW_REGISTERS if "rows" in kernel else REGISTERS), kernel
