@@ -20,8 +20,8 @@ from ..exceptions import DomainError, DTypeError, UnknownNameError
 from ..requant.forms import derive, multiplier_fits
 from ..requant.multiplier import QuantizedMultiplier
 from ..requant.requantize import clamped_type
+from ..requant.scales import ScaleTable
 from ..requant.schemes import Scheme, get_scheme
-from .scales import ScaleTable
 
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]

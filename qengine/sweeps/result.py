@@ -15,11 +15,11 @@ import numpy as np
 from qengine.kernels.codes import DIFFERENCE_LIMIT, RANGE
 from qengine.kernels.reference import draws as reference
 
+from ..backends.pairs import Work
 from ..requant import recipes, spec
 from ..requant.multiplier import QuantizedMultiplier
 from .plan import SweepPlan, canonical
 from .tally import Tally
-from .work import Work
 
 #: Two-sided 95 % quantile of the normal distribution.
 Z95 = 1.959963984540054

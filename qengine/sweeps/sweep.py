@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,37 +14,16 @@ from qengine.kernels.codes import GROUP
 from .. import backends
 from ..exceptions import DomainError, DTypeError
 from ..requant.multiplier import QuantizedMultiplier
-from ..requant.recipes import as_scales
+from ..requant.scales import scale_table
 from ..requant.schemes import Scheme
 from ..work.run import Tile, cut, run
 from .plan import Accumulators, Multipliers, SweepPlan, make_plan
 from .result import SweepResult
-from .scales import ScaleTable, read_scales
 from .tally import Tally
 from .work import make_work
 
 #: Pairs a tile: long enough to hide the hand-over, short enough for smooth progress and prompt interruption.
 TILE_PAIRS = {"cpu": 1 << 24, "cuda": 1 << 28, "reference": 1 << 18}
-
-
-def scale_table(scales: Any) -> ScaleTable:
-    """Return a table from a CSV path, a table, or a triple (input, weight, output) of scalars or arrays."""
-    if isinstance(scales, ScaleTable):
-        return scales
-    if isinstance(scales, (str, Path)):
-        return read_scales(scales)
-    if not isinstance(scales, (tuple, list)) or len(scales) != 3:
-        raise DTypeError("scales must be a path to a CSV, or (input_scale, weight_scale, output_scale).")
-    names = ("input_scale", "weight_scale", "output_scale")
-    columns = [np.atleast_1d(as_scales(name, value)).ravel() for name, value in zip(names, scales, strict=True)]
-    try:
-        i, w, o = (np.ascontiguousarray(c) for c in np.broadcast_arrays(*columns))
-    except ValueError:
-        shapes = ", ".join(str(c.size) for c in columns)
-        raise DomainError(f"the three scale columns must have one length; got {shapes}.") from None
-    if i.size == 0:
-        raise DomainError("scales must hold at least one channel; got none.")
-    return ScaleTable(i, w, o, np.zeros(i.size, np.int64), "given")
 
 
 def _multipliers(multiplier: Any, multiplier_range: Any, distribution: str, scales: Any) -> Multipliers | None:
