@@ -79,6 +79,21 @@ class Side:
             return np.ones(self.channels, dtype=np.bool_)
         return np.asarray((form.bn - form.a) >> form.t <= form.bp >> form.t)
 
+    def take(self, channels: npt.NDArray[np.int64]) -> Side:
+        """Return the side with the channels of these indices, in their order."""
+        e = self.epilogue
+        epilogue = Epilogue(
+            e.zero_point[channels], e.low[channels], e.high[channels], e.qmin, e.qmax, e.clamped, e.wrap
+        )
+        given = self.multiplier
+        if isinstance(given, QuantizedMultiplier):
+            if given.shape not in ((), (1,)):
+                given = QuantizedMultiplier(given.value.ravel()[channels], given.shift.ravel()[channels])
+        elif given.size > 1:
+            given = given[channels]
+        form = _take(self.form, channels)
+        return Side(self.scheme, form, epilogue, self.low[channels], self.high[channels], given, self.dtype)
+
     def text(self, channel: int) -> str:
         """Return the multiplier of a channel as text: ``value * 2**(shift - 31)`` or the real number."""
         if isinstance(self.multiplier, QuantizedMultiplier):
@@ -131,9 +146,9 @@ class Side:
                 f"x must be in [{int(np.broadcast_to(bottom, high.shape)[channel, 0])}, {int(high[channel, 0])}] for "
                 f"scheme {self.scheme.name!r} in channel {channel}; got {first_value(array, bad)}{first_index(bad)}."
             )
-        out = np.empty((1, *array.shape), dtype=np.int64)
-        backends.load(backend).requantize(array[None], self.form, self.epilogue, out)
-        return out[0]
+        out: I64 = np.empty(array.shape, dtype=np.int64)
+        backends.load(backend).requantize(array[None], self.form, self.epilogue, out[None])
+        return out
 
 
 def side(

@@ -1,0 +1,444 @@
+"""The staircase engine: the exact thresholds of every code, and what follows from them.
+
+A monotone scheme with an output of a few codes is a staircase: it is known once the least accumulator of each code
+is, 255 numbers a channel for int8. Two staircases differ on a union of intervals between their thresholds, so counts,
+witnesses and intervals over all of int32 cost no more than over a hundred accumulators.
+
+Every rule of `SCHEMES` has its thresholds in closed form (`qengine.kernels.cpu.staircase` proves them); any other
+monotone rule gets them by bisection of its evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from qengine.kernels.cpu import staircase as kernels
+from qengine.kernels.reference import staircase as reference
+
+from ..backends.cpu import thread_count
+from ..backends.forms import I64, INT32_MAX, INT32_MIN, FloatRule, NestedRule, Rule
+from ..exceptions import DomainError, DTypeError
+from ..requant.forms import adds_zero_point_after
+from ..requant.multiplier import first_index, first_value
+from ..work.run import cut, run
+from .sides import Side, as_range
+
+#: Codes lie within ``[-2**16, 2**16)``: those of 16 bits, signed or not.
+CODES = (-(1 << 16), (1 << 16) - 1)
+#: Channels a tile: some milliseconds of work.
+TILE = 2048
+#: Thresholds found by bisection at a time.
+BISECTED = 1 << 18
+#: Thresholds a tile, at most: tiles of 16-bit outputs stay interruptible.
+THRESHOLDS = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A closed interval of accumulators on which two sides have these outputs."""
+
+    first: int
+    last: int
+    a: int
+    b: int
+
+    @property
+    def size(self) -> int:
+        """Number of accumulators."""
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """All pairs of K sides over C channels; arrays (C, pairs), pairs in the order of `pairs`.
+
+    Attributes
+    ----------
+    count : int64 array
+        Accumulators with different outputs.
+    first, last : int64 arrays
+        The least and the greatest of them; (1, 0) where there is none.
+    least, greatest : int64 arrays
+        Extremes of the difference, the later side minus the earlier one, where they differ; 0 where they do not.
+    """
+
+    count: I64
+    first: I64
+    last: I64
+    least: I64
+    greatest: I64
+
+    @property
+    def largest(self) -> I64:
+        """Largest absolute difference."""
+        return np.maximum(-self.least, self.greatest)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Atoms:
+    """The coarsest cut of an accumulator range on whose pieces every side is constant.
+
+    Attributes
+    ----------
+    starts, ends : int64 arrays, shape (n,)
+        Closed pieces in order, without gaps.
+    values : int64 array, shape (K, n)
+        Output of every side on each piece.
+    """
+
+    starts: I64
+    ends: I64
+    values: I64
+
+    @property
+    def sizes(self) -> I64:
+        """Number of accumulators of each piece."""
+        return self.ends - self.starts + 1
+
+
+def pairs(count: int) -> list[tuple[int, int]]:
+    """Return the pairs i < j of `count` sides in the order of every result: (0, 1), (0, 2) ... (1, 2) ..."""
+    return [(i, j) for i in range(count) for j in range(i + 1, count)]
+
+
+def closed_form(rule: Rule) -> bool:
+    """Tell whether the thresholds of a rule have a closed form here; if not, they are bisected."""
+    if isinstance(rule, FloatRule) and rule.bits == 64:
+        return rule.rounding == "half-away" and not rule.zero_point_inside
+    return True
+
+
+def _codes(sides: Sequence[Side]) -> tuple[int, int]:
+    """Return (lowest code, number of thresholds) that cover the clamps of all sides."""
+    for one in sides:
+        e = one.epilogue
+        if not one.clamped or e.qmin < CODES[0] or e.qmax > CODES[1]:
+            span = f"[{e.qmin}, {e.qmax}]" if one.clamped else "a raw int32"
+            raise DomainError(
+                f"staircases need codes within [{CODES[0]}, {CODES[1]}]: dtype int8, uint8 or int16, or a clamp; "
+                f"got {span} for scheme {one.scheme.name!r}."
+            )
+        bad = ~one.monotone & (one.low <= one.high)
+        if bad.any():
+            c = int(bad.argmax())
+            raise DomainError(
+                f"scheme {one.scheme.name!r} falls between accumulators -1 and 0 with multiplier {one.text(c)} in "
+                f"channel {c}: it is no staircase."
+            )
+    first = min(one.epilogue.qmin for one in sides)
+    return first, max(one.epilogue.qmax for one in sides) - first
+
+
+def _zeros(channels: int, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return array if array.size else np.zeros(channels, array.dtype)
+
+
+def _numbers(sides: Sequence[Side]) -> tuple[npt.NDArray[Any], ...]:
+    """Return what the kernels read: rule rows, then (K, C) arrays a, bp, bn, t, scale, z, shift, low, high."""
+    columns: list[tuple[npt.NDArray[Any], ...]] = []
+    for one in sides:
+        form, e, c = one.form, one.epilogue, one.channels
+        rule = form.rule
+        low, high = e.low, e.high
+        if isinstance(rule, NestedRule):  # its zero point saturates to int16
+            low, high = (np.full(c, min(max(q, -(1 << 15)), (1 << 15) - 1), np.int64) for q in (e.qmin, e.qmax))
+        row = rule.encode()
+        row[0] = row[0] if closed_form(rule) else kernels.GIVEN
+        integers = tuple(field if field.size else np.zeros(c, np.int64) for field in (form.a, form.bp, form.bn, form.t))
+        scale = form.scale if isinstance(rule, FloatRule) else np.zeros(c)
+        shift = e.zero_point if adds_zero_point_after(rule) else np.zeros(c, np.int64)
+        columns.append((row, *integers, scale, e.zero_point, shift, low, high))
+    return tuple(np.stack(column) for column in zip(*columns, strict=True))
+
+
+def _tile(
+    sides: Sequence[Side], numbers: tuple[npt.NDArray[Any], ...], first: int, n: int, part: slice
+) -> tuple[npt.NDArray[Any], ...]:
+    """Return the numbers of a tile of channels, with the thresholds of the sides that have to be bisected."""
+    closed = [closed_form(one.form.rule) for one in sides]
+    given = np.empty((0, 0, 0) if all(closed) else (len(sides), part.stop - part.start, n + 1), dtype=np.int64)
+    for k, one in enumerate(sides):
+        if not closed[k]:
+            tile = one.take(np.arange(part.start, part.stop))
+            given[k, :, 1:] = reference.thresholds(tile.evaluate, tile.channels, first, n)
+    return numbers[0], *(np.ascontiguousarray(array[:, part]) for array in numbers[1:]), given
+
+
+def _over_channels(sides: Sequence[Side], n: int, work: Callable[[int, int], None]) -> None:
+    """Call ``work(start, stop)`` on tiles of the channels, over threads where there are several."""
+    channels = sides[0].channels
+    size = TILE if all(closed_form(one.form.rule) for one in sides) else max(1, BISECTED // max(n, 1))
+    size = max(1, min(size, THRESHOLDS // max(n * len(sides), 1)))
+    if channels <= size:
+        work(0, channels)
+    elif not run(cut(channels, size), work, lambda tile, result: None, workers=thread_count()):
+        raise KeyboardInterrupt
+
+
+def thresholds(side: Side, codes: tuple[int, int] | None = None) -> I64:
+    """Return the least accumulator of every code: ``T[c, i] = min {x : y_c(x) >= qmin + 1 + i}``.
+
+    Parameters
+    ----------
+    side : Side
+        Clamped (int8, uint8, int16, or any clamp within 17 bits).
+    codes : (qmin, qmax), optional
+        Other codes than the clamp's, for sides of one comparison: those beyond the clamp are met always or never.
+
+    Returns
+    -------
+    int64 array, shape (C, qmax - qmin)
+        In ``[-2**31, 2**31]``, ascending; ``2**31`` stands for never, ``-2**31`` for always. Where the domain of the
+        side is narrower than int32, its monotone continuation decides.
+
+    Raises
+    ------
+    DomainError
+        A raw output or one of more codes; a multiplier with which a floor form is not monotone.
+
+    Notes
+    -----
+    Floor form: ``ceil((k 2**t - b) / a)``. Float32: the boundary of the last rounding is a 25-bit number, whose
+    quotient by the scale one float64 product decides. Float64: an estimate and one product.
+
+    Examples
+    --------
+    The scale 1/4 puts ties at ``x = 4 k + 2``: "single" takes 2 up to 1 and -2 up to 0, "fp32" both to 0.
+
+    >>> from qengine.exact.sides import side
+    >>> from qengine.exact.staircase import thresholds
+    >>> [thresholds(side(s, 0.25, dtype="int8", qmin=-2, qmax=2)).tolist() for s in ("single", "double", "fp32")]
+    [[[-6, -2, 2, 6]], [[-5, -1, 1, 5]], [[-5, -2, 3, 6]]]
+    """
+    first, n = _codes([side])
+    if codes is not None:
+        if codes[0] > codes[1] or codes[0] < CODES[0] or codes[1] > CODES[1]:
+            raise DomainError(f"codes must be (lowest, highest) within [{CODES[0]}, {CODES[1]}]; got {codes}.")
+        first, n = codes[0], codes[1] - codes[0]
+    out = np.empty((side.channels, n + 1), dtype=np.int64)
+    numbers = _numbers([side])
+
+    def fill(start: int, stop: int) -> None:
+        part = slice(start, stop)
+        kernels.thresholds(*_tile([side], numbers, first, n, part), first, n, out[part])
+
+    _over_channels([side], n, fill)
+    return out[:, 1:]
+
+
+def _domains(sides: Sequence[Side], lo: Any, hi: Any) -> tuple[I64, I64]:
+    """Return each side's accumulators within ``[lo, hi]``: two (K, C) arrays."""
+    if not sides:
+        raise DomainError("give at least one side.")
+    channels = sides[0].channels
+    for k, one in enumerate(sides):
+        if one.channels != channels:
+            raise DomainError(f"sides must have as many channels; side 0 has {channels}, side {k} {one.channels}.")
+    low, high = as_range((INT32_MIN if lo is None else lo, INT32_MAX if hi is None else hi), channels)
+    return (
+        np.stack([np.maximum(low, one.low) for one in sides]),
+        np.stack([np.minimum(high, one.high) for one in sides]),
+    )
+
+
+def _weights(weights: Any, channels: int) -> tuple[I64, I64]:
+    """Return (values, cumulative weights), one row or one a channel, of a histogram of accumulators."""
+    if weights is None:
+        return np.empty((1, 0), np.int64), np.zeros((1, 1), np.int64)
+    if not isinstance(weights, (tuple, list)) or len(weights) != 2:
+        raise DomainError(f"weights must be (values, counts); got {type(weights).__name__}.")
+    arrays = []
+    for name, given in zip(("values", "counts"), weights, strict=True):
+        array = np.asarray(given)
+        if array.dtype.kind not in "iu":
+            raise DTypeError(f"the {name} of weights must be integers; got dtype {array.dtype}.")
+        if array.ndim not in (1, 2) or (array.ndim == 2 and array.shape[0] not in (1, channels)) or not array.size:
+            raise DomainError(
+                f"the {name} of weights must have the shape (n,) or ({channels}, n), n > 0; got {array.shape}."
+            )
+        arrays.append(np.atleast_2d(array).astype(np.int64))
+    values, numbers = arrays
+    if values.shape[1] != numbers.shape[1]:
+        raise DomainError(f"weights need as many values as counts; got {values.shape[1]} and {numbers.shape[1]}.")
+    bad = (values < INT32_MIN) | (values > INT32_MAX)
+    if bad.any():
+        raise DomainError(f"the values of weights must fit int32; got {first_value(values, bad)}{first_index(bad)}.")
+    bad = np.diff(values, axis=1, prepend=values[:, :1] - 1) <= 0
+    if bad.any():
+        raise DomainError(f"the values of weights must rise; got {first_value(values, bad)}{first_index(bad)}.")
+    bad = numbers < 0
+    if bad.any():
+        raise DomainError(
+            f"the counts of weights must not be negative; got {first_value(numbers, bad)}{first_index(bad)}."
+        )
+    if numbers.sum(axis=1, dtype=np.float64).max() >= 2.0**62:
+        raise DomainError(f"the counts of weights must add up to less than 2**62; got {numbers.sum(dtype=np.float64)}.")
+    rows = max(values.shape[0], numbers.shape[0])
+    values, numbers = (np.broadcast_to(array, (rows, array.shape[1])) for array in (values, numbers))
+    cumulative = np.zeros((rows, numbers.shape[1] + 1), np.int64)
+    np.cumsum(numbers, axis=1, out=cumulative[:, 1:])
+    return np.ascontiguousarray(values), cumulative
+
+
+def _compare(sides: Sequence[Side], lo: Any, hi: Any, weights: Any, full: bool) -> I64:
+    """Run the comparison: (fields, C, pairs)."""
+    domain = _domains(sides, lo, hi)
+    first, n = _codes(sides)
+    numbers, channels = _numbers(sides), sides[0].channels
+    values, cumulative = _weights(weights, channels)
+    out = np.zeros((5 if full else 1, channels, len(pairs(len(sides)))), dtype=np.int64)
+
+    def fill(start: int, stop: int) -> None:
+        part = slice(start, stop)
+        row = part if len(values) > 1 else slice(0, 1)
+        bounds = (np.ascontiguousarray(bound[:, part]) for bound in domain)
+        result = np.empty((out.shape[0], stop - start, out.shape[2]), dtype=np.int64)
+        kernels.compare(
+            *_tile(sides, numbers, first, n, part), *bounds, first, n, values[row], cumulative[row], full, result
+        )
+        out[:, part] = result
+
+    _over_channels(sides, n, fill)
+    return out
+
+
+def counts(sides: Sequence[Side], lo: Any = None, hi: Any = None, *, weights: Any = None) -> I64:
+    """Count, for every pair of sides and channel, the accumulators with different outputs: exact, no sampling.
+
+    ``#{x in [lo, hi] : A(x) != B(x)}``, over the x that both sides' domains hold.
+
+    Parameters
+    ----------
+    sides : sequence of Side
+        K of them, with clamped outputs and equal numbers of channels.
+    lo, hi : int or int array, optional
+        Closed accumulator range within int32, one or one a channel; all of int32 by default.
+    weights : (values, counts), optional
+        Histogram of accumulators, ascending values and their counts, 1-D or one row a channel: the result is then
+        the total count of the values with different outputs.
+
+    Returns
+    -------
+    int64 array, shape (C, K (K - 1) / 2)
+        In the order of `pairs`.
+
+    Raises
+    ------
+    DomainError, DTypeError
+        As `thresholds`; ranges or weights that are not integers, out of bounds or out of order.
+
+    Examples
+    --------
+    At the scale 1/4 "double" rounds 1/4 up to 1, and ties away from zero; "fp32" takes ties to even.
+
+    >>> from qengine.exact.sides import side
+    >>> from qengine.exact.staircase import counts
+    >>> sides = [side(s, 0.25, dtype="int8") for s in ("single", "double", "fp32")]
+    >>> counts(sides, -8, 8)                            # at -6, -2, 1, 5; at -6, 2; at -2, 1, 2, 5
+    array([[4, 2, 4]])
+    >>> counts(sides, weights=([-6, -2, 0], [1, 10, 100]))
+    array([[11,  1, 10]])
+    """
+    return np.asarray(_compare(sides, lo, hi, weights, False)[0], dtype=np.int64)
+
+
+def compare(sides: Sequence[Side], lo: Any = None, hi: Any = None) -> Comparison:
+    """Count as `counts` does, and tell the first and last accumulator that differ and by how much outputs differ.
+
+    Parameters, errors
+        As `counts`.
+
+    Examples
+    --------
+    >>> from qengine.exact.sides import side
+    >>> from qengine.exact.staircase import compare
+    >>> c = compare([side(s, 0.25, dtype="int8") for s in ("single", "double")])
+    >>> [int(field[0, 0]) for field in (c.count, c.first, c.last, c.least, c.greatest)]
+    [255, -510, 505, -1, 1]
+    """
+    return Comparison(*_compare(sides, lo, hi, None, True))
+
+
+def atoms(sides: Sequence[Side], channel: int = 0, lo: int | None = None, hi: int | None = None) -> Atoms:
+    """Cut a range of accumulators into the pieces on which every side is constant.
+
+    Parameters
+    ----------
+    sides : sequence of Side
+        K of them, as in `counts`.
+    channel : int
+        Which channel.
+    lo, hi : int, optional
+        Closed range within int32; cut by the domains of all sides.
+
+    Returns
+    -------
+    Atoms
+        No pieces where no accumulator is in all domains; at most ``K (qmax - qmin) + 1``.
+
+    Raises
+    ------
+    DomainError, DTypeError
+        As `counts`; a channel that does not exist.
+
+    Examples
+    --------
+    >>> from qengine.exact.sides import side
+    >>> from qengine.exact.staircase import atoms
+    >>> pieces = atoms([side(s, 0.25, dtype="int8") for s in ("single", "double")], 0, -4, 4)
+    >>> pieces.starts, pieces.ends                       # the tie -2 is a piece of its own
+    (array([-4, -2, -1,  1,  2]), array([-3, -2,  0,  1,  4]))
+    >>> pieces.values
+    array([[-1,  0,  0,  0,  1],
+           [-1, -1,  0,  1,  1]])
+    """
+    if not 0 <= channel < (sides[0].channels if sides else 1):
+        raise DomainError(f"channel must be in [0, {sides[0].channels - 1}]; got {channel}.")
+    picked = [one.take(np.array([channel])) for one in sides]
+    low, high = _domains(picked, lo, hi)
+    first, n = _codes(picked)
+    bottom, stop = int(low.max()), int(high.min()) + 1
+    rows = np.concatenate(
+        [
+            np.full((len(picked), 1), INT32_MIN, np.int64),
+            np.concatenate([thresholds(one, (first, first + n)) for one in picked]),
+        ],
+        axis=1,
+    )
+    starts, values = np.empty(n * len(picked) + 1, np.int64), np.empty((len(picked), n * len(picked) + 1), np.int64)
+    size = int(kernels.atoms(rows, bottom, stop, starts, values))
+    starts = starts[:size].copy()
+    return Atoms(starts, np.append(starts[1:], stop)[:size] - 1, values[:, :size] + first)
+
+
+def intervals(a: Side, b: Side, channel: int = 0, lo: int | None = None, hi: int | None = None) -> list[Interval]:
+    """Return the closed intervals on which two sides differ, each with the two outputs, in order.
+
+    Parameters
+    ----------
+    a, b : Side
+        As in `counts`.
+    channel, lo, hi : int
+        As in `atoms`.
+
+    Returns
+    -------
+    list of Interval
+        Disjoint; neighbours that touch have different outputs.
+
+    Examples
+    --------
+    >>> from qengine.exact.sides import side
+    >>> from qengine.exact.staircase import intervals
+    >>> intervals(side("single", 0.25, dtype="int8"), side("fp32", 0.25, dtype="int8"), 0, -4, 4)
+    [Interval(first=2, last=2, a=1, b=0)]
+    """
+    pieces = atoms([a, b], channel, lo, hi)
+    at = np.flatnonzero(pieces.values[0] != pieces.values[1])
+    columns = (pieces.starts[at], pieces.ends[at], *pieces.values[:, at])
+    return [Interval(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
