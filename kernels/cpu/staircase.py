@@ -223,40 +223,40 @@ def _prepare(rules, z, begin, end, first, n, D, offset):
 
 
 @inner
-def _row(rules, a, bp, bn, t, scale, z, shift, low, high, given, k, c, fresh, first, n, s, offset, D, T):
-    """Write the thresholds of side k in channel c into row s; `fresh`: the boundaries in D are of another channel."""
-    T[s, 0] = ALWAYS
-    r = first + 1 - shift[k, c]
-    kind = rules[k, 0]
+def _row(
+    kind, bits, rounding, inside, a, bp, bn, t, scale, z, shift, low, high, fresh, first, n, k, s, start, D, T
+):  # fmt: skip
+    """Write the thresholds of side k in a channel into row s; `fresh`: the boundaries in D are of another channel.
+
+    Numbers, not arrays: each array that is handed on counts references, and a row takes no longer than that.
+    """
+    r = first + 1 - shift
     if kind == FLOOR:
-        _floor_row(a[k, c], bp[k, c], bn[k, c], t[k, c], low[k, c], high[k, c], r, n, s, T)
+        _floor_row(a, bp, bn, t, low, high, r, n, s, T)
+    elif kind == FLOAT and bits == 32:
+        if inside and fresh:
+            _float32_boundaries(rounding, True, z, r, n, k, D)
+        _float32_row(scale, low, high, r, n, start, k, s, D, T)
     elif kind == FLOAT:
-        if rules[k, 1] == 32:
-            if rules[k, 3]:
-                if fresh:
-                    _float32_boundaries(rules[k, 2], True, z[k, c], r, n, k, D)
-                _float32_row(scale[k, c], low[k, c], high[k, c], r, n, 0, k, s, D, T)
-            else:
-                _float32_row(scale[k, c], low[k, c], high[k, c], r, n, offset[k] - z[k, c], k, s, D, T)
-        else:
-            _float64_row(scale[k, c], low[k, c], high[k, c], r, n, s, T)
-    elif kind == GIVEN:
-        for i in range(1, n + 1):
-            T[s, i] = given[k, c, i]
+        _float64_row(scale, low, high, r, n, s, T)
     else:
-        _nested_row(a[k, c], t[k, c], z[k, c], low[k, c], high[k, c], r, n, s, T)
+        _nested_row(a, t, z, low, high, r, n, s, T)
 
 
 @kernel
-def thresholds(rules, a, bp, bn, t, scale, z, shift, low, high, given, first, n, out):
+def thresholds(rules, a, bp, bn, t, scale, z, shift, low, high, first, n, out):
     """Write the thresholds of one side's channels: rows of n + 1 columns, the first ``-2**31``."""
     D = np.empty((1, _boundary_width(z, n)))
     offset = np.zeros(1, np.int64)
     channels = out.shape[0]
     _prepare(rules, z, 0, channels, first, n, D, offset)
     for c in range(channels):
-        fresh = c == 0 or z[0, c] != z[0, c - 1]
-        _row(rules, a, bp, bn, t, scale, z, shift, low, high, given, 0, c, fresh, first, n, c, offset, D, out)
+        out[c, 0] = ALWAYS
+        _row(
+            rules[0, 0], rules[0, 1], rules[0, 2], rules[0, 3], a[0, c], bp[0, c], bn[0, c], t[0, c],
+            scale[0, c], z[0, c], shift[0, c], low[0, c], high[0, c], c == 0 or z[0, c] != z[0, c - 1],
+            first, n, 0, c, offset[0] - shift[0, c], D, out,
+        )  # fmt: skip
 
 
 @inner
@@ -372,8 +372,16 @@ def compare(
     for c in range(channels):
         row = c if values.shape[0] > 1 else 0
         for k in range(sides):
-            fresh = c == 0 or z[k, c] != z[k, c - 1]
-            _row(rules, a, bp, bn, t, scale, z, shift, low, high, given, k, c, fresh, first, n, k, offset, D, T)
+            T[k, 0] = ALWAYS
+            if rules[k, 0] == GIVEN:
+                for i in range(1, n + 1):
+                    T[k, i] = given[k, c, i]
+            else:
+                _row(
+                    rules[k, 0], rules[k, 1], rules[k, 2], rules[k, 3], a[k, c], bp[k, c], bn[k, c], t[k, c],
+                    scale[k, c], z[k, c], shift[k, c], low[k, c], high[k, c], c == 0 or z[k, c] != z[k, c - 1],
+                    first, n, k, k, offset[k] - shift[k, c], D, T,
+                )  # fmt: skip
             if weighted:
                 _weigh(T, k, n, row, values, cumulative, W)
         pair = 0

@@ -225,7 +225,11 @@ def thresholds(side: Side, codes: tuple[int, int] | None = None) -> I64:
 
     def fill(start: int, stop: int) -> None:
         part = slice(start, stop)
-        kernels.thresholds(*_tile([side], numbers, first, n, part), first, n, out[part])
+        *tile, given = _tile([side], numbers, first, n, part)
+        if given.size:
+            out[part] = given[0]
+        else:
+            kernels.thresholds(*tile, first, n, out[part])
 
     _over_channels([side], n, fill)
     return out[:, 1:]
