@@ -286,7 +286,7 @@ def _weights(weights: Any, channels: int) -> tuple[I64, I64]:
     values, numbers = (np.broadcast_to(array, (rows, array.shape[1])) for array in (values, numbers))
     cumulative = np.zeros((rows, numbers.shape[1] + 1), np.int64)
     np.cumsum(numbers, axis=1, out=cumulative[:, 1:])
-    return np.ascontiguousarray(values), cumulative
+    return values.copy(), cumulative
 
 
 def _compare(sides: Sequence[Side], lo: Any, hi: Any, weights: Any, full: bool) -> I64:
