@@ -28,6 +28,8 @@ _HOME = {
     "use_backend": ".backends",
     "explain": ".requant.explain",
     "sweep": ".sweeps.sweep",
+    "probes": ".exact.probes",
+    "identify": ".identification.identify",
     "QuantParams": ".affine.params",
     "QuantSpec": ".affine.spec",
     "Histogram": ".affine.histogram",
@@ -66,6 +68,8 @@ if TYPE_CHECKING:
         QEngineError,
         UnknownNameError,
     )
+    from .exact.probes import probes
+    from .identification.identify import identify
     from .requant.explain import explain
     from .requant.multiplier import (
         QuantizedMultiplier,
