@@ -250,13 +250,13 @@ def _merge(form: Form, row: Scheme, given: QuantizedMultiplier, fits: npt.NDArra
     return form
 
 
-def as_range(acc_range: Any, channels: int) -> tuple[I64, I64]:
+def as_range(acc_range: Any, channels: int, *, empty: bool = False) -> tuple[I64, I64]:
     """Return a closed accumulator range per channel: None is int32; bounds are integers or one a channel.
 
     Raises
     ------
     DTypeError, DomainError
-        Bounds that are not integers, outside int32, not one a channel, or with low > high.
+        Bounds that are not integers, outside int32, not one a channel, or with low > high unless it may be `empty`.
     """
     if acc_range is None:
         acc_range = (INT32_MIN, INT32_MAX)
@@ -279,7 +279,7 @@ def as_range(acc_range: Any, channels: int) -> tuple[I64, I64]:
             )
         bounds.append(np.broadcast_to(array.astype(np.int64).reshape(-1), (channels,)).copy())
     bad = bounds[0] > bounds[1]
-    if bad.any():
+    if bad.any() and not empty:
         c = int(bad.argmax())
         raise DomainError(f"acc_range must not be empty; got [{bounds[0][c]}, {bounds[1][c]}] in channel {c}.")
     return bounds[0], bounds[1]

@@ -243,7 +243,7 @@ def _domains(sides: Sequence[Side], lo: Any, hi: Any) -> tuple[I64, I64]:
     for k, one in enumerate(sides):
         if one.channels != channels:
             raise DomainError(f"sides must have as many channels; side 0 has {channels}, side {k} {one.channels}.")
-    low, high = as_range((INT32_MIN if lo is None else lo, INT32_MAX if hi is None else hi), channels)
+    low, high = as_range((INT32_MIN if lo is None else lo, INT32_MAX if hi is None else hi), channels, empty=True)
     return (
         np.stack([np.maximum(low, one.low) for one in sides]),
         np.stack([np.minimum(high, one.high) for one in sides]),
@@ -321,7 +321,7 @@ def counts(sides: Sequence[Side], lo: Any = None, hi: Any = None, *, weights: An
     sides : sequence of Side
         K of them, with clamped outputs and equal numbers of channels.
     lo, hi : int or int array, optional
-        Closed accumulator range within int32, one or one a channel; all of int32 by default.
+        Closed accumulator range within int32; all of int32 by default; ``lo > hi`` holds no accumulator.
     weights : (values, counts), optional
         Histogram of accumulators, ascending values and their counts, 1-D or one row a channel: the result is then
         the total count of the values with different outputs.
