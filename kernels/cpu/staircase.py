@@ -244,19 +244,25 @@ def _row(
 
 
 @kernel
-def thresholds(rules, a, bp, bn, t, scale, z, shift, low, high, first, n, out):
-    """Write the thresholds of one side's channels: rows of n + 1 columns, the first ``-2**31``."""
-    D = np.empty((1, _boundary_width(z, n)))
-    offset = np.zeros(1, np.int64)
-    channels = out.shape[0]
+def thresholds(rules, a, bp, bn, t, scale, z, shift, low, high, given, first, n, out):
+    """Write the thresholds of K sides in C channels: row ``k C + c`` of n + 1 columns, the first ``-2**31``."""
+    sides, channels = z.shape
+    D = np.empty((sides, _boundary_width(z, n)))
+    offset = np.zeros(sides, np.int64)
     _prepare(rules, z, 0, channels, first, n, D, offset)
-    for c in range(channels):
-        out[c, 0] = ALWAYS
-        _row(
-            rules[0, 0], rules[0, 1], rules[0, 2], rules[0, 3], a[0, c], bp[0, c], bn[0, c], t[0, c],
-            scale[0, c], z[0, c], shift[0, c], low[0, c], high[0, c], c == 0 or z[0, c] != z[0, c - 1],
-            first, n, 0, c, offset[0] - shift[0, c], D, out,
-        )  # fmt: skip
+    for k in range(sides):
+        for c in range(channels):
+            s = k * channels + c
+            out[s, 0] = ALWAYS
+            if rules[k, 0] == GIVEN:
+                for i in range(1, n + 1):
+                    out[s, i] = given[k, c, i]
+            else:
+                _row(
+                    rules[k, 0], rules[k, 1], rules[k, 2], rules[k, 3], a[k, c], bp[k, c], bn[k, c], t[k, c],
+                    scale[k, c], z[k, c], shift[k, c], low[k, c], high[k, c], c == 0 or z[k, c] != z[k, c - 1],
+                    first, n, k, s, offset[k] - shift[k, c], D, out,
+                )  # fmt: skip
 
 
 @inner

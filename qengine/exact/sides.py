@@ -74,10 +74,15 @@ class Side:
         forms are. A floor form is on either side of zero; what is left to check is the step from -1 to 0:
         ``floor((bn - a) / 2**t) <= floor(bp / 2**t)`` (magnitudes below 2**63). Every row of `SCHEMES` passes.
         """
+        return ~self.falls(slice(None))
+
+    def falls(self, part: slice) -> npt.NDArray[np.bool_]:
+        """Return where, among some channels, the output at 0 is below that at -1: not `monotone`."""
         form = self.form
         if not self.floor:
-            return np.ones(self.channels, dtype=np.bool_)
-        return np.asarray((form.bn - form.a) >> form.t <= form.bp >> form.t)
+            return np.zeros(self.low[part].size, dtype=np.bool_)
+        t = form.t[part]
+        return np.asarray((form.bn[part] - form.a[part]) >> t > form.bp[part] >> t)
 
     def take(self, channels: npt.NDArray[np.int64]) -> Side:
         """Return the side with the channels of these indices, in their order."""
@@ -285,6 +290,17 @@ def as_range(acc_range: Any, channels: int, *, empty: bool = False) -> tuple[I64
     return bounds[0], bounds[1]
 
 
+def channels_of(sides: Sequence[Side]) -> int:
+    """Return the number of channels that all sides have, or raise."""
+    if not sides:
+        raise DomainError("give at least one side.")
+    channels = sides[0].channels
+    for k, other in enumerate(sides):
+        if other.channels != channels:
+            raise DomainError(f"sides must have as many channels; side 0 has {channels}, side {k} {other.channels}.")
+    return channels
+
+
 def common_domain(sides: Sequence[Side], acc_range: Any = None) -> tuple[I64, I64]:
     """Return the closed range, per channel, of the accumulators on which every side has a defined output.
 
@@ -313,13 +329,7 @@ def common_domain(sides: Sequence[Side], acc_range: Any = None) -> tuple[I64, I6
     >>> [r.tolist() for r in common_domain([side("single", left), side("double", left)], (-(2**31), 7))]
     [[-268435456], [7]]
     """
-    if not sides:
-        raise DomainError("give at least one side.")
-    channels = sides[0].channels
-    for k, other in enumerate(sides):
-        if other.channels != channels:
-            raise DomainError(f"sides must have as many channels; side 0 has {channels}, side {k} {other.channels}.")
-    low, high = as_range(acc_range, channels)
+    low, high = as_range(acc_range, channels_of(sides))
     for one in sides:
         low, high = np.maximum(low, one.low), np.minimum(high, one.high)
     return low, high

@@ -10,6 +10,7 @@ monotone rule gets them by bisection of its evaluation.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,10 +27,11 @@ from ..exceptions import DomainError, DTypeError
 from ..requant.forms import adds_zero_point_after
 from ..requant.multiplier import first_index, first_value
 from ..work.run import cut, run
-from .sides import Side, as_range
+from .sides import Side, as_range, channels_of
 
 #: Codes lie within ``[-2**16, 2**16)``: those of 16 bits, signed or not.
 CODES = (-(1 << 16), (1 << 16) - 1)
+ALL = slice(None)
 #: Channels a tile: some milliseconds of work.
 TILE = 2048
 #: Thresholds found by bisection at a time.
@@ -113,8 +115,8 @@ def closed_form(rule: Rule) -> bool:
     return True
 
 
-def _codes(sides: Sequence[Side]) -> tuple[int, int]:
-    """Return (lowest code, number of thresholds) that cover the clamps of all sides."""
+def _codes(sides: Sequence[Side], part: slice = ALL) -> tuple[int, int]:
+    """Return (lowest code, number of thresholds) that cover the clamps of all sides; check some channels."""
     for one in sides:
         e = one.epilogue
         if not one.clamped or e.qmin < CODES[0] or e.qmax > CODES[1]:
@@ -123,9 +125,9 @@ def _codes(sides: Sequence[Side]) -> tuple[int, int]:
                 f"staircases need codes within [{CODES[0]}, {CODES[1]}]: dtype int8, uint8 or int16, or a clamp; "
                 f"got {span} for scheme {one.scheme.name!r}."
             )
-        bad = ~one.monotone & (one.low <= one.high)
+        bad = one.falls(part) & (one.low[part] <= one.high[part])
         if bad.any():
-            c = int(bad.argmax())
+            c = int(bad.argmax()) + (part.start or 0)
             raise DomainError(
                 f"scheme {one.scheme.name!r} falls between accumulators -1 and 0 with multiplier {one.text(c)} in "
                 f"channel {c}: it is no staircase."
@@ -134,26 +136,29 @@ def _codes(sides: Sequence[Side]) -> tuple[int, int]:
     return first, max(one.epilogue.qmax for one in sides) - first
 
 
-def _zeros(channels: int, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return array if array.size else np.zeros(channels, array.dtype)
+@functools.lru_cache(maxsize=256)
+def _encoded(rule: Rule) -> I64:
+    """Return the rule row that the kernels read; one whose thresholds have to be given says so."""
+    row = rule.encode()
+    row[0] = row[0] if closed_form(rule) else kernels.GIVEN
+    return row
 
 
-def _numbers(sides: Sequence[Side]) -> tuple[npt.NDArray[Any], ...]:
+def _numbers(sides: Sequence[Side], part: slice = ALL) -> tuple[npt.NDArray[Any], ...]:
     """Return what the kernels read: rule rows, then (K, C) arrays a, bp, bn, t, scale, z, shift, low, high."""
     columns: list[tuple[npt.NDArray[Any], ...]] = []
     for one in sides:
-        form, e, c = one.form, one.epilogue, one.channels
+        form, e = one.form, one.epilogue
         rule = form.rule
-        low, high = e.low, e.high
+        z, low, high = e.zero_point[part], e.low[part], e.high[part]
+        nothing = np.zeros(z.size, np.int64)
         if isinstance(rule, NestedRule):  # its zero point saturates to int16
-            low, high = (np.full(c, min(max(q, -(1 << 15)), (1 << 15) - 1), np.int64) for q in (e.qmin, e.qmax))
-        row = rule.encode()
-        row[0] = row[0] if closed_form(rule) else kernels.GIVEN
-        integers = tuple(field if field.size else np.zeros(c, np.int64) for field in (form.a, form.bp, form.bn, form.t))
-        scale = form.scale if isinstance(rule, FloatRule) else np.zeros(c)
-        shift = e.zero_point if adds_zero_point_after(rule) else np.zeros(c, np.int64)
-        columns.append((row, *integers, scale, e.zero_point, shift, low, high))
-    return tuple(np.stack(column) for column in zip(*columns, strict=True))
+            low, high = (np.full(z.size, min(max(q, -(1 << 15)), (1 << 15) - 1), np.int64) for q in (e.qmin, e.qmax))
+        integers = tuple(field[part] if field.size else nothing for field in (form.a, form.bp, form.bn, form.t))
+        scale = form.scale[part] if isinstance(rule, FloatRule) else np.zeros(z.size)
+        shift = z if adds_zero_point_after(rule) else nothing
+        columns.append((_encoded(rule), *integers, scale, z, shift, low, high))
+    return tuple(np.array(column) for column in zip(*columns, strict=True))
 
 
 def _tile(
@@ -225,11 +230,7 @@ def thresholds(side: Side, codes: tuple[int, int] | None = None) -> I64:
 
     def fill(start: int, stop: int) -> None:
         part = slice(start, stop)
-        *tile, given = _tile([side], numbers, first, n, part)
-        if given.size:
-            out[part] = given[0]
-        else:
-            kernels.thresholds(*tile, first, n, out[part])
+        kernels.thresholds(*_tile([side], numbers, first, n, part), first, n, out[part])
 
     _over_channels([side], n, fill)
     return out[:, 1:]
@@ -237,12 +238,7 @@ def thresholds(side: Side, codes: tuple[int, int] | None = None) -> I64:
 
 def _domains(sides: Sequence[Side], lo: Any, hi: Any) -> tuple[I64, I64]:
     """Return each side's accumulators within ``[lo, hi]``: two (K, C) arrays."""
-    if not sides:
-        raise DomainError("give at least one side.")
-    channels = sides[0].channels
-    for k, one in enumerate(sides):
-        if one.channels != channels:
-            raise DomainError(f"sides must have as many channels; side 0 has {channels}, side {k} {one.channels}.")
+    channels = channels_of(sides)
     low, high = as_range((INT32_MIN if lo is None else lo, INT32_MAX if hi is None else hi), channels, empty=True)
     return (
         np.stack([np.maximum(low, one.low) for one in sides]),
@@ -401,20 +397,25 @@ def atoms(sides: Sequence[Side], channel: int = 0, lo: int | None = None, hi: in
     array([[-1,  0,  0,  0,  1],
            [-1, -1,  0,  1,  1]])
     """
-    if not 0 <= channel < (sides[0].channels if sides else 1):
-        raise DomainError(f"channel must be in [0, {sides[0].channels - 1}]; got {channel}.")
-    picked = [one.take(np.array([channel])) for one in sides]
-    low, high = _domains(picked, lo, hi)
-    first, n = _codes(picked)
-    bottom, stop = int(low.max()), int(high.min()) + 1
-    rows = np.concatenate(
-        [
-            np.full((len(picked), 1), INT32_MIN, np.int64),
-            np.concatenate([thresholds(one, (first, first + n)) for one in picked]),
-        ],
-        axis=1,
+    channels = channels_of(sides)
+    if not 0 <= channel < channels:
+        raise DomainError(f"channel must be in [0, {channels - 1}]; got {channel}.")
+    low, high = (
+        int(bound[0])
+        for bound in as_range((INT32_MIN if lo is None else lo, INT32_MAX if hi is None else hi), 1, empty=True)
     )
-    starts, values = np.empty(n * len(picked) + 1, np.int64), np.empty((len(picked), n * len(picked) + 1), np.int64)
+    bottom, stop = (
+        max(low, *(int(one.low[channel]) for one in sides)),
+        min(high, *(int(one.high[channel]) for one in sides)) + 1,
+    )
+    part = slice(channel, channel + 1)
+    first, n = _codes(sides, part)
+    rows = np.empty((len(sides), n + 1), np.int64)
+    numbers = _numbers(sides, part)
+    picked = [one if closed_form(one.form.rule) else one.take(np.array([channel])) for one in sides]
+    kernels.thresholds(*_tile(picked, numbers, first, n, slice(0, 1)), first, n, rows)
+    room = n * len(sides) + 1
+    starts, values = np.empty(room, np.int64), np.empty((len(sides), room), np.int64)
     size = int(kernels.atoms(rows, bottom, stop, starts, values))
     starts = starts[:size].copy()
     return Atoms(starts, np.append(starts[1:], stop)[:size] - 1, values[:, :size] + first)
