@@ -28,6 +28,9 @@ _HOME = {
     "use_backend": ".backends",
     "explain": ".requant.explain",
     "sweep": ".sweeps.sweep",
+    "compare_schemes": ".exact.divergence",
+    "count_divergence": ".exact.divergence",
+    "divergent_inputs": ".exact.divergence",
     "probes": ".exact.probes",
     "identify": ".identification.identify",
     "QuantParams": ".affine.params",
@@ -70,6 +73,7 @@ if TYPE_CHECKING:
     )
     from .exact.probes import probes
     from .identification.identify import identify
+    from .exact.divergence import compare_schemes, count_divergence, divergent_inputs
     from .requant.explain import explain
     from .requant.multiplier import (
         QuantizedMultiplier,

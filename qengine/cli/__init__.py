@@ -18,6 +18,7 @@ COMMANDS = {
     "multiplier": (".multiplier", "Write a real multiplier, or three scales, as fixed point."),
     "explain": (".explain", "Show every intermediate of every scheme for one accumulator."),
     "sweep": (".sweep", "Count how often schemes disagree."),
+    "count": (".count", "Count exactly where schemes disagree, and list it."),
     "probes": (".probes", "Find the fewest accumulators that tell schemes apart."),
     "identify": (".identify", "Tell from recorded rows which scheme produced them."),
     "analyze": (".analyze", "Quantize tensors of a file and report the error."),
