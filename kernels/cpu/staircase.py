@@ -5,8 +5,8 @@ of T holds the codes ``first + 1 .. first + n`` in columns 1 .. n; column 0 is `
 `first`), so that column i - 1 always exists.
 
 Sides are the rule rows (K, RULE_LENGTH) and (K, C) arrays a, bp, bn, t (int64), scale (float64), z, shift, low, high
-(int64). A code k needs the result ``r = k - shift``; r <= low is met by every
-accumulator, r > high by none (clamp and saturation); `shift` is z where the zero point follows the rounding, else 0.
+(int64). A code k needs the result ``r = k - shift``; r <= low is met by every accumulator, r > high by none (clamp and
+saturation); `shift` is z where the zero point follows the rounding, else 0.
 """
 
 import numpy as np

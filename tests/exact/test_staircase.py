@@ -7,8 +7,8 @@ import pytest
 
 import qengine as qe
 from qengine.backends.forms import Bias, FloatRule, FloorRule
-from qengine.exact import staircase
-from qengine.exact.sides import side
+from qengine.exact import lattice, staircase
+from qengine.exact.sides import common_domain, side
 from qengine.exact.staircase import Interval, atoms, compare, counts, intervals, pairs, thresholds
 from qengine.kernels.reference import staircase as reference
 from qengine.requant.schemes import Scheme
@@ -259,6 +259,25 @@ def test_sides_of_different_zero_points_and_clamps(rng):
         rows = [tuple(int(f[c, k]) for f in fields) for k in range(6)]
         assert rows == brute(sides, c, -2000, 2000)
     assert (result.largest > 1).any()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16"])
+def test_the_lattice_engine_counts_the_same(dtype, rng):
+    """Floor sums know nothing of thresholds: all pairs of floor forms, over all of int32 and over random ranges."""
+    channels = 6 if dtype == "int16" else 60
+    info = np.iinfo(dtype)
+    z = rng.integers(info.min, info.max + 1, channels)
+    reals = hard_reals(rng, channels)
+    names = [row.name for row in qe.schemes() if row.form == "floor"]
+    sides = [side(s, reals, zero_point=z, dtype=dtype, outside="empty") for s in names]
+    cut = np.sort(rng.integers(INT32[0], INT32[1] + 1, (2, channels)), axis=0)
+    for lo, hi in (INT32, cut):
+        found = counts(sides, lo, hi)
+        for k, (i, j) in enumerate(pairs(len(sides))):
+            low, high = common_domain([sides[i], sides[j]], (lo, hi))
+            held = np.flatnonzero(low <= high)
+            a, b = sides[i].take(held), sides[j].take(held)
+            np.testing.assert_array_equal(lattice.count(a, b, low[held], high[held]), found[held, k])
 
 
 def test_ranges_add_up(rng):
