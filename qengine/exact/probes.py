@@ -27,7 +27,7 @@ from ..requant.multiplier import QuantizedMultiplier
 from ..requant.requantize import clamped_type
 from ..requant.schemes import get_scheme
 from ..requant.schemes import schemes as all_schemes
-from .sides import Side, side
+from .sides import Side, as_range, side
 from .staircase import atoms
 
 #: Pieces looked at together: bounds the memory of their pairs.
@@ -256,7 +256,7 @@ def probes_of(
 ) -> Probes:  # fmt: skip
     """Return the probes of sides of one channel, under the names given."""
     names, rows = tuple(sides), list(sides.values())
-    lo, hi = acc_range if acc_range is not None else (None, None)
+    lo, hi = (int(bound[0]) for bound in as_range(acc_range, 1))
     pieces = atoms(rows, 0, lo, hi)
     if not pieces.starts.size:
         raise DomainError(

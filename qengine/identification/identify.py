@@ -262,20 +262,21 @@ def identify_rows(
     found = candidates(schemes, recipes, rows.scales is not None)
     ranked = _rank(rows, _tally(rows, found, backend))
     judged = _judge(rows, ranked, backend)
-    if judged.kind in ("none", "unlisted", "noise"):
-        corrected = _corrected(rows, found, ranked, backend)
-        if corrected is not None:
-            correction, again, answer = corrected
-            inner = _result(again, answer, None, None, rows)
-            kind: Kind = "sign" if correction.kind == "sign" else "offset"
-            verdict = f"Nothing accounts for the rows as they are. {_capital(correction.text)}: {answer.verdict}"
-            return _result(ranked, _Judgement(kind, verdict, None), correction, inner, rows)
-        if judged.kind != "noise":
-            judged = dataclasses.replace(judged, verdict=judged.verdict + _below_one(rows, found, backend))
-    return _result(ranked, judged, None, None, rows)
+    if judged.kind not in ("none", "unlisted", "noise"):
+        return _result(ranked, judged, None, None, rows)
+    corrected = _corrected(rows, found, ranked, backend)
+    if corrected is not None:
+        correction, again, answer = corrected
+        inner = _result(again, answer, None, None, rows)
+        kind: Kind = "sign" if correction.kind == "sign" else "offset"
+        verdict = f"Nothing accounts for the rows as they are. {_capital(correction.text)}: {answer.verdict}"
+        return _result(ranked, _Judgement(kind, verdict, None), correction, inner, rows)
+    return _result(ranked, _below_one(rows, found, ranked, judged, backend), None, None, rows)
 
 
-def _below_one(rows: Rows, found: list[Candidate], backend: str | None) -> str:
+def _below_one(
+    rows: Rows, found: list[Candidate], ranked: _Ranked, judged: _Judgement, backend: str | None
+) -> _Judgement:
     """Say whether one candidate gives all rows that shift right: kernels may treat left shifts otherwise."""
     if rows.scales is not None:
         i, w, o = (s.astype(np.float64) for s in rows.scales)
@@ -285,15 +286,20 @@ def _below_one(rows: Rows, found: list[Candidate], backend: str | None) -> str:
         real = np.asarray(rows.multiplier.real)
     below = np.flatnonzero(real < 1)
     if not 0 < below.size < rows.size:
-        return ""
+        return judged
     part = rows.part(below)
-    ranked = _rank(part, _tally(part, found, backend))
-    best = ranked.ranking[0]
-    if not ranked.informative or best.mismatches or best.matches < COVERS * ranked.total:
-        return ""
-    return (
-        f" But {best.name} gives all {_rows_text(best.matches)} with a multiplier below 1 that tell anything: "
-        f"multipliers of 1 and above are treated otherwise."
+    again = _rank(part, _tally(part, found, backend))
+    best, first = again.ranking[0], ranked.ranking[0]
+    share = first.mismatches / max(1, first.matches + first.mismatches)
+    # Of as many rows that noise flips some would have to be here.
+    few = share * best.matches < SIGNIFICANT**2
+    if few or not again.informative or best.mismatches or best.matches < COVERS * again.total:
+        return judged
+    return _Judgement(
+        "unlisted",
+        f"No scheme accounts for all rows. {best.name} gives all {_rows_text(best.matches)} with a multiplier below 1 "
+        "that tell anything; multipliers of 1 and above are treated otherwise.",
+        None,
     )
 
 
@@ -368,20 +374,40 @@ def _clean(ranked: _Ranked) -> _Judgement:
     return _Judgement(kind, text + _runtimes(best), None)
 
 
-def _leads(best: Match, other: Match) -> bool:
-    """Tell whether `best` has fewer mismatches than chance explains.
+def _correct(rows: Rows, candidate: Candidate, overflow: str, backend: str | None) -> Flags:
+    """Return the rows that a candidate gives in one reading of overflows."""
+    reading = OVERFLOWS.index(overflow)
+    flags = np.zeros(rows.size, np.bool_)
+    for start in range(0, rows.size, BLOCK):
+        part = rows.part(slice(start, start + BLOCK)) if rows.size > BLOCK else rows
+        one = outputs(candidate, part, *multipliers(part, candidate.recipe), backend)[reading]
+        flags[start : start + BLOCK] = one.defined & (one.codes == part.output)
+    return flags
 
-    Only the rows that one of the two gives count; there are at most the sum of both's mismatches.
+
+def _rivals(rows: Rows, ranked: _Ranked, backend: str | None) -> list[Match]:
+    """Return the candidates that differ from the best and yet may be what ran, flips making the difference.
+
+    Of the rows that one of two gives and the other does not, flips give half to each: a sign test. Only candidates
+    within its bound for all mismatches of both are looked at row by row.
     """
-    return other.mismatches - best.mismatches >= SIGNIFICANT * math.sqrt(max(1, other.mismatches + best.mismatches))
+    best = ranked.ranking[0]
+    mine = _correct(rows, ranked.order[0], best.overflow, backend)
+    found = []
+    for match, candidate, digest in zip(ranked.ranking[1:], ranked.order[1:], ranked.digests[1:], strict=True):
+        behind = match.mismatches - best.mismatches
+        bound = SIGNIFICANT * math.sqrt(max(1, match.mismatches + best.mismatches))
+        if digest == ranked.digests[0] or match.matches + match.mismatches < COVERS * ranked.total or behind >= bound:
+            continue
+        other = _correct(rows, candidate, match.overflow, backend)
+        ahead, against = int(np.count_nonzero(mine & ~other)), int(np.count_nonzero(other & ~mine))
+        if ahead - against < SIGNIFICANT * math.sqrt(max(1, ahead + against)):
+            found.append(match)
+    return found
 
 
 def _noisy(rows: Rows, ranked: _Ranked, backend: str | None) -> _Judgement:
     best = ranked.ranking[0]
-    rivals = [
-        m for m, digest in zip(ranked.ranking[1:], ranked.digests[1:], strict=True)
-        if digest != ranked.digests[0] and m.matches + m.mismatches >= COVERS * ranked.total and not _leads(best, m)
-    ]  # fmt: skip
     share = best.mismatches / (best.matches + best.mismatches)
     closest = f"Closest is {best.name}: {_rows_text(best.matches)} given, {best.mismatches:,} not ({100 * share:.3g} %)"
     if share > 0.5:
@@ -394,6 +420,7 @@ def _noisy(rows: Rows, ranked: _Ranked, backend: str | None) -> _Judgement:
             "rather an arithmetic that is not on the list, or another order of operations.",
             None,
         )
+    rivals = _rivals(rows, ranked, backend)
     if rivals:
         names = ", ".join(m.name for m in rivals[:5]) + (f" and {len(rivals) - 5} more" if len(rivals) > 5 else "")
         return _Judgement(

@@ -151,7 +151,7 @@ def _output_type(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
 
 def _whole(name: str, value: Any) -> npt.NDArray[Any]:
     array = as_numpy(name, value)
-    if array.dtype.kind not in "iu":
+    if array.dtype.kind not in "iu" and array.size:  # an empty list has no type
         raise DTypeError(f"{name} must hold integers; got dtype {array.dtype}.")
     return array
 
@@ -488,10 +488,12 @@ def _cells(
 
 
 def _read_npz(path: Path) -> tuple[dict[str, npt.NDArray[Any]], None]:
-    damage = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, MemoryError, NotImplementedError)
+    damage = (
+        zipfile.BadZipFile, zlib.error, ValueError, TypeError, KeyError, EOFError, MemoryError, NotImplementedError
+    )  # fmt: skip
     columns: dict[str, npt.NDArray[Any]] = {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             wanted = {accepted for names in NAMES.values() for accepted in names}
             for name in archive.files:
                 if name in wanted or name.startswith("output"):

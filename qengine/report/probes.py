@@ -33,7 +33,7 @@ def parts(probes: Probes) -> Iterator[RenderableType]:
     yield Text(f"outputs       {probes.dtype}, zero point {probes.zero_point}")
     n, classes = len(probes), len(probes.classes)
     if n:
-        yield Text(f"{n} probe{'s' * (n != 1)} tell {classes} classes apart; no fewer do")
+        yield Text(f"{n} probe{'s tell' if n != 1 else ' tells'} {classes} classes apart; no fewer do")
     else:
         yield Text("no accumulator tells any of these schemes apart: they are equal on the whole domain")
     yield probe_table(probes)
