@@ -53,13 +53,17 @@ class Candidate:
     def arithmetic(self) -> tuple[Any, ...]:
         """Equal for candidates that are the same by construction, wherever nothing overflows.
 
-        A scheme that rounds its multiplier to float32 makes the same of ``double`` and of ``float32-of-double``.
+        A scheme that rounds its multiplier to float32 makes the same of ``double`` and ``float32-of-double``, and of
+        ``float-product`` and ``float32``: a quotient of two 24-bit numbers, rounded to 53 >= 2 * 24 + 2 bits, lies on
+        the same side of every midpoint of fewer bits as before.
         """
         rule: Any = self.scheme.rule
         if isinstance(rule, FloatRule):
             rule = dataclasses.replace(rule, clamps_before_conversion=False)
-        rounds = self.scheme.parameter == "float32" and self.recipe == "double"
-        return rule, self.scheme.parameter, self.scheme.acc_bits, "float32-of-double" if rounds else self.recipe
+        recipe = self.recipe
+        if self.scheme.parameter == "float32":
+            recipe = {"double": "float32-of-double", "float-product": "float32"}.get(recipe or "", recipe)
+        return rule, self.scheme.parameter, self.scheme.acc_bits, recipe
 
 
 def get_candidate(scheme: str, recipe: str | None) -> Candidate:

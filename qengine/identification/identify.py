@@ -369,8 +369,7 @@ def _clean(ranked: _Ranked) -> _Judgement:
     if others:
         more = f" and {len(others) - 5} more" if len(others) > 5 else ""
         text += f" These rows do not tell it from {', '.join(others[:5])}{more}."
-    schemes = {c.arithmetic[:-1] for _, c in equal}
-    kind: Kind = "ambiguous" if len(schemes) > 1 else "partial" if best.outside else "exact"
+    kind: Kind = "ambiguous" if others else "partial" if best.outside else "exact"
     return _Judgement(kind, text + _runtimes(best), None)
 
 

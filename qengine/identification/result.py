@@ -137,9 +137,10 @@ class Identification:
     equivalent : tuple of tuples of Match
         Candidates that give the same on every row, best group first; single ones are not listed.
     kind : str
-        ``exact`` (one arithmetic gives every row), ``partial`` (every row of its domain), ``ambiguous`` (several do),
-        ``noise`` (one does but for flipped outputs), ``sign``, ``offset`` (with a correction), ``unlisted`` (rows
-        differ near rounding boundaries alone), ``none``, ``clamped`` (nothing can be told).
+        ``exact`` (one arithmetic gives every row), ``partial`` (every row of its domain), ``ambiguous`` (several do, by
+        scheme or by recipe), ``noise`` (one does but for flipped outputs), ``sign``, ``offset`` (with a correction),
+        ``unlisted`` (rows differ near rounding boundaries alone, or with left shifts alone), ``none``, ``clamped``
+        (nothing can be told).
     verdict : str
         The answer in words.
     flipped : float or None

@@ -17,6 +17,7 @@ import pytest
 
 import qengine as qe
 from qengine.identification import identify as room
+from qengine.identification.candidates import Candidate, candidates
 from qengine.identification.identify import identify_rows
 from qengine.identification.rows import Rows, make_rows, read_rows
 from qengine.requant import recipes, spec
@@ -288,6 +289,25 @@ def test_beyond_the_contract(rng: np.random.Generator) -> None:
     assert (best.overflow, best.mismatches, best.outside) == ("wrap", 0, 0)
     fp32 = next(m for m in result.ranking if m.scheme == "fp32-away")
     assert fp32.mismatches > 0 or fp32.overflow != "error"
+
+
+def test_equal_by_construction(rng: np.random.Generator) -> None:
+    """float32 schemes: the recipes of one arithmetic give one float32 multiplier, also near the ends of float32."""
+    by_arithmetic: dict[Any, list[Candidate]] = {}
+    for candidate in candidates(None, None, True):
+        by_arithmetic.setdefault(candidate.arithmetic, []).append(candidate)
+    assert len(by_arithmetic) < len(qe.schemes()) * len(recipes.RECIPES)
+    scales = [np.exp2(rng.uniform(-60, 30, 400_000)).astype(np.float32) for _ in range(3)]
+    with np.errstate(all="ignore"):
+        made = {name: one.compute(*scales).astype(np.float32) for name, one in recipes.RECIPES.items()}
+    for group in by_arithmetic.values():
+        for candidate in group[1:]:
+            assert candidate.scheme.parameter == group[0].scheme.parameter
+            assert candidate.scheme.form == group[0].scheme.form
+            if candidate.recipe != group[0].recipe:
+                assert candidate.scheme.parameter == "float32"
+                assert np.array_equal(made[candidate.recipe], made[group[0].recipe])  # type: ignore[index]
+    assert not np.array_equal(made["float32"], made["float32-of-double"])
 
 
 # --- clamped rows, ambiguity --------------------------------------------------------------------------------------
