@@ -139,7 +139,8 @@ class Couple:
     def tallied(self) -> bool:
         """Whether the histogram is short and costs no further pass over all accumulators."""
         c = self.comparison
-        scanned = [c.scanned[self.pair, int(k)] for k in np.flatnonzero(self.by_channel) if (self.pair, k) in c.scanned]
+        at = [(self.pair, k) for k in np.flatnonzero(self.by_channel).tolist()]
+        scanned = [c.scanned[key] for key in at if key in c.scanned]
         return self.max_abs_diff <= SHORT and all(found.histogram is not None for found in scanned)
 
     @cached_property
@@ -162,8 +163,8 @@ class Couple:
         """Return the divergent accumulators of one channel."""
         a, b = self.comparison.pair_of_sides(self.pair)[:: self.sign]
         low, high = self.comparison.domain(self.pair)
-        pair = (side.take(np.array([channel])) for side in (a, b))
-        return DivergentInputs(*pair, int(low[channel]), int(high[channel]), self.engine, channel)
+        a, b = (side.take(np.array([channel])) for side in (a, b))
+        return DivergentInputs(a, b, int(low[channel]), int(high[channel]), self.engine, channel)
 
     @cached_property
     def first(self) -> Divergence | None:
@@ -389,13 +390,26 @@ class SchemeComparison:
         """Accumulators of the range, per channel, whose exact output lies inside the clamp (all, of a raw output)."""
         e = self.sides[0].epilogue
         if not e.clamped:
-            return np.maximum(self.high - self.low + 1, 0)
+            return np.asarray(self.high - self.low + 1)
         with np.errstate(divide="ignore", invalid="ignore"):
             ends = (e.qmin - e.zero_point) / self.reals, (e.qmax - e.zero_point) / self.reals
         limits = (float(-(2**31)), float(2**31 - 1))
         bottom = np.ceil(np.clip(np.nan_to_num(ends[0], nan=limits[0]), *limits)).astype(np.int64)
         top = np.floor(np.clip(np.nan_to_num(ends[1], nan=limits[1]), *limits)).astype(np.int64)
-        return np.maximum(np.minimum(top, self.high) - np.maximum(bottom, self.low) + 1, 0)
+        return np.asarray(np.maximum(np.minimum(top, self.high) - np.maximum(bottom, self.low) + 1, 0))
+
+    def share(self, pair: int, channels: npt.NDArray[np.bool_] | None = None) -> float:
+        """Return the divergent share of a pair over some channels: of the unclamped accumulators of a clamped output.
+
+        Of all compared ones (or their weight) otherwise; NaN where there are none. A wide disagreement can exceed 1.
+        """
+        at = self.compared[pair] > 0
+        if channels is not None:
+            at &= channels
+        clamped = self.sides[0].clamped and self.weights is None
+        whole = np.minimum(self.unsaturated, self.compared[pair]) if clamped else self.compared[pair]
+        total = _total(whole[at])
+        return _total(self.divergent[pair][at]) / total if total else math.nan
 
     def grouped(self, labels: Sequence[Any]) -> dict[Any, npt.NDArray[np.intp]]:
         """Return the channels of each label, labels in order of appearance."""
@@ -457,7 +471,7 @@ def _total(array: I64) -> int:
 def sizes(low: I64, high: I64, weights: tuple[I64, I64] | None) -> I64:
     """Return how many accumulators, or how much weight, each channel has in ``[low, high]``."""
     if weights is None:
-        return np.maximum(high - low + 1, 0)
+        return np.asarray(np.maximum(high - low + 1, 0))
     values, before = weights
     found = np.zeros(low.size, np.int64)
     for c in range(low.size):

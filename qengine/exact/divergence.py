@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from ..backends.cpu import thread_count
 from ..exceptions import DomainError, DTypeError, UnknownNameError
+from ..requant.multiplier import QuantizedMultiplier, split_real
 from ..requant.scales import ScaleTable, scale_table
 from ..requant.schemes import Scheme, get_scheme
 from . import lattice, scan, staircase
@@ -176,6 +177,36 @@ def compare_schemes(
     return _compare(
         rows, multiplier, scales, acc_range, dtype, zero_point, qmin, qmax, weights, engine, "empty", progress
     )
+
+
+def across_shifts(result: SchemeComparison, right_shifts: Sequence[int] = range(25)) -> SchemeComparison | None:
+    """Compare the same schemes at other shifts: channel n has the first channel's mantissa shifted right by n.
+
+    Parameters
+    ----------
+    result : SchemeComparison
+        Its first channel gives the mantissa, the range, the zero point and the clamp.
+    right_shifts : sequence of int
+        Right shifts, negative ones to the left.
+
+    Returns
+    -------
+    SchemeComparison or None
+        Over the schemes that need no scan; None where fewer than two are left, or the multiplier is zero.
+    """
+    mantissa, _ = split_real(result.reals[:1])
+    sides = result.sides
+    if not sides[0].clamped:
+        sides = tuple(one for one in sides if one.floor)
+    if len(sides) < 2 or not mantissa[0]:
+        return None
+    count, e = len(right_shifts), sides[0].epilogue
+    multiplier = QuantizedMultiplier(np.full(count, int(mantissa[0])), -np.asarray(right_shifts, dtype=np.int64))
+    return _compare(
+        [one.scheme for one in sides], multiplier, None, (int(result.low[0]), int(result.high[0])), sides[0].dtype,
+        int(e.zero_point[0]), e.qmin if sides[0].clamped else None, e.qmax if sides[0].clamped else None, None, None,
+        "empty", None,
+    )  # fmt: skip
 
 
 def divergent_inputs(

@@ -56,7 +56,7 @@ def scan_work(sides: Sequence[Side], channel: int, low: int, high: int, witnesse
         low=column("low", "epilogue", 0), high=column("high", "epilogue", 0),
         add=np.array([adds_zero_point_after(side.form.rule) for side in sides], np.int64),
         bins=np.zeros(1, np.int64), shift_low=none, shift_high=none, scale_low=zero, scale_high=zero,
-        total=((domain_low <= low) & (domain_high >= high)).all(axis=1), witnesses=witnesses,
+        total=np.asarray(((domain_low <= low) & (domain_high >= high)).all(axis=1)), witnesses=witnesses,
     )  # fmt: skip
 
 

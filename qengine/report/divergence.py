@@ -226,11 +226,10 @@ def to_csv(result: SchemeComparison) -> str:
     scales = result.table
     out = io.StringIO(newline="")
     writer = csv.writer(out)
-    labels = {
-        name: values
-        for name, values in (("layer", scales and scales.layer), ("op", scales and scales.operator))
-        if values is not None
-    }
+    labels: dict[str, tuple[str, ...]] = {}
+    if scales is not None:
+        columns = (("layer", scales.layer), ("op", scales.operator))
+        labels = {name: values for name, values in columns if values is not None}
     pairs = [f"{couple.schemes[0]}/{couple.schemes[1]}" for couple in result.ordered]
     writer.writerow(
         [*labels, "channel", "multiplier", "right_shift", "zero_point", "low", "high", "unsaturated", *pairs]
