@@ -393,7 +393,7 @@ class SchemeComparison:
             return np.asarray(self.high - self.low + 1)
         with np.errstate(divide="ignore", invalid="ignore"):
             ends = (e.qmin - e.zero_point) / self.reals, (e.qmax - e.zero_point) / self.reals
-        limits = (float(-(2**31)), float(2**31 - 1))
+        limits = (-(2.0**40), 2.0**40)  # beyond int32 on either side: the range decides
         bottom = np.ceil(np.clip(np.nan_to_num(ends[0], nan=limits[0]), *limits)).astype(np.int64)
         top = np.floor(np.clip(np.nan_to_num(ends[1], nan=limits[1]), *limits)).astype(np.int64)
         return np.asarray(np.maximum(np.minimum(top, self.high) - np.maximum(bottom, self.low) + 1, 0))

@@ -175,7 +175,10 @@ def parts(result: SchemeComparison, listed: int = 0) -> Iterator[RenderableType]
     by_layer = _layer_table(result)
     if by_layer is not None:
         yield by_layer
-    if listed:
+    if listed and result.ordered[0].equal:
+        a, b = result.ordered[0].schemes
+        yield Text(f"nothing to list: {a} and {b} agree on every accumulator")
+    elif listed:
         yield listing(result, listed)
     elif len(result.ordered) <= LISTED_PAIRS:
         seen = _witnesses(result)
