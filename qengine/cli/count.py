@@ -49,7 +49,7 @@ def command(
       qengine count single double fp32 --scales 0.05296 0.02409 0.11484 --dtype int8 --zero-point -126 --list 5
     """
     from ..exact.divergence import compare_schemes
-    from ..report.divergence import first_divergent, parts, to_csv
+    from ..report.divergence import first_divergent, layer_counts, parts, to_csv
     from ..report.files import check_target, write_file
     from ..requant.scales import scale_table
     from ..requant.schemes import SCHEMES
@@ -81,7 +81,9 @@ def command(
     if picture is not None:
         write_file(picture, _drawn(result, picture))
     if as_json:
-        more = {"listed": [item.to_dict() for item in first_divergent(result, listed)]} if listed else {}
+        more: dict[str, Any] = {"layers": layer_counts(result)} if result.table is not None else {}
+        if listed:
+            more["listed"] = [item.to_dict() for item in first_divergent(result, listed)]
         emit_json(result.to_dict() | more)
     else:
         emit(parts(result, listed))

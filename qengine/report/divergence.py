@@ -117,6 +117,17 @@ def layers(result: SchemeComparison) -> dict[tuple[str, str], np.ndarray[Any, np
     return result.grouped(list(zip(scales.layer, operators, strict=True)))
 
 
+def layer_counts(result: SchemeComparison) -> list[dict[str, Any]]:
+    """Return the counts of each layer as plain data, pairs in the order of the couples."""
+    return [
+        {
+            "layer": layer, "op": op, "channels": int(channels.size),
+            "divergent": [int(couple.by_channel[channels].sum()) for couple in result.ordered],
+        }
+        for (layer, op), channels in layers(result).items()
+    ]  # fmt: skip
+
+
 def _layer_table(result: SchemeComparison) -> Grid | None:
     groups = layers(result)
     if not groups:
