@@ -36,7 +36,7 @@ def divergence_figure(result: SchemeComparison) -> Any:
     axes = figure.add_axes((left / width, bottom, side / width, side / height))
     bar = figure.add_axes((left / width + side / width + 0.03, bottom, 0.018, side / height))
     _heat(axes, bar, result)
-    _against_shift(figure.add_axes((0.09, 0.5 / height, 0.88, 3.0 / height)), result)
+    _against_shift(figure.add_axes((0.105, 0.5 / height, 0.865, 3.0 / height)), result)
     return figure
 
 
