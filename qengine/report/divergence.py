@@ -248,14 +248,11 @@ def to_csv(result: SchemeComparison) -> str:
     writer.writerow(
         [*labels, "channel", "multiplier", "right_shift", "zero_point", "low", "high", "unsaturated", *pairs]
     )
-    zero, unsaturated = result.sides[0].epilogue.zero_point, result.unsaturated
-    for c in range(result.channels):
-        numbers = [c, repr(float(result.reals[c])), int(result.right_shift[c]), int(zero[c])]
-        numbers += [int(result.low[c]), int(result.high[c]), int(unsaturated[c])]
+    columns = (result.right_shift, result.sides[0].epilogue.zero_point, result.low, result.high, result.unsaturated)
+    numbers = np.stack(columns, axis=1).tolist()
+    reals, compared = result.reals.tolist(), (result.compared > 0).T.tolist()
+    for c, divergent in enumerate(result.divergent.T.tolist()):
         cells = [text_cell(values[c]) for values in labels.values()]
-        counts = [
-            int(n) if compared else ""
-            for n, compared in zip(result.divergent[:, c], result.compared[:, c], strict=True)
-        ]
-        writer.writerow([*cells, *numbers, *counts])
+        counts = [n if known else "" for n, known in zip(divergent, compared[c], strict=True)]
+        writer.writerow([*cells, c, repr(reals[c]), *numbers[c], *counts])
     return out.getvalue()
