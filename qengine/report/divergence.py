@@ -248,8 +248,8 @@ def to_csv(result: SchemeComparison) -> str:
     writer.writerow(
         [*labels, "channel", "multiplier", "right_shift", "zero_point", "low", "high", "unsaturated", *pairs]
     )
-    columns = (result.right_shift, result.sides[0].epilogue.zero_point, result.low, result.high, result.unsaturated)
-    numbers = np.stack(columns, axis=1).tolist()
+    fields = (result.right_shift, result.sides[0].epilogue.zero_point, result.low, result.high, result.unsaturated)
+    numbers = np.stack(fields, axis=1).tolist()
     reals, compared = result.reals.tolist(), (result.compared > 0).T.tolist()
     for c, divergent in enumerate(result.divergent.T.tolist()):
         cells = [text_cell(values[c]) for values in labels.values()]
