@@ -15,6 +15,7 @@ Source: for divisor sums, `qengine.kernels.cpu.census`. That the thresholds sett
 
 from __future__ import annotations
 
+import functools
 import operator
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -207,18 +208,31 @@ class Question:
     def tile(self, shift: int, start: int, stop: int) -> Tally:
         """Count the mantissas ``first + start .. first + stop - 1`` of a shift one by one: a pure function."""
         mantissas = np.arange(self.first + start, self.first + stop, dtype=np.int64)
-        sides = self.sides(shift, mantissas)
-        low, high = self.domain(sides)
-        counts, sums = np.empty(mantissas.size, np.int64), np.empty(mantissas.size, np.int64)
+        size = mantissas.size
+        counts, sums = np.empty(size, np.int64), np.empty(size, np.int64)
+        if (like := _alike(self, shift)) is not None:
+            # All numbers but the slope are those of the first mantissa.
+            sides, low, high = like, *(np.repeat(bound[:1], size) for bound in self.domain(like))
+        else:
+            sides = self.sides(shift, mantissas)
+            low, high = self.domain(sides)
         if _few_codes(sides):
             first, n = staircase._codes(sides)
-            kernels.by_thresholds(*staircase._numbers(sides), low, high, first, n, counts, sums)
+            rules, *numbers = staircase._numbers(sides)
+            if like is not None:
+                numbers = [np.repeat(array[:, :1], size, axis=1) for array in numbers]
+                numbers[0][:] = mantissas
+            kernels.by_thresholds(rules, *numbers, low, high, first, n, counts, sums)
         else:
-            a, b = (lattice._rows(one, slice(None)) for one in sides)
-            kernels.by_lattice(a, b, low, high, counts, sums)
+            rows = [lattice._rows(one, slice(None)) for one in sides]
+            if like is not None:
+                rows = [np.repeat(array[:1], size, axis=0) for array in rows]
+                for array in rows:
+                    array[:, 0] = mantissas
+            kernels.by_lattice(*rows, low, high, counts, sums)
         at = int(counts.argmax())
         return Tally(
-            mantissas.size, int(np.maximum(high - low + 1, 0).sum()), int(counts.sum()), _exact_sum(sums),
+            size, int(np.maximum(high - low + 1, 0).sum()), int(counts.sum()), _exact_sum(sums),
             int(np.count_nonzero(counts)), int(counts[at]), int(mantissas[at]),
         )  # fmt: skip
 
@@ -233,6 +247,12 @@ class Question:
         counts, sums = np.empty(stop - start, np.int64), np.empty(stop - start, np.int64)
         kernels.along_multipliers(a, b, self.first, self.last, bottom + start, counts, sums)
         return int(counts.sum()), _exact_sum(sums)
+
+
+@functools.lru_cache(maxsize=64)
+def _alike(asked: Question, shift: int) -> tuple[Side, Side] | None:
+    """Return the sides of the first and last mantissa if no other differs from them but in its slope."""
+    return asked.ends(shift) if asked.not_closed(shift) is None else None
 
 
 def _few_codes(sides: tuple[Side, Side]) -> bool:
@@ -346,7 +366,7 @@ class CensusResult:
     methods : dict of int to str
         ``closed`` or ``tiles``.
     complete : bool
-        False where the user interrupted: tallies are then of the multipliers that they name, exact for those.
+        False where the user interrupted: a tally is then of the first `Tally.multipliers` mantissas, exact for those.
     seconds : float
     """
 
@@ -486,8 +506,8 @@ def census(
 
     Notes
     -----
-    Interrupted (Ctrl-C), the result holds what is done: by tiles the multipliers counted so far, in closed form the
-    shifts that are finished; ``.complete`` is False then.
+    Interrupted (Ctrl-C), the result holds what is done: by tiles the first so many mantissas of a shift, in closed
+    form the shifts that are finished; ``.complete`` is False then.
 
     Examples
     --------
@@ -589,7 +609,7 @@ def _question(
 
 
 def _tiles(asked: Question, shift: int, advance: Callable[[float], None]) -> tuple[Tally, bool]:
-    """Count a shift mantissa by mantissa."""
+    """Count a shift mantissa by mantissa; tiles start in order and those that started finish: the first ones."""
     total = Tally()
 
     def merge(tile: Tile, part: Tally) -> None:

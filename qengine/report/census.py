@@ -44,7 +44,7 @@ def _header(result: CensusResult) -> Iterator[Text]:
         finished = sum(_finished(result, tally) for tally in result.by_shift.values())
         yield Text(
             f"INTERRUPTED   {integer(result.multipliers)} of {integer(asked.multipliers * len(shifts))} multipliers "
-            f"done, {finished} of {len(shifts)} shifts whole; the counts are of those",
+            f"done (of each shift the first), {finished} of {len(shifts)} shifts whole; the counts are of those",
             style="bold red",
         )
 
