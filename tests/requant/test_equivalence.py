@@ -217,11 +217,13 @@ def test_bounds_that_float32_cannot_hold(scheme: Scheme, backend: str) -> None:
     acc = np.array([2**31 - 1, 2**31 - 65, 2**24 + 3, 2**24 + 2, 7, 0, -(2**24) - 3, -(2**31)])
     every = [(-(2**31), 2**31 - 2), (-(2**24) - 1, 2**24 + 1), (2**25 + 1, 2**30 + 3)]
     # No result of a scheme that saturates to 16 bits reaches the last one.
-    for limits in every[: 2 if getattr(scheme.rule, "saturate_bits", 0) else 3]:
+    saturates = getattr(scheme.rule, "saturate_bits", 0)
+    for limits in every[: 2 if saturates else 3]:
         for real in (0.9999999, 1.0):
             kept = [int(x) for x in acc if expected(scheme.name, int(x), real, limits=limits) is not None]
             y = qe.requantize(
-                kept, real, scheme=scheme, dtype="int32", qmin=limits[0], qmax=limits[1], backend=backend
+                np.array(kept, np.int64), real if kept else 0.5, scheme=scheme, dtype="int32", qmin=limits[0],
+                qmax=limits[1], backend=backend,
             )  # fmt: skip
             assert y.tolist() == [expected(scheme.name, x, real, limits=limits) for x in kept], (limits, real)
 
