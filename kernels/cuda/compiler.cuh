@@ -102,6 +102,12 @@ QE_DEVICE u32 pack_saturated_u8(i32 a, i32 b, i32 c, i32 d) {
 }
 QE_DEVICE u32 sum_abs_difference(i32 a, i32 b, u32 c) { return __sad(a, b, c); }  // |a - b| + c, mod 2**32
 QE_DEVICE i32 dot_i8(u32 a, u32 b, i32 c) { return __dp4a((i32)a, (i32)b, c); }   // c + sum of four int8 products
+// count + 1 where v & mask is 0, in two instructions (a C expression takes a third, to move the sum).
+QE_DEVICE u32 count_if_clear(u32 v, u32 mask, u32 count) {
+    asm("{ .reg .pred p; .reg .u32 r; and.b32 r, %1, %2; setp.eq.u32 p, r, 0; @p add.u32 %0, %0, 1; }"
+        : "+r"(count) : "r"(v), "r"(mask));
+    return count;
+}
 
 // ---- float32 and float64
 #define QE_UNARY(name, instruction, to, to_code, from, from_code) \
@@ -271,6 +277,8 @@ QE_DEVICE i32 dot_i8(u32 a, u32 b, i32 c) {
     for (u32 k = 0; k < 32; k += 8) r += (u32)((i32)(i8)(a >> k) * (i32)(i8)(b >> k));
     return (i32)r;
 }
+
+QE_DEVICE u32 count_if_clear(u32 v, u32 mask, u32 count) { return count + ((v & mask) == 0); }
 
 QE_DEVICE f32 mul_rn_f32(f32 a, f32 b) { return a * b; }
 QE_DEVICE f32 add_rn_f32(f32 a, f32 b) { return a + b; }
