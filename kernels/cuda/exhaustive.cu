@@ -147,18 +147,19 @@ QE_DEVICE u32 add_four(const PackedCounter &counter, u32 from, u32 j, u32 sum) {
 
 // This thread's sum, modulo 2**32. `run` is a multiple of QE_RUN_STEP, 1024 at most.
 template <class Counter> QE_DEVICE u32 count_run(Counter counter, const Run &mine, u32 run) {
-    u32 sum = 0;
+    u32 sum = 0, from = 0;
     QE_NO_UNROLL
-    for (u32 from = 0; from < run; from += QE_RUN_STEP) {
+    for (u32 left = run; left > 0; left -= QE_RUN_STEP) {
         QE_UNROLL
         for (u32 j = 0; j < QE_RUN_STEP; j += 4) sum = add_four(counter, from, j, sum);
         counter.pass((f32)QE_RUN_STEP);
+        from += QE_RUN_STEP;
     }
     if (mine.count < run) {
         counter.begin();
         sum = 0;
         QE_NO_UNROLL
-        for (u32 from = 0; from < mine.count; ++from) {
+        for (from = 0; from < mine.count; ++from) {
             sum = counter.add(from, 0, sum);
             counter.pass(1.0f);
         }
