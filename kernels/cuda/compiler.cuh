@@ -58,6 +58,13 @@ QE_DEVICE f64 bits_f64(u64 v) { return __longlong_as_double((i64)v); }
 QE_DEVICE i32 leading_zeros_u32(u32 v) { return __clz((i32)v); }   // 32 for 0
 QE_DEVICE i32 leading_zeros_u64(u64 v) { return __clzll((i64)v); }  // 64 for 0
 QE_DEVICE i32 bit_count_u32(u32 v) { return __popc(v); }
+// v >> t, and 0 from t = 32 on: what the instruction does.
+QE_DEVICE u32 shift_right_clamped_u32(u32 v, u32 t) {
+    u32 r;
+    asm("shr.u32 %0, %1, %2;" : "=r"(r) : "r"(v), "r"(t));
+    return r;
+}
+QE_DEVICE u32 funnel_right_u32(u32 low, u32 high, u32 t) { return __funnelshift_r(low, high, t); }  // by t mod 32
 
 // ---- integers
 QE_DEVICE i64 mul_wide_i32(i32 a, i32 b) {
@@ -208,6 +215,7 @@ QE_DEVICE i32x4 cached_i32x4(const i32 *p) {  // read again soon: tables
     return {v.x, v.y, v.z, v.w};
 }
 QE_DEVICE i32 cached_i32(const i32 *p) { return __ldg(p); }
+QE_DEVICE f64 cached_f64(const f64 *p) { return __ldg(p); }
 QE_DEVICE void store_u32(void *p, u32 v) { __stcs((u32 *)p, v); }
 QE_DEVICE void store_u32x2(void *p, u32x2 v) { __stcs((uint2 *)p, make_uint2(v.x, v.y)); }
 QE_DEVICE void store_u32x4(void *p, u32x4 v) { __stcs((uint4 *)p, make_uint4(v.x, v.y, v.z, v.w)); }
@@ -248,6 +256,8 @@ QE_DEVICE f64 bits_f64(u64 v) { return host_bits<f64>(v); }
 QE_DEVICE i32 leading_zeros_u32(u32 v) { return v ? __builtin_clz(v) : 32; }
 QE_DEVICE i32 leading_zeros_u64(u64 v) { return v ? __builtin_clzll(v) : 64; }
 QE_DEVICE i32 bit_count_u32(u32 v) { return __builtin_popcount(v); }
+QE_DEVICE u32 shift_right_clamped_u32(u32 v, u32 t) { return t < 32 ? v >> t : 0; }
+QE_DEVICE u32 funnel_right_u32(u32 low, u32 high, u32 t) { return (u32)((((u64)high << 32) | low) >> (t & 31)); }
 
 QE_DEVICE i64 mul_wide_i32(i32 a, i32 b) { return (i64)a * (i64)b; }
 QE_DEVICE u64 mul_wide_u32(u32 a, u32 b) { return (u64)a * (u64)b; }
@@ -367,6 +377,7 @@ QE_DEVICE f64x2 load_f64x2(const f64 *p) { return *(const f64x2 *)p; }
 QE_DEVICE u32x4 load_u32x4(const void *p) { return *(const u32x4 *)p; }
 QE_DEVICE i32x4 cached_i32x4(const i32 *p) { return *(const i32x4 *)p; }
 QE_DEVICE i32 cached_i32(const i32 *p) { return *p; }
+QE_DEVICE f64 cached_f64(const f64 *p) { return *p; }
 QE_DEVICE void store_u32(void *p, u32 v) { *(u32 *)p = v; }
 QE_DEVICE void store_u32x2(void *p, u32x2 v) { *(u32x2 *)p = v; }
 QE_DEVICE void store_u32x4(void *p, u32x4 v) { *(u32x4 *)p = v; }

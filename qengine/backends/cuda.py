@@ -110,8 +110,28 @@ def _lacks(what: str) -> BackendError:
 
 
 def sweep_tile(work: Any, start: int, stop: int) -> Any:
-    """Return the tally of the pairs with indices in ``[start, stop)``."""
-    raise _lacks("sweeps")
+    """Return the tally of the pairs with indices in ``[start, stop)``; it lives on the host, so this waits."""
+    from qengine.kernels.cuda import sweep
+
+    return sweep.tile(work, start, stop)
+
+
+def devices() -> int:
+    """Return how many devices are visible."""
+    count: int = load.devices()
+    return count
+
+
+def device_number() -> int:
+    """Return the number of the current device."""
+    number: int = load.device_number()
+    return number
+
+
+def on_device(number: int) -> AbstractContextManager[Any]:
+    """Return a context in which the device of that number is the current one of this thread."""
+    context: AbstractContextManager[Any] = load.device(number)
+    return context
 
 
 def quantize(x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> bool:

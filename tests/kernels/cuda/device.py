@@ -7,6 +7,7 @@ kernel, which grid, which numbers. Its arrays have what the back end uses of CuP
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -125,8 +126,10 @@ class HostDevice:
 
     ndarray = DeviceArray
 
-    def __init__(self, order: int = 0, processors: int = 1) -> None:
-        self.order, self.processors = order, processors
+    def __init__(self, order: int = 0, processors: int = 1, devices: int = 1) -> None:
+        self.order, self.processors, self.number_of_devices = order, processors, devices
+        self._current = threading.local()
+        self._one_at_a_time = threading.Lock()
         self.launches: list[tuple[str, str]] = []
         self.waits = 0
 
@@ -175,6 +178,22 @@ class HostDevice:
     def problem(self) -> None:
         return None
 
+    def devices(self) -> int:
+        return self.number_of_devices
+
+    def device_number(self) -> int:
+        return getattr(self._current, "number", 0)
+
+    @contextlib.contextmanager
+    def device(self, number: int) -> Iterator[None]:
+        assert 0 <= number < self.number_of_devices
+        before = self.device_number()
+        self._current.number = number
+        try:
+            yield
+        finally:
+            self._current.number = before
+
     def multiprocessors(self) -> int:
         return self.processors
 
@@ -195,7 +214,8 @@ class HostDevice:
         """Run a kernel of the shim; results must not depend on the order of blocks and threads."""
         self.launches.append((room, name))
         plain = [value._host if isinstance(value, DeviceArray) else value for value in values]
-        build.shim(room, self.order).launch(name, blocks, threads, *plain)
+        with self._one_at_a_time:  # the shim's threads and blocks are its own globals
+            build.shim(room, self.order).launch(name, blocks, threads, *plain)
 
 
 class Cuda:
@@ -208,7 +228,10 @@ class Cuda:
         self.launch = load.launch
 
 
-REPLACED = ("array_module", "problem", "multiprocessors", "device_of", "adopt", "hand_over", "launch")
+REPLACED = (
+    "array_module", "problem", "devices", "device_number", "device", "multiprocessors", "device_of", "adopt",
+    "hand_over", "launch",
+)  # fmt: skip
 
 
 def install(device: HostDevice, monkeypatch: pytest.MonkeyPatch) -> HostDevice:
