@@ -48,7 +48,7 @@ QE_KERNEL(256, primitives_i32)(u64 n, const i32 *a, const i32 *b, i64 *out, f32 
             (i64)pack_low_bytes(ux, uy, ux >> 8, uy >> 8), (i64)pack_low_halves(ux, uy),
             (i64)sum_abs_difference(x, y, 7), (i64)dot_i8(ux, uy, x), (i64)leading_zeros_u32(ux),
             (i64)leading_zeros_u64((u64)v), (i64)bit_count_u32(ux), clamp_i64(v, -1000, y), mad_wide_i32(x, y >> 1, x),
-            (i64)add_wrap_i32(x, y),
+            (i64)add_wrap_i32(x, y), (i64)count_if_clear(ux, uy & 3, uy),
         };
         for (u32 k = 0; k < sizeof results / sizeof results[0]; ++k) out[k * n + i] = results[k];
         single[i] = i32_to_f32(x);

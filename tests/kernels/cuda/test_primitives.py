@@ -150,7 +150,7 @@ def test_integers(device: Device, rng: np.random.Generator) -> None:
     a, b = (m.ravel() for m in np.meshgrid(np.array(edges, np.int32), np.array(edges, np.int32)))
     a = np.concatenate([a, rng.integers(-(2**31), 2**31, 500, dtype=np.int32)])
     b = np.concatenate([b, rng.integers(-(2**31), 2**31, 500, dtype=np.int32)])
-    n, rows = a.size, 19
+    n, rows = a.size, 20
     out = device.empty((rows, n), np.int64)
     single, real = device.empty((3, n), np.float32), device.empty((3, n), np.float64)
     device.launch("primitives", "primitives_i32", 2, 256, n, device.asarray(a), device.asarray(b), out, single, real)
@@ -173,6 +173,7 @@ def test_integers(device: Device, rng: np.random.Generator) -> None:
             ux & 0xFFFF | (uy & 0xFFFF) << 16, (abs(x - y) + 7) % 2**32,
             signed(x + sum(p * q for p, q in zip(*bytes_of, strict=True)), 32), 32 - ux.bit_length(),
             64 - u.bit_length(), ux.bit_count(), min(max(v, -1000), y), x * (y >> 1) + x, signed(x + y, 32),
+            (uy + ((ux & uy & 3) == 0)) % 2**32,
         ]  # fmt: skip
         assert got[:, i].tolist() == wanted, (x, y)
     product = a.astype(np.int64) * b

@@ -1,0 +1,66 @@
+"""Budgets of the exhaustive loops in machine code, an instruction of each kind counted.
+
+An H100 multiprocessor issues 128 thread instructions a clock, of them 64 of the ALU and 32 wide multiply-adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from . import build, sass
+
+#: Pairs of a turn of the loop.
+STEP = 16
+#: Kernel: instructions a pair at most, wide multiply-adds a pair, and instructions a pair on the ALU at most.
+BUDGETS = {
+    "exhaustive_floor": (6.5, 2, 3.2),
+    "exhaustive_window": (4.5, 1, 2.2),
+    "exhaustive_packed": (7.5, 2, 3.5),
+    "exhaustive_float": (10.0, 1, 2.2),
+}
+#: As gpu.md names them; UIADD3 and the like run beside it.
+ALU = ("IADD3", "VIADD", "LOP3", "SHF", "ISETP", "SEL", "PRMT", "VIMNMX", "IMNMX", "I2IP", "LEA", "VABSDIFF", "MOV")
+#: With 32 registers a thread all 2048 threads of a multiprocessor run at a time; two more leave 1792.
+REGISTERS = 34
+
+
+@pytest.fixture(scope="module")
+def disassemble() -> Callable[[Path], dict[str, list[sass.Loop]]]:
+    if sass.disassembler() is None:
+        pytest.skip("no nvdisasm on this machine: pip install nvidia-cuda-nvdisasm")
+    return sass.loops
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
+def test_budgets(
+    arch: str,
+    nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]],
+    disassemble: Callable[[Path], dict[str, list[sass.Loop]]],
+    tmp_path: Path,
+) -> None:
+    cubin, resources = nvcc("exhaustive", arch, tmp_path)
+    found = disassemble(cubin)
+    for kernel, (budget, products, alu) in BUDGETS.items():
+        # The loop over whole steps is the one with a product for each of its pairs.
+        main = [loop for loop in found[kernel] if loop.count("IMAD.WIDE", "IMAD.HI") >= STEP]
+        assert len(main) == 1, kernel
+        (loop,) = main
+        assert loop.count("IMAD.WIDE", "IMAD.HI") == products * STEP, kernel
+        assert loop.count() / STEP <= budget, (kernel, loop.count())
+        assert loop.count(*ALU) / STEP <= alu, (kernel, loop.count(*ALU))
+        # What would be the slow pipe, and memory.
+        assert not loop.count("I2F", "F2I", "LD", "ST", "CALL", "MUFU", "POPC"), kernel
+        assert resources[kernel].registers <= REGISTERS, kernel
+
+
+def test_conversions_are_seen(
+    nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]],
+    disassemble: Callable[[Path], dict[str, list[sass.Loop]]],
+    tmp_path: Path,
+) -> None:
+    """A product with conversions would be found: the requantization has them."""
+    cubin, _ = nvcc("requantize", "sm_90", tmp_path)
+    assert any(loop.count("I2F", "F2I") for loop in disassemble(cubin)["requantize_float32_tensor"])
