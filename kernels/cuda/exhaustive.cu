@@ -65,7 +65,8 @@ QE_DEVICE Line line_of(const i64 *row, u32 column, u32 xu) {
 // sum of y1 - y2
 struct FloorCounter {
     Line first, second;
-    QE_DEVICE FloorCounter(const i64 *row, u32 xu) : first(line_of(row, ROW_A1, xu)), second(line_of(row, ROW_A2, xu)) {}
+    QE_DEVICE FloorCounter(const i64 *row, u32 xu)
+        : first(line_of(row, ROW_A1, xu)), second(line_of(row, ROW_A2, xu)) {}
     QE_DEVICE void begin() {}
     QE_DEVICE void pass(f32) {}
     QE_DEVICE u32 add(u32 from, u32 j, u32 sum) const {
