@@ -97,9 +97,9 @@ QE_DEVICE AffineParameters affine_parameters(const IntegerRule &r, f64 scale, f6
 // place at most, one remainder makes it faithful, and a second one (exact then) correctly rounded (Markstein, 1990).
 // Nothing over- or underflows for float32 numbers x and 2**-400 < scale < 2**400.
 QE_DEVICE f64 divided_by_inverse(f64 x, f64 scale, f64 inverse) {
-    f64 q = mul_rn_f64(x, inverse);
-    q = fma_rn_f64(fma_rn_f64(neg_f64(q), scale, x), inverse, q);
-    return fma_rn_f64(fma_rn_f64(neg_f64(q), scale, x), inverse, q);
+    f64 negative = neg_f64(scale), q = mul_rn_f64(x, inverse);
+    q = fma_rn_f64(fma_rn_f64(q, negative, x), inverse, q);
+    return fma_rn_f64(fma_rn_f64(q, negative, x), inverse, q);
 }
 
 // What is rounded, of a finite x; infinite where it leaves the type of the arithmetic.
@@ -140,14 +140,13 @@ QE_DEVICE f64 round_real(f64 v, i32 rounding, u32 word) {
         break;
     default:
         whole = floor_f64(v);
-        up = lt_f64(mul_rn_f64(u64_to_f64(word), 0x1p-32), sub_rn_f64(v, whole));
+        up = lt_f64(mul_rn_f64(u32_to_f64(word), 0x1p-32), sub_rn_f64(v, whole));
     }
     return up ? add_rn_f64(whole, 1.0) : whole;
 }
 
-// The code before the clamp, whole or infinite; `index` is the element's in its tensor.
-QE_DEVICE f64 whole_code(const IntegerRule &r, f64 x, const AffineParameters &p, u64 index) {
-    u32 word = r.rounding == QE_STOCHASTIC ? draw_word(r.seed, index) : 0;
+// The code before the clamp, whole or infinite; `word` is the element's draw.
+QE_DEVICE f64 whole_code(const IntegerRule &r, f64 x, const AffineParameters &p, u32 word) {
     f64 w = round_real(scaled_value(r, x, p), r.rounding, word);
     return r.zero_point == QE_ZERO_POINT_AFTER ? add_rn_f64(w, p.zero_point) : w;
 }
@@ -162,8 +161,10 @@ QE_DEVICE f64 dequantized(i32 rule, f64 q, f64 scale, f64 zero_point) {
     return f32_to_f64(fma_rn_f32(a, s, neg_f32(product)));
 }
 
+// `index` is the element's in its tensor.
 QE_DEVICE Coded integer_code_and_value(const IntegerRule &r, f64 x, const AffineParameters &p, u64 index) {
-    f64 w = whole_code(r, x, p, index), q = min_f64(max_f64(w, r.qmin), r.qmax);
+    u32 word = r.rounding == QE_STOCHASTIC ? draw_word(r.seed, index) : 0;
+    f64 w = whole_code(r, x, p, word), q = min_f64(max_f64(w, r.qmin), r.qmax);
     i32 code = f64_to_i32_rz(sub_rn_f64(q, r.qmin));
     return {eq_f64(q, w) ? code : -1 - code, dequantized(r.dequantization, q, p.scale, p.zero_point)};
 }

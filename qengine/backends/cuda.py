@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qengine.kernels.cuda import load
+from qengine.kernels.codes import DRAW_GROUP
+from qengine.kernels.cuda import affine, load
 from qengine.kernels.cuda import requantize as kernels
 
 from ..exceptions import BackendError, DTypeError
@@ -128,20 +129,60 @@ def device_number() -> int:
     return number
 
 
-def on_device(number: int) -> AbstractContextManager[Any]:
+def use_device(number: int) -> AbstractContextManager[Any]:
     """Return a context in which the device of that number is the current one of this thread."""
     context: AbstractContextManager[Any] = load.device(number)
     return context
 
 
 def quantize(x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> bool:
-    """Quantize flat x into codes; return whether all of x is finite (if not, the codes mean nothing)."""
-    raise _lacks("quantization")
+    """Quantize flat x into codes; return whether all of x is finite (if not, the codes mean nothing).
+
+    Waits for the device once, for that answer. Pieces of host arrays begin at groups of draws.
+    """
+    q = quantizer
+    plan = affine.plan(q.row, q.layout, q.scales, q.zero_points, x.dtype)
+    arrays = load.array_module()
+    flag = arrays.zeros(1, np.uint32)
+    if not isinstance(x, np.ndarray):
+        affine.quantize(x, 0, plan, out, flag)
+        return not flag[0]
+    for part in _parts(x.size):
+        source = arrays.asarray(x[part])
+        result = arrays.empty(source.shape, out.dtype)
+        affine.quantize(source, part.start, plan, result, flag)
+        result.get(out=out[part])
+    return not flag[0]
 
 
 def dequantize(q: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> None:
-    """Write what flat codes stand for, float32 or float64."""
-    raise _lacks("dequantization")
+    """Write what flat codes stand for, float32 or float64; codes of a device array are not waited for."""
+    width = q.dtype if q.dtype in affine.CODES else np.dtype(np.int32)  # every code fits int32
+    plan = affine.code_plan(quantizer.row, quantizer.layout, quantizer.scales, quantizer.zero_points, width)
+    if not isinstance(q, np.ndarray):
+        affine.dequantize(q.astype(width, copy=False), 0, plan, out)
+        return
+    arrays = load.array_module()
+    for part in _parts(q.size):
+        source = arrays.asarray(q[part].astype(width, copy=False))
+        result = arrays.empty(source.shape, out.dtype)
+        affine.dequantize(source, part.start, plan, result)
+        result.get(out=out[part])
+
+
+def codes_outside(q: Any, low: int, high: int) -> int | None:
+    """Return the flat index of the first code of a contiguous device array outside the closed range, or None.
+
+    Waits for the device, but where the type holds no such code.
+    """
+    found: int | None = affine.outside(q, low, high)
+    return found
+
+
+def _parts(size: int) -> Iterator[slice]:
+    """Cut a flat array into pieces of about `PIECE` elements that begin at groups of draws."""
+    step = max(PIECE // DRAW_GROUP, 1) * DRAW_GROUP
+    return (slice(start, min(start + step, size)) for start in range(0, size, step))
 
 
 def error_tile(x: npt.NDArray[Any], first: int, plan: ErrorPlan) -> ErrorTile:
@@ -156,4 +197,6 @@ def calibration() -> Any:
 
 def formats() -> Any:
     """Return the kernels for number formats."""
-    raise _lacks("number formats")
+    from qengine.kernels.cuda import formats
+
+    return formats

@@ -1,0 +1,24 @@
+"""The CUDA quantization on the host: the suites of the other back ends."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.affine import test_conventions, test_golden_affine, test_quantize
+
+from .device import HostDevice
+from .test_requantize_shim import _of_a_back_end
+
+
+@pytest.fixture
+def backend(stand_in: HostDevice) -> str:
+    return "cuda"
+
+
+@pytest.fixture
+def other_backend(stand_in: HostDevice) -> str:
+    return "cuda"
+
+
+for module in (test_quantize, test_conventions, test_golden_affine):
+    globals().update(_of_a_back_end(module))
