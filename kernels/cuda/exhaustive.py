@@ -185,8 +185,9 @@ def _lines(left, right, offset, first, last):
     slope, start = (left.a << up) - (right.a << down), (left.b << up) - (right.b << down)
     # Where f1 - f2 is constant and whole the difference is just that.
     known = slope == 0 and start % (1 << t) == 0
-    # Same line, biases 2**30 apart: floor(f1) and floor(f2) differ where 2**t has a multiple between the two.
-    window = left.a == right.a and left.t == right.t > 30 and abs(left.b - right.b) == 1 << 30
+    # Same line, biases 2**30 apart: floor(f1) and floor(f2) differ where 2**t has a multiple between the two (t > 30,
+    # for below that 2**30 is a multiple itself, and the difference is known).
+    window = left.a == right.a and left.t == right.t and abs(left.b - right.b) == 1 << 30
     for p, q, m in _between(slope, start, 1 << t, first, last):
         if known:
             yield Segment(p, q, KNOWN, m + offset)

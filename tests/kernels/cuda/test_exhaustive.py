@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import types
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -20,6 +21,7 @@ from qengine.sweeps.work import Work, make_work
 from tests.conftest import serving
 from tests.sweeps import plans
 
+from . import build
 from .device import Cuda, HostDevice
 
 Device = HostDevice | Cuda
@@ -346,6 +348,30 @@ def test_rows_at_the_ends_of_int64(stand_in: HostDevice, monkeypatch: pytest.Mon
                     here = d[segment.first - first : segment.last - first + 1]
                     wanted = [int((here == segment.low + k).sum()) for k in (-1, 0, 1)]
                     assert cells.sum(axis=0).tolist() == wanted
+
+
+@pytest.mark.parametrize("kind", [exhaustive.WINDOW, exhaustive.LINES])
+def test_blocks_of_all_accumulators(kind: int, shim: Callable[..., build.Shim]) -> None:
+    """One row from the lowest accumulator to the highest: its first blocks, those around 0, and its last ones."""
+    a, t = 1_234_567_891, 36
+    parts = [exhaustive.Part(LOW, HIGH, a, (1 << (t - 1)) + more, t) for more in (0, 1 << 30)]
+    (segment,) = exhaustive._lines(*parts, 0, LOW, HIGH)
+    assert segment.kind == exhaustive.WINDOW
+    run = exhaustive.LONGEST_RUN
+    span = exhaustive.THREADS * run
+    launched = exhaustive._Launched(segment._replace(kind=kind), 0, (1 << 32) // span)
+    sums = np.zeros(launched.blocks, np.int64)
+    table = exhaustive._table([launched]).ravel()
+    for block in (0, launched.blocks // 2 - 1, launched.blocks // 2, launched.blocks - 1):
+        shim("exhaustive").launch(
+            exhaustive._KERNELS[kind], launched.blocks, exhaustive.THREADS, 1, table, run, sums,
+            part=slice(block, block + 1),
+        )  # fmt: skip
+        x = LOW + block * span + np.arange(span, dtype=np.int64)
+        y = [(part.a * x + part.b) >> part.t for part in parts]
+        wanted = int((y[0] - y[1]).sum())
+        assert wanted < 0
+        assert sums[block] == (-wanted if kind == exhaustive.WINDOW else wanted)
 
 
 @pytest.mark.cuda
