@@ -33,7 +33,7 @@ struct alignas(16) Source {
     i32 acc_low;
     u32 span;  // the greatest minus the least: below 2**32
     i32 bin;   // cell
-    i32 spare;
+    u32 size;  // span + 1, 0 for 2**32
     f64 center, spread;
 };
 static_assert(sizeof(Source) == 32, "two vectors");
@@ -41,7 +41,7 @@ static_assert(sizeof(Source) == 32, "two vectors");
 QE_DEVICE Source load_source(const Source *at) {
     const i32 *words = (const i32 *)at;
     i32x4 a = cached_i32x4(words), b = cached_i32x4(words + 4);
-    return {a.x, (u32)a.y, a.z, 0,
+    return {a.x, (u32)a.y, a.z, (u32)a.w,
             bits_f64((u64)(u32)b.y << 32 | (u32)b.x), bits_f64((u64)(u32)b.w << 32 | (u32)b.z)};
 }
 
@@ -64,10 +64,10 @@ QE_DEVICE f64 exp2_drawn(f64 v) {
     return bits_f64(f64_bits(p) + ((u64)(i64)f64_to_i32_rn(k) << 52));
 }
 
-// low + (w + 1/2) * width, the width with its 2**-32: w + 1/2 is exact, and so is scaling by a power of two.
+// low + (w + 1/2) * width, the width with its 2**-32, an exact scaling: w + 1/2 and width / 2 are exact, so that
+// w * width + width / 2 rounded once is the rounded product.
 QE_DEVICE f64 draw_real(u32 word, f64 real_low, f64 real_width) {
-    f64 half = sub_rn_f64(bits_f64(0x4330000000000000ull | word), 4503599627370495.5);
-    return add_rn_f64(real_low, mul_rn_f64(half, real_width));
+    return add_rn_f64(real_low, fma_rn_f64(u32_to_f64(word), real_width, mul_rn_f64(real_width, 0.5)));
 }
 
 // A range whose size is a power of two: the word's upper bits.
@@ -79,6 +79,13 @@ QE_DEVICE i32 draw_word(u32 word, i32 acc_low, u32 word_shift) {
 QE_DEVICE u32 scaled(u32 high, u32 low, u32 span) {
     u64 lower = mad_wide_u32(low, span, low);
     return (u32)((mad_wide_u32(high, span, high) + (lower >> 32)) >> 32);
+}
+
+// The same for a size below 2**32, which fits a word: fewer moves.
+QE_DEVICE u32 scaled_below(u32 high, u32 low, u32 size) {
+    u64 upper = mul_wide_u32(high, size);
+    u32 sum = (u32)upper + mul_high_u32(low, size);
+    return (u32)(upper >> 32) + (sum < (u32)upper);
 }
 
 QE_DEVICE i32 draw_uniform(u32 high, u32 low, i32 acc_low, u32 span) {

@@ -8,6 +8,8 @@ import itertools
 import numpy as np
 
 from ..codes import (
+    ACC_UNIFORM,
+    ACC_UNSATURATED,
     BIN_ORIGIN,
     BINS,
     DIFFERENCE_CELLS,
@@ -15,10 +17,13 @@ from ..codes import (
     FLOOR,
     GROUP,
     HALF_AWAY,
+    HALF_EVEN,
+    MANTISSA_Q31,
     RANGE,
     RUN,
 )
-from . import load
+from ..reference.requantize import floor_parameters
+from . import exhaustive, load
 
 THREADS = 256
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
@@ -41,7 +46,7 @@ PLAN = np.dtype(
 )  # fmt: skip
 SOURCE = np.dtype(
     [
-        ("acc_low", np.int32), ("span", np.uint32), ("bin", np.int32), ("spare", np.int32), ("center", np.float64),
+        ("acc_low", np.int32), ("span", np.uint32), ("bin", np.int32), ("size", np.uint32), ("center", np.float64),
         ("spread", np.float64),
     ]
 )  # fmt: skip
@@ -105,15 +110,14 @@ def _plan(work):
 
 def _order(work):
     """Return the channel of each place: runs take channels in the order of a stride; a group's runs in a row."""
-    if work.channels == 1:
-        return np.zeros(1, np.int64)
     place = np.arange(work.channels + GROUP_RUNS, dtype=np.int64) % work.channels
     return place * work.stride % work.channels
 
 
 def _sources(work, plan, order):
     sources = np.zeros(order.size, SOURCE)
-    sources["acc_low"], sources["span"] = work.acc_low[order], (work.acc_span[order] - 1)
+    sources["acc_low"], sources["span"] = work.acc_low[order], work.acc_span[order] - 1
+    sources["size"] = work.acc_span[order] % 2**32
     bins = work.bins[order]
     sources["bin"] = np.where(bins > 0, bins - int(plan["first_bin"][0]) + 1, 0)
     sources["center"], sources["spread"] = work.center[order], work.spread[order]
@@ -208,15 +212,103 @@ class Tables:
         count = forms.size
         self.couples = list(itertools.combinations(range(count), 2))
         counted: set[int] = set()
-        self.launches = [
-            Launch(arrays, schemes, couples, counted) for couples in chunks(count, CELLS // self.width)
-        ]  # fmt: skip
+        self.launches = [Launch(arrays, schemes, couples, counted) for couples in chunks(count, CELLS // self.width)]
+        self.order = [couple for launch in self.launches for couple in launch.couples]
+        self.fast = Fast.of(work, self, arrays)
 
 
 @functools.lru_cache(maxsize=16)
 def _tables(work, arrays, device):
     """Copy a sweep's numbers to a device once; a few sweeps are remembered."""
     return Tables(work, arrays)
+
+
+def _plain_floor(work, k):
+    return work.rules[k, 0] == FLOOR
+
+
+def _plain_float(work, k):
+    """Whether scheme k is a float32 product rounded half to even, with nothing added inside."""
+    rule = work.rules[k]
+    return rule[0] == FLOAT and rule[1] == 32 and rule[2] == HALF_EVEN and rule[3] == 0
+
+
+def _bare(work):
+    """Whether every scheme's result stands as it is: no clamp, no zero point."""
+    return bool((work.low <= INT32_MIN).all() and (work.high >= INT32_MAX).all() and not (work.add * work.z[0]).any())
+
+
+def _biases(work, order):
+    """Return the biases of two floor forms by bin, by the sign of the accumulator, by scheme."""
+    biases = np.zeros((BINS, 2, 2), np.int64)
+    exponents = np.arange(BINS) - BIN_ORIGIN
+    for place, k in enumerate(order):
+        rule = work.rules[k]
+        if rule[0] != FLOOR:
+            continue
+        mantissas, inside = np.ones(BINS, np.int64), np.clip(exponents, rule[2] - 62, rule[2] - 1)
+        biases[:, 0, place], biases[:, 1, place], _ = floor_parameters(mantissas, inside, rule)
+    return biases
+
+
+class Fast:
+    """A kernel of its own for two schemes, at whole groups of pairs.
+
+    Attributes
+    ----------
+    name : str
+    """
+
+    def __init__(self, name, order, arguments):
+        self.name, self.order, self.arguments = name, order, arguments
+
+    @classmethod
+    def of(cls, work, tables, arrays):
+        """Return the kernel that serves a sweep, or None: two schemes that take every pair, one of them floor."""
+        if work.rules.shape[0] != 2 or not work.total.all():
+            return None
+        first = next((k for k in (0, 1) if _plain_floor(work, k)), None)
+        if first is None:
+            return None
+        second = 1 - first
+        if not (_plain_floor(work, second) or _plain_float(work, second)):
+            return None
+        order = (first, second)
+        other = "floor" if _plain_floor(work, second) else "float"
+        if work.kind == RANGE:
+            floors = [k for k in order if _plain_floor(work, k)]
+            q31 = all(work.rules[k, 1] == MANTISSA_Q31 for k in floors)
+            # Far from the exponents that are flushed: every mantissa has 31 bits.
+            if not (q31 and _bare(work) and work.word_shift >= 0 and not work.log_uniform):
+                return None
+            if np.frexp(work.real_low)[1] < -30:
+                return None
+            return cls(f"sweep_range_{other}", order, (
+                work.key0, work.key1, work.real_low, work.real_width * 2.0**-32, work.acc_low[0], work.word_shift,
+                tables.plan["first_bin"][0], tables.bins, arrays.asarray(_biases(work, order).ravel()),
+            ))  # fmt: skip
+        if work.acc_kind not in (ACC_UNIFORM, ACC_UNSATURATED):
+            return None
+        if work.word_shift >= 0:
+            if not _bare(work):
+                return None
+            draw = "word"
+        else:
+            if int(work.acc_span.max()) >= 1 << 32:
+                return None
+            draw = "table"
+        slots = tables.slots.reshape(2, -1)
+        return cls(f"sweep_{draw}_{other}", order, (
+            work.key0, work.key1, max(work.word_shift, 0), tables.sources, slots[first], slots[second], work.channels,
+            tables.bins,
+        ))  # fmt: skip
+
+    def launch(self, first, groups, size, segments, seen, totals, found):
+        """Count whole groups from group `first` on."""
+        sums = (seen, totals) if self.name.startswith("sweep_range") else (totals,)
+        load.launch(
+            "sweep", self.name, segments, THREADS, first, groups, size, *self.arguments, self.order[0], *sums, found
+        )
 
 
 def _segments(start, stop, processors):
@@ -246,44 +338,49 @@ def _seen_in_table(work, start, stop):
     return seen
 
 
+def _parts(start, stop, fast):
+    """Cut a tile into (start, stop, fast?): whole groups where a kernel of its own takes them, and the two ends."""
+    first, last = -(-start // GROUP) * GROUP, stop // GROUP * GROUP
+    if fast is None or first >= last:
+        return [(start, stop, False)]
+    parts = [(start, first, False), (first, last, True), (last, stop, False)]
+    return [part for part in parts if part[0] < part[1]]
+
+
 def tile(work, start, stop):
     """Return the tally of pairs ``[start, stop)``: a dict of integer arrays, equal to the reference's.
 
     Runs on the current device and stream, and waits for it: the tally lives on the host.
     """
-    arrays = load.array_module()
+    if exhaustive.serves(work):
+        return exhaustive.tile(work, start, stop)
+    arrays, processors = load.array_module(), load.multiprocessors()
     tables = _tables(work, arrays, load.device_number())
     count, couples, bins, width = work.rules.shape[0], tables.couples, tables.bins, tables.width
-    size, segments = _segments(start, stop, load.multiprocessors())
+    parts = [(*part, *_segments(part[0], part[1], processors)) for part in _parts(start, stop, tables.fast)]
+    segments = sum(part[-1] for part in parts)
     sums = arrays.zeros(bins + count + width * len(couples), np.uint64)
     seen, outside, totals = sums[:bins], sums[bins : bins + count], sums[bins + count :]
     found = arrays.empty(len(couples) * segments, np.uint32)
-    done, order = 0, []
-    for number, launch in enumerate(tables.launches):
-        here = len(launch.couples)
-        load.launch(
-            "sweep", "sweep_any", segments, THREADS, start, stop, size, tables.plan_there, tables.sources, tables.table,
-            launch.schemes, launch.count, tables.slots, tables.places, launch.local, here, number == 0, seen, outside,
-            totals[done * width :], found[done * segments :], segments,
-        )  # fmt: skip
-        done += here
-        order += launch.couples
-    place = {couple: k for k, couple in enumerate(order)}
-    rows = [place[couple] for couple in couples]
+    edges, place = [np.array([start])], 0
+    for begin, end, fast, size, number in parts:
+        edges.append(np.minimum(begin // GROUP * GROUP + size * np.arange(1, number + 1), end))
+        if fast:
+            groups = (end - begin) // GROUP
+            tables.fast.launch(begin // GROUP, groups, size // GROUP, number, seen, totals, found[place:])
+        else:
+            _launch_any(tables, begin, end, size, number, seen, outside, totals, found[place:], segments)
+        place += number
+    rows = [tables.order.index(couple) for couple in couples]
     sums = sums.get().astype(np.int64)
     cells = sums[bins + count :].reshape(len(couples), width)[rows]
-    if work.kind == RANGE:
-        by_bin = _spread(tables, sums[:bins])
-    else:
-        by_bin = _seen_in_table(work, start, stop)
+    by_bin = _spread(tables, sums[:bins]) if work.kind == RANGE else _seen_in_table(work, start, stop)
     differ = _spread(tables, cells[:, FIXED_CELLS + bins :])
     counts = np.stack([by_bin - _spread(tables, cells[:, FIXED_CELLS : FIXED_CELLS + bins]) - differ, differ], axis=2)
     witnesses = np.full((len(couples), work.witnesses), -1, np.int64)
     if work.witnesses and differ.any():
         by_segment = found.get().reshape(len(couples), segments)[rows]
-        first = start // GROUP * GROUP
-        edges = np.clip(first + size * np.arange(segments + 1), start, stop)
-        _witnesses(tables, arrays, by_segment, edges, witnesses)
+        _witnesses(tables, arrays, by_segment.astype(np.int64), np.concatenate(edges), witnesses)
     return {
         "counts": counts,
         "differences": np.ascontiguousarray(cells[:, 1:FIXED_CELLS]),
@@ -291,6 +388,19 @@ def tile(work, start, stop):
         "outside": sums[bins : bins + count],
         "witnesses": witnesses,
     }
+
+
+def _launch_any(tables, start, stop, size, number, seen, outside, totals, found, segments):
+    """Count pairs of any schemes, some couples a launch."""
+    done = 0
+    for launch in tables.launches:
+        here = len(launch.couples)
+        load.launch(
+            "sweep", "sweep_any", number, THREADS, start, stop, size, tables.plan_there, tables.sources, tables.table,
+            launch.schemes, launch.count, tables.slots, tables.places, launch.local, here, done == 0, seen, outside,
+            totals[done * tables.width :], found[done * segments :], segments,
+        )  # fmt: skip
+        done += here
 
 
 def _spread(tables, cells):
@@ -305,7 +415,7 @@ def _spread(tables, cells):
 def _witnesses(tables, arrays, by_segment, edges, witnesses):
     """Fill in the smallest indices of differing pairs: the first segments in which they lie are gone through again."""
     most = witnesses.shape[1]
-    before = np.cumsum(by_segment, axis=1, dtype=np.int64) - by_segment
+    before = np.cumsum(by_segment, axis=1) - by_segment
     couple, segment = np.nonzero((by_segment > 0) & (before < most))
     wanted = np.minimum(by_segment[couple, segment], most - before[couple, segment])
     pair = np.array(tables.couples, np.int64)[couple]

@@ -218,7 +218,7 @@ def _evaluator(name: str, engine: backends.Backend, work: Work) -> Callable[[int
     def evaluate(start: int, stop: int) -> Any:
         if not hasattr(bound, "device"):
             bound.device = (first + next(turns)) % count
-        with cuda.on_device(bound.device):
+        with cuda.use_device(bound.device):
             return engine.sweep_tile(work, start, stop)
 
     return evaluate
