@@ -47,7 +47,13 @@ struct alignas(8) u32x2 { u32 x, y; };
 #define QE_NO_UNROLL _Pragma("unroll 1")
 // QE_KERNEL(threads of a block at most, name)(parameters) { ... }: threads know nothing of each other;
 // QE_BLOCK_KERNEL: those of a block wait for each other (barriers, shuffles), and all of them reach each barrier.
+// A room that defines QE_REGISTERS_FIRST gets the registers that its kernels ask for: ptxas spills a few otherwise, to
+// keep room for one more block.
+#ifdef QE_REGISTERS_FIRST
+#define QE_KERNEL(threads, name) extern "C" __global__ void __launch_bounds__(threads, 1) name
+#else
 #define QE_KERNEL(threads, name) extern "C" __global__ void __launch_bounds__(threads) name
+#endif
 #define QE_BLOCK_KERNEL(threads, name) QE_KERNEL(threads, name)
 
 // ---- bits
@@ -103,6 +109,12 @@ QE_DEVICE i64 fused_mad_wide_i32(i32 a, i32 b, i64 c) {
         : "=r"(low), "=r"(high)
         : "r"(a), "r"(b), "r"((u32)c), "r"((u32)((u64)c >> 32)));
     return (i64)((u64)high << 32 | low);
+}
+// c + d, and 1 more where a + b leaves 32 bits.
+QE_DEVICE u32 add_carry_of_u32(u32 a, u32 b, u32 c, u32 d) {
+    u32 r;
+    asm("{ .reg .u32 t; add.cc.u32 t, %1, %2; addc.u32 %0, %3, %4; }" : "=r"(r) : "r"(a), "r"(b), "r"(c), "r"(d));
+    return r;
 }
 QE_DEVICE u32 mul_high_u32(u32 a, u32 b) { return __umulhi(a, b); }
 QE_DEVICE u64 mul_high_u64(u64 a, u64 b) { return __umul64hi(a, b); }
@@ -285,6 +297,7 @@ QE_DEVICE u64 mul_wide_u32(u32 a, u32 b) { return (u64)a * (u64)b; }
 QE_DEVICE u64 mad_wide_u32(u32 a, u32 b, u64 c) { return (u64)a * (u64)b + c; }
 QE_DEVICE i64 mad_wide_i32(i32 a, i32 b, i64 c) { return (i64)a * (i64)b + c; }
 QE_DEVICE i64 fused_mad_wide_i32(i32 a, i32 b, i64 c) { return (i64)a * (i64)b + c; }
+QE_DEVICE u32 add_carry_of_u32(u32 a, u32 b, u32 c, u32 d) { return c + d + (a + b < a); }
 QE_DEVICE u32 mul_high_u32(u32 a, u32 b) { return (u32)(((u64)a * (u64)b) >> 32); }
 QE_DEVICE u64 mul_high_u64(u64 a, u64 b) { return (u64)(((unsigned __int128)a * b) >> 64); }
 QE_DEVICE u32 byte_permute(u32 a, u32 b, u32 selector) {
