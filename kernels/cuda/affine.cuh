@@ -95,7 +95,7 @@ QE_DEVICE AffineParameters affine_parameters(const IntegerRule &r, f64 scale, f6
 
 // x / scale rounded once, without a division: with the rounded inverse, x * inverse is off by two units in the last
 // place at most, one remainder makes it faithful, and a second one (exact then) correctly rounded (Markstein, 1990).
-// Nothing over- or underflows for float32 numbers x and 2**-400 < scale < 2**400.
+// Nothing over- or underflows for float32 numbers x and 2**-400 < scale < 2**400. -0 becomes 0.
 QE_DEVICE f64 divided_by_inverse(f64 x, f64 scale, f64 inverse) {
     f64 negative = neg_f64(scale), q = mul_rn_f64(x, inverse);
     q = fma_rn_f64(fma_rn_f64(q, negative, x), inverse, q);
