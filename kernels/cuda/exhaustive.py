@@ -11,6 +11,7 @@ squares too. Where one value is left nothing is evaluated at all.
 from __future__ import annotations
 
 import functools
+import itertools
 from bisect import bisect_left, bisect_right
 from fractions import Fraction
 from typing import NamedTuple
@@ -334,7 +335,7 @@ class _Counted:
         self.kind, self.run, self.span = kind, run, THREADS * run
         self.launched, block = [], 0
         for segment in segments:
-            blocks = -(-(segment.last - segment.first + 1) // self.span)
+            blocks = max(1, -(-(segment.last - segment.first + 1) // self.span))
             self.launched.append(_Launched(segment, block, blocks))
             block += blocks
         arrays = load.array_module()
@@ -401,10 +402,18 @@ def _cells(low):
     return np.clip(np.arange(low - 1, low + 2), -DIFFERENCE_LIMIT - 1, DIFFERENCE_LIMIT + 1) + DIFFERENCE_LIMIT + 1
 
 
+def _compile(couples):
+    """Launch a kernel that is needed over no accumulators: the first launch compiles all of them."""
+    for segment in itertools.chain(*couples):
+        if segment.kind != KNOWN:
+            _Counted(segment.kind, [segment._replace(last=segment.first - 1)], SHORTEST_RUN)
+            break
+
+
 def tile(work, start, stop, saturating=False):
     """Return the tally of pairs ``[start, stop)``: a dict of integer arrays, equal to the reference's.
 
-    Waits for the device: once for each kind of loop, and for the witnesses.
+    Waits for the device: once for each kind of loop, and for the witnesses. An empty tile compiles the kernels.
 
     Parameters
     ----------
@@ -437,6 +446,8 @@ def tile(work, start, stop, saturating=False):
         for kind in (KNOWN, *_KERNELS)
     }
     run = _run(sum(s.last - s.first + 1 for kind in _KERNELS for _, s in by_kind[kind]))
+    if start == stop:
+        _compile(couples)
     # All launches before the first wait.
     counted = {kind: _Counted(kind, [s for _, s in by_kind[kind]], run) for kind in _KERNELS if by_kind[kind]}
     entries = [[] for _ in couples]

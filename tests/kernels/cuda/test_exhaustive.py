@@ -151,6 +151,41 @@ def test_saturating_loop_is_run(stand_in: HostDevice) -> None:
     assert stand_in.launches == [("exhaustive", "exhaustive_packed")]
 
 
+@pytest.mark.parametrize(
+    ("schemes", "multipliers", "zero_point", "served"),
+    [
+        (("single", "double"), fixed(1_431_655_765, -25), 0, True),
+        (("single", "double"), fixed(1_431_655_765, -25), 126, False),  # 126 * 2**56 + 2**61 leaves int64
+        (("single", "double"), fixed(1_431_655_765, -24), 126, True),
+        (("half-away", "floor-port"), fixed(1_431_655_765, -20), 0, True),
+        (("single", "tosa-scale16"), fixed(1_527_099_593, 0), 0, False),  # far from the codes they differ by more
+    ],
+)
+def test_what_the_saturating_loop_takes(
+    schemes: tuple[str, ...], multipliers: Multipliers, zero_point: int, served: bool, stand_in: HostDevice
+) -> None:
+    work, _ = work_of(schemes, multipliers, plans.EVERY, dtype="int8", zero_point=zero_point)
+    assert exhaustive.serves(work)
+    assert exhaustive.serves(work, saturating=True) == served
+    if served:
+        for start in (0, (1 << 31) - 2000, (1 << 32) - 4000):
+            got = exhaustive.tile(work, start, start + 4000, saturating=True)
+            assert_same(got, reference.tile(work, start, start + 4000))
+
+
+@pytest.mark.parametrize(
+    ("more", "served"), [(0, True), ((1 << 36) - 1, True), (1 << 36, False), (-1, True), (-(1 << 36) - 1, False)]
+)
+def test_saturating_loop_wants_differences_of_one(more: int, served: bool) -> None:
+    """Codes that differ by 2 have the same lowest bit."""
+    left, right = (exhaustive.Part(0, 1000, 1_234_567_891, bias, 36) for bias in (more, 0))
+    if served:
+        assert list(exhaustive._packed([left], [right], [-128, -128]))
+    else:
+        with pytest.raises(exhaustive._NotServedError):
+            list(exhaustive._packed([left], [right], [-128, -128]))
+
+
 @pytest.mark.parametrize("witnesses", [0, 1, 700, 10_000])
 @pytest.mark.parametrize("name", ["right, across zero", "int8", "float32, ties"])
 def test_witnesses(name: str, witnesses: int, stand_in: HostDevice) -> None:
@@ -176,6 +211,14 @@ def test_windows_are_used(stand_in: HostDevice) -> None:
     kernels = [kernel for _, kernel in stand_in.launches]
     assert kernels == ["exhaustive_window", "exhaustive_floor_hits"]
     assert stand_in.waits == 2
+
+
+def test_empty_tile_compiles(stand_in: HostDevice) -> None:
+    """A sweep asks for one before it starts its clock."""
+    work, _ = case("right, across zero")
+    empty = exhaustive.tile(work, 77, 77)
+    assert len(stand_in.launches) == 1
+    assert_same(empty, reference.tile(work, 77, 77))
 
 
 def test_known_differences_launch_nothing(stand_in: HostDevice) -> None:
