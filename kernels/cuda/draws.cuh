@@ -81,11 +81,10 @@ QE_DEVICE u32 scaled(u32 high, u32 low, u32 span) {
     return (u32)((mad_wide_u32(high, span, high) + (lower >> 32)) >> 32);
 }
 
-// The same for a size below 2**32, which fits a word: fewer moves.
-QE_DEVICE u32 scaled_below(u32 high, u32 low, u32 size) {
+// acc_low plus the same, for a size below 2**32, which fits a word: fewer instructions.
+QE_DEVICE i32 draw_below(u32 high, u32 low, i32 acc_low, u32 size) {
     u64 upper = mul_wide_u32(high, size);
-    u32 sum = (u32)upper + mul_high_u32(low, size);
-    return (u32)(upper >> 32) + (sum < (u32)upper);
+    return (i32)add_carry_of_u32((u32)upper, mul_high_u32(low, size), (u32)(upper >> 32), (u32)acc_low);
 }
 
 QE_DEVICE i32 draw_uniform(u32 high, u32 low, i32 acc_low, u32 span) {

@@ -4,8 +4,8 @@
 // because a segment has fewer than 2**32 pairs. In the end it adds to the tile's 64-bit counts: integers, so that no
 // order of blocks shows. Only what is rare is counted where it happens: differences, and pairs outside a domain.
 //
-// Cells of a couple of schemes: the largest difference beyond 1; differences by size; by bin the pairs that are outside one of
-// the two domains; by bin those that differ. (How many agree follows from the pairs of the bin.)
+// Cells of a couple of schemes: the largest difference beyond 1; differences by size; by bin the pairs that are outside
+// one of the two domains; by bin those that differ. (How many agree follows from the pairs of the bin.)
 #include "compiler.cuh"
 #include "draws.cuh"
 #include "evaluate.cuh"
@@ -179,10 +179,8 @@ QE_BLOCK_KERNEL(256, sweep_witnesses)(
 // ---- two schemes that take every pair, whole groups
 
 // Each pair is counted once, by bin and by its difference from -1 to 2, with no branch: cell 4 * bin + (difference + 1)
-// modulo 4. The few with other differences are then moved away from there.
-//
-// Shared memory of a block of threads: the number of a pair, `first` and `second` in the order of the kernel, which is
-// swapped where the sweep's is the other one.
+// modulo 4. The few with other differences are evaluated again and moved away from there, so that nothing of a pair
+// waits in registers. `swapped`: the kernel's first scheme is the second one of the couple.
 QE_DEVICE void move_away(u32 *near, i32 swapped, i32 first, i32 second, u32 *cells, u32 *differ) {
     atomicAdd(near, ~0u);
     atomicAdd(differ, 1u);
@@ -207,9 +205,9 @@ QE_DEVICE void settle(const u32 *near, u32 bins, i32 swapped, u32 *cells, u32 *d
     }
 }
 
-// A multiplier of its own and one word for each accumulator: what costs is Philox, then every
-// instruction. So biases of floor forms, which depend on the exponent and on the sign of x alone, come from a table in shared
-// memory, one vector for both schemes.
+// A multiplier of its own and one word for each accumulator. What costs is Philox, then every instruction: so biases of
+// floor forms, which depend on the exponent and on the sign of x alone, come from a table in shared memory, one vector
+// for both schemes.
 struct alignas(16) Biases {
     i64 first, second;
 };
@@ -323,46 +321,54 @@ template <bool FLOAT> QE_DEVICE i32 rounded_slot(const Slot &c, i32 x) {
     if (FLOAT) return f32_to_i32_rn(mul_rn_f32(i32_to_f32(x), bits_f32((u32)c.a)));
     return (i32)shift_right_i64(fused_mad_wide_i32(c.a, x, x >= 0 ? c.p : c.q), c.t);
 }
-QE_DEVICE i32 draw_below(u32 high, u32 low, const Source &s) {
-    return (i32)((u32)s.acc_low + scaled_below(high, low, s.size));
-}
 
 struct Outputs {
     i32 first, second;
 };
 
+// All that the pairs of a channel need, in the order of places (see draws.cuh): one address.
+struct alignas(16) Couple {
+    Slot first, second;
+    Source source;
+};
+static_assert(sizeof(Couple) == 128, "eight vectors");
+QE_DEVICE Couple load_couple(const Couple *at) {
+    return {load_slot(&at->first), load_slot(&at->second), load_source(&at->source)};
+}
+
 // One word, results as they are: biases from shared memory by the sign of x, a vector for both schemes.
 template <bool FLOAT>
-QE_DEVICE Outputs compare_word(const Slot &a, const Slot &b, const Biases *biases, i32 x) {
+QE_DEVICE Outputs compare_word(const Couple &c, const Biases *biases, i32 x) {
     const Biases bias = biases[(u32)x >> 31];
     Outputs y;
-    y.first = (i32)shift_right_i64(fused_mad_wide_i32(a.a, x, bias.first), a.t);
-    if (FLOAT) y.second = rounded_slot<true>(b, x);
-    else y.second = (i32)shift_right_i64(fused_mad_wide_i32(b.a, x, bias.second), b.t);
+    y.first = (i32)shift_right_i64(fused_mad_wide_i32(c.first.a, x, bias.first), c.first.t);
+    if (FLOAT) y.second = rounded_slot<true>(c.second, x);
+    else y.second = (i32)shift_right_i64(fused_mad_wide_i32(c.second.a, x, bias.second), c.second.t);
     return y;
 }
 
-template <bool FLOAT> QE_DEVICE Outputs compare_slots(const Slot &a, const Slot &b, i32 x) {
-    return {clamp_i32(rounded_slot<false>(a, x), a.low, a.high) + a.add,
-            clamp_i32(rounded_slot<FLOAT>(b, x), b.low, b.high) + b.add};
+template <bool FLOAT> QE_DEVICE Outputs compare_clamped(const Couple &c, i32 x) {
+    return {clamp_i32(rounded_slot<false>(c.first, x), c.first.low, c.first.high) + c.first.add,
+            clamp_i32(rounded_slot<FLOAT>(c.second, x), c.second.low, c.second.high) + c.second.add};
 }
 
 template <bool WORD, bool FLOAT>
 QE_DEVICE void table_segment(
-    u64 first_group, u64 groups, u64 size, u32 key0, u32 key1, u32 word_shift, const Source *sources,
-    const Slot *first, const Slot *second, u64 turn, u32 bins, i32 swapped, u64 *totals, u32 *found) {
+    u64 first_group, u64 groups, u64 size, u32 key0, u32 key1, u32 word_shift, const Couple *couples, u64 turn,
+    u32 bins, i32 swapped, u64 *totals, u32 *found) {
     constexpr u32 SLOTS = WORD ? 4 : 2, BLOCKS = QE_GROUP / SLOTS, WARPS = QE_THREADS / QE_WARP;
     QE_SHARED u32 cells[QE_FIXED_CELLS + 2 * (QE_MOST_BINS + 1)], near[4 * (QE_MOST_BINS + 1)];
     QE_SHARED Biases table[2];
     clear(cells, QE_FIXED_CELLS + 2 * bins);
     clear(near, 4 * bins);
-    Slot a = load_slot(first), b = load_slot(second);
-    Source source = load_source(sources);
-    if (threadIdx.x < 2) table[threadIdx.x] = {threadIdx.x ? a.q : a.p, threadIdx.x ? b.q : b.p};
+    Couple c = load_couple(couples);
+    if (threadIdx.x == 0) table[0] = {c.first.p, c.second.p};
+    if (threadIdx.x == 1) table[1] = {c.first.q, c.second.q};
     __syncthreads();
     u64 begin = blockIdx.x * size, end = begin + size < groups ? begin + size : groups;
     u32 *differ = cells + QE_FIXED_CELLS + bins, warp = threadIdx.x / QE_WARP;
-    u64 at = (first_group + begin) * (QE_GROUP / QE_RUN) % turn, step = QE_GROUP / QE_RUN % turn;
+    // Places are below turn + 32, and channels fit 31 bits.
+    u32 at = (u32)((first_group + begin) * (QE_GROUP / QE_RUN) % turn), step = (u32)(QE_GROUP / QE_RUN % turn);
     QE_NO_UNROLL
     for (u64 group = first_group + begin; group < first_group + end; ++group) {
         u64 base = group * BLOCKS;  // the upper half is that of all blocks of the group
@@ -372,24 +378,19 @@ QE_DEVICE void table_segment(
             u32x4 words[2] = {philox_words(low, high, key0, key1), philox_words(low + QE_WARP, high, key0, key1)};
             QE_UNROLL
             for (u32 k = 0; k < SLOTS; ++k) {
-                if (!WORD) {
-                    u64 place = at + run + k * (BLOCKS / QE_RUN);
-                    a = load_slot(first + place);
-                    b = load_slot(second + place);
-                    source = load_source(sources + place);
-                }
+                if (!WORD) c = load_couple(couples + (at + run + k * (BLOCKS / QE_RUN)));
                 QE_UNROLL
                 for (u32 j = 0; j < 2; ++j) {
                     Outputs y;
                     if (WORD) {
-                        i32 x = draw_word(word_of(words[j], (i32)k), source.acc_low, word_shift);
-                        y = compare_word<FLOAT>(a, b, table, x);
+                        i32 x = draw_word(word_of(words[j], (i32)k), c.source.acc_low, word_shift);
+                        y = compare_word<FLOAT>(c, table, x);
                     } else {
                         u32 upper = word_of(words[j], 2 * (i32)k), lower = word_of(words[j], 2 * (i32)k + 1);
-                        y = compare_slots<FLOAT>(a, b, draw_below(upper, lower, source));
+                        y = compare_clamped<FLOAT>(c, draw_below(upper, lower, c.source.acc_low, c.source.size));
                     }
                     u32 above = (u32)y.first - (u32)y.second + 1;
-                    atomicAdd(near + ((u32)(4 * source.bin) | (above & 3)), 1u);
+                    atomicAdd(near + ((u32)(4 * c.source.bin) | (above & 3)), 1u);
                     far |= above & ~3u;
                 }
             }
@@ -397,13 +398,13 @@ QE_DEVICE void table_segment(
             QE_NO_UNROLL
             for (u32 k = 0; k < 2 * SLOTS; ++k) {
                 u32x4 w = philox_words(low + k % 2 * QE_WARP, high, key0, key1);
-                u64 place = at + run + k / 2 * (BLOCKS / QE_RUN);
-                Slot c = load_slot(first + place), d = load_slot(second + place);
-                Source here = load_source(sources + place);
+                Couple d = load_couple(couples + (at + run + k / 2 * (BLOCKS / QE_RUN)));
+                const Source &here = d.source;
                 i32 at_word = (i32)(k / 2 * (4 / SLOTS));
                 u32 upper = word_of(w, at_word), lower = word_of(w, at_word + 1);
-                i32 x = WORD ? draw_word(upper, here.acc_low, word_shift) : draw_below(upper, lower, here);
-                Outputs y = compare_slots<FLOAT>(c, d, x);
+                i32 x = WORD ? draw_word(upper, here.acc_low, word_shift)
+                             : draw_below(upper, lower, here.acc_low, here.size);
+                Outputs y = compare_clamped<FLOAT>(d, x);
                 u32 above = (u32)y.first - (u32)y.second + 1;
                 if (above <= 3) continue;
                 u32 *cell = near + ((u32)(4 * here.bin) | (above & 3));
@@ -411,7 +412,7 @@ QE_DEVICE void table_segment(
             }
         }
         at += step;
-        if (at >= turn) at -= turn;
+        if (at >= turn) at -= (u32)turn;
     }
     __syncthreads();
     settle(near, bins, swapped, cells, differ, (u64 *)0);
@@ -420,26 +421,26 @@ QE_DEVICE void table_segment(
 }
 
 QE_BLOCK_KERNEL(256, sweep_word_floor)(
-    u64 first_group, u64 groups, u64 size, u32 key0, u32 key1, u32 word_shift, const Source *sources,
-    const Slot *first, const Slot *second, u64 turn, u32 bins, i32 swapped, u64 *totals, u32 *found) {
-    table_segment<true, false>(first_group, groups, size, key0, key1, word_shift, sources, first, second, turn, bins,
-                            swapped, totals, found);
+    u64 first_group, u64 groups, u64 size, u32 key0, u32 key1, u32 word_shift, const Couple *couples, u64 turn,
+    u32 bins, i32 swapped, u64 *totals, u32 *found) {
+    table_segment<true, false>(first_group, groups, size, key0, key1, word_shift, couples, turn, bins, swapped, totals,
+                               found);
 }
 QE_BLOCK_KERNEL(256, sweep_word_float)(
-    u64 first_group, u64 groups, u64 size, u32 key0, u32 key1, u32 word_shift, const Source *sources,
-    const Slot *first, const Slot *second, u64 turn, u32 bins, i32 swapped, u64 *totals, u32 *found) {
-    table_segment<true, true>(first_group, groups, size, key0, key1, word_shift, sources, first, second, turn, bins,
-                            swapped, totals, found);
+    u64 first_group, u64 groups, u64 size, u32 key0, u32 key1, u32 word_shift, const Couple *couples, u64 turn,
+    u32 bins, i32 swapped, u64 *totals, u32 *found) {
+    table_segment<true, true>(first_group, groups, size, key0, key1, word_shift, couples, turn, bins, swapped, totals,
+                               found);
 }
 QE_BLOCK_KERNEL(256, sweep_table_floor)(
-    u64 first_group, u64 groups, u64 size, u32 key0, u32 key1, u32 word_shift, const Source *sources,
-    const Slot *first, const Slot *second, u64 turn, u32 bins, i32 swapped, u64 *totals, u32 *found) {
-    table_segment<false, false>(first_group, groups, size, key0, key1, word_shift, sources, first, second, turn, bins,
-                            swapped, totals, found);
+    u64 first_group, u64 groups, u64 size, u32 key0, u32 key1, u32 word_shift, const Couple *couples, u64 turn,
+    u32 bins, i32 swapped, u64 *totals, u32 *found) {
+    table_segment<false, false>(first_group, groups, size, key0, key1, word_shift, couples, turn, bins, swapped, totals,
+                               found);
 }
 QE_BLOCK_KERNEL(256, sweep_table_float)(
-    u64 first_group, u64 groups, u64 size, u32 key0, u32 key1, u32 word_shift, const Source *sources,
-    const Slot *first, const Slot *second, u64 turn, u32 bins, i32 swapped, u64 *totals, u32 *found) {
-    table_segment<false, true>(first_group, groups, size, key0, key1, word_shift, sources, first, second, turn, bins,
-                            swapped, totals, found);
+    u64 first_group, u64 groups, u64 size, u32 key0, u32 key1, u32 word_shift, const Couple *couples, u64 turn,
+    u32 bins, i32 swapped, u64 *totals, u32 *found) {
+    table_segment<false, true>(first_group, groups, size, key0, key1, word_shift, couples, turn, bins, swapped, totals,
+                               found);
 }

@@ -30,6 +30,8 @@ INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 #: Schemes and cells of one launch, as sweep.cu lays out its shared memory.
 SCHEMES, CELLS = 16, 7424
 FIXED_CELLS = 1 + DIFFERENCE_CELLS
+#: With more schemes, evaluating each of them once is cheaper than a kernel for each couple.
+FAST_SCHEMES = 4
 #: Blocks a multiprocessor, a segment each: enough that the last ones to end leave little idle.
 BLOCKS = 32
 #: Tasks of one launch that looks for witnesses.
@@ -65,6 +67,7 @@ SLOT = np.dtype(
         ("domain_high", np.int32), ("low", np.int32), ("high", np.int32), ("z", np.int32), ("add", np.int32),
     ]
 )  # fmt: skip
+COUPLE = np.dtype([("first", SLOT), ("second", SLOT), ("source", SOURCE)])
 _FLOOR, _FLOAT32, _FLOAT64, _NESTED16 = 0, 1, 2, 3
 
 
@@ -202,11 +205,10 @@ class Tables:
         self.bins = int(self.plan["bins"][0])
         self.width = FIXED_CELLS + 2 * self.bins
         forms, order = _forms(work), _order(work)
-        schemes, slots = _schemes(work, forms), _slots(work, forms, order)
+        schemes, slots, sources = _schemes(work, forms), _slots(work, forms, order), _sources(work, self.plan, order)
         self.places = slots.shape[1]
         self.plan_there, self.sources, self.schemes, self.slots = (
-            arrays.asarray(np.ascontiguousarray(part).view(np.uint8))
-            for part in (self.plan, _sources(work, self.plan, order), schemes, slots)
+            arrays.asarray(np.ascontiguousarray(part).view(np.uint8)) for part in (self.plan, sources, schemes, slots)
         )
         self.table = arrays.asarray(work.table)
         count = forms.size
@@ -214,7 +216,14 @@ class Tables:
         counted: set[int] = set()
         self.launches = [Launch(arrays, schemes, couples, counted) for couples in chunks(count, CELLS // self.width)]
         self.order = [couple for launch in self.launches for couple in launch.couples]
-        self.fast = Fast.of(work, self, arrays)
+        self.fast = self._fast(work, sources, slots, arrays) if count <= FAST_SCHEMES else []
+        # Another thread may read all this on a stream of its own: it is there from here on.
+        self.table[:1].get()
+
+    def _fast(self, work, sources, slots, arrays):
+        """Return the kernel of each couple, in the order of the launches; none if one couple has none."""
+        fast = [Fast.of(work, couple, self, sources, slots, arrays) for couple in self.order]
+        return [] if None in fast else fast
 
 
 @functools.lru_cache(maxsize=16)
@@ -233,9 +242,11 @@ def _plain_float(work, k):
     return rule[0] == FLOAT and rule[1] == 32 and rule[2] == HALF_EVEN and rule[3] == 0
 
 
-def _bare(work):
-    """Whether every scheme's result stands as it is: no clamp, no zero point."""
-    return bool((work.low <= INT32_MIN).all() and (work.high >= INT32_MAX).all() and not (work.add * work.z[0]).any())
+def _bare(work, order):
+    """Whether the schemes' results stand as they are: no clamp, no zero point."""
+    rows = list(order)
+    whole = (work.low[rows] <= INT32_MIN).all() and (work.high[rows] >= INT32_MAX).all()
+    return bool(whole and not (work.add[rows] * work.z[0]).any())
 
 
 def _biases(work, order):
@@ -252,36 +263,34 @@ def _biases(work, order):
 
 
 class Fast:
-    """A kernel of its own for two schemes, at whole groups of pairs.
+    """A couple's own kernel, at whole groups of pairs.
 
     Attributes
     ----------
     name : str
+    swapped : int
+        Whether the kernel's first scheme is the couple's second.
     """
 
     def __init__(self, name, order, arguments):
-        self.name, self.order, self.arguments = name, order, arguments
+        self.name, self.swapped, self.arguments = name, int(order[0] > order[1]), arguments
 
     @classmethod
-    def of(cls, work, tables, arrays):
-        """Return the kernel that serves a sweep, or None: two schemes that take every pair, one of them floor."""
-        if work.rules.shape[0] != 2 or not work.total.all():
+    def of(cls, work, couple, tables, sources, slots, arrays):
+        """Return the kernel of a couple, or None: two schemes that take every pair, one of them floor."""
+        first = next((k for k in couple if _plain_floor(work, k)), None)
+        if first is None or not work.total[list(couple)].all():
             return None
-        first = next((k for k in (0, 1) if _plain_floor(work, k)), None)
-        if first is None:
-            return None
-        second = 1 - first
+        second = couple[0] if first == couple[1] else couple[1]
         if not (_plain_floor(work, second) or _plain_float(work, second)):
             return None
         order = (first, second)
         other = "floor" if _plain_floor(work, second) else "float"
         if work.kind == RANGE:
-            floors = [k for k in order if _plain_floor(work, k)]
-            q31 = all(work.rules[k, 1] == MANTISSA_Q31 for k in floors)
-            # Far from the exponents that are flushed: every mantissa has 31 bits.
-            if not (q31 and _bare(work) and work.word_shift >= 0 and not work.log_uniform):
-                return None
-            if np.frexp(work.real_low)[1] < -30:
+            q31 = all(work.rules[k, 1] == MANTISSA_Q31 for k in order if _plain_floor(work, k))
+            # Away from the exponents that are flushed every mantissa has 31 bits.
+            normal = np.frexp(work.real_low)[1] >= -30
+            if not (q31 and normal and _bare(work, order) and work.word_shift >= 0 and not work.log_uniform):
                 return None
             return cls(f"sweep_range_{other}", order, (
                 work.key0, work.key1, work.real_low, work.real_width * 2.0**-32, work.acc_low[0], work.word_shift,
@@ -290,24 +299,23 @@ class Fast:
         if work.acc_kind not in (ACC_UNIFORM, ACC_UNSATURATED):
             return None
         if work.word_shift >= 0:
-            if not _bare(work):
-                return None
-            draw = "word"
+            draw, serves = "word", _bare(work, order)
         else:
-            if int(work.acc_span.max()) >= 1 << 32:
-                return None
-            draw = "table"
-        slots = tables.slots.reshape(2, -1)
+            draw, serves = "table", int(work.acc_span.max()) < 1 << 32
+        if not serves:
+            return None
+        couples = np.zeros(sources.size, COUPLE)
+        couples["first"], couples["second"], couples["source"] = slots[first], slots[second], sources
         return cls(f"sweep_{draw}_{other}", order, (
-            work.key0, work.key1, max(work.word_shift, 0), tables.sources, slots[first], slots[second], work.channels,
+            work.key0, work.key1, max(work.word_shift, 0), arrays.asarray(couples.view(np.uint8)), work.channels,
             tables.bins,
         ))  # fmt: skip
 
     def launch(self, first, groups, size, segments, seen, totals, found):
-        """Count whole groups from group `first` on."""
+        """Count `groups` whole groups from group `first` on, `size` of them a segment."""
         sums = (seen, totals) if self.name.startswith("sweep_range") else (totals,)
         load.launch(
-            "sweep", self.name, segments, THREADS, first, groups, size, *self.arguments, self.order[0], *sums, found
+            "sweep", self.name, segments, THREADS, first, groups, size, *self.arguments, self.swapped, *sums, found
         )
 
 
@@ -341,7 +349,7 @@ def _seen_in_table(work, start, stop):
 def _parts(start, stop, fast):
     """Cut a tile into (start, stop, fast?): whole groups where a kernel of its own takes them, and the two ends."""
     first, last = -(-start // GROUP) * GROUP, stop // GROUP * GROUP
-    if fast is None or first >= last:
+    if not fast or first >= last:
         return [(start, stop, False)]
     parts = [(start, first, False), (first, last, True), (last, stop, False)]
     return [part for part in parts if part[0] < part[1]]
@@ -366,8 +374,12 @@ def tile(work, start, stop):
     for begin, end, fast, size, number in parts:
         edges.append(np.minimum(begin // GROUP * GROUP + size * np.arange(1, number + 1), end))
         if fast:
-            groups = (end - begin) // GROUP
-            tables.fast.launch(begin // GROUP, groups, size // GROUP, number, seen, totals, found[place:])
+            for k, kernel in enumerate(tables.fast):
+                kernel.launch(
+                    begin // GROUP, (end - begin) // GROUP, size // GROUP, number,
+                    arrays.zeros(bins, np.uint64) if k else seen,  # pairs of a bin are counted once
+                    totals[k * width :], found[k * segments + place :],
+                )  # fmt: skip
         else:
             _launch_any(tables, begin, end, size, number, seen, outside, totals, found[place:], segments)
         place += number

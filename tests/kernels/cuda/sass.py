@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,14 +40,33 @@ class Loop:
         return len(loads) * 16 // width
 
 
-def loops(cubin: Path) -> dict[str, list[Loop]]:
-    """Return the innermost loops of each kernel, in order of their code."""
+def _kernels(cubin: Path) -> Iterator[tuple[str, str]]:
+    """Yield each kernel's name and listing."""
     tool = disassembler()
     assert tool is not None
-    result: dict[str, list[Loop]] = {}
     for part in re.split(r"\n\.text\.", build.run([tool, "-c", str(cubin)]))[1:]:
         name, _, body = part.partition(":")
-        body = re.split(r"\n\s*\.section", body)[0]
+        yield name, re.split(r"\n\s*\.section", body)[0]
+
+
+def stretches(cubin: Path) -> dict[str, Loop]:
+    """Return of each kernel the longest stretch of code without a branch: the body of a loop that holds others."""
+    result: dict[str, Loop] = {}
+    for name, body in _kernels(cubin):
+        stretch: list[str] = []
+        longest: list[str] = []
+        for code in re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(.*?)\s*;", body, re.MULTILINE):
+            stretch.append(code)
+            if re.search(r"\b(BRA|EXIT|RET|CALL)\b", code):
+                longest, stretch = max(longest, stretch, key=len), []
+        result[name] = Loop(tuple(longest))
+    return result
+
+
+def loops(cubin: Path) -> dict[str, list[Loop]]:
+    """Return the innermost loops of each kernel, in order of their code."""
+    result: dict[str, list[Loop]] = {}
+    for name, body in _kernels(cubin):
         instructions: list[str] = []
         labels: dict[str, int] = {}
         found: list[tuple[int, int]] = []

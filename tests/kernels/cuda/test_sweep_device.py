@@ -99,6 +99,23 @@ def test_kernels_of_their_own(name: str, device: Device) -> None:
             assert (f"sweep_{kernel}" in used) == (stop // GROUP > -(-start // GROUP))
 
 
+@pytest.mark.parametrize(
+    ("schemes", "options"),
+    [
+        (("single", "double", "half-away"), {"multipliers": USUAL}),
+        (("double", "single", "fp32", "truncate"), {"multipliers": RIGHT, "accumulators": "uniform"}),
+        (("fp32", "single", "double"), {"multipliers": table(TAME)}),
+    ],
+)
+def test_a_kernel_for_each_of_a_few_couples(schemes: tuple[str, ...], options: Any, device: Device) -> None:
+    w = small(*schemes, **options)
+    tile(w, 500, 4 * GROUP)
+    if isinstance(device, HostDevice):
+        couples = len(schemes) * (len(schemes) - 1) // 2
+        names = [name for _, name in device.launches if name not in ("sweep_any", "sweep_witnesses")]
+        assert len(names) == couples
+
+
 def test_differences_of_every_size_are_counted(device: Device) -> None:
     """The kernels for two schemes count differences from -1 to 2 apart from the others: both kinds are there."""
     sizes = set()
@@ -122,7 +139,8 @@ def test_differences_of_every_size_are_counted(device: Device) -> None:
         (("single", "double"), {"multipliers": RIGHT, "accumulators": "normal:700"}),
         (("single", "double"), {"multipliers": table(TAME), "accumulators": "uniform"}),
         (("single", "double"), {"multipliers": LEFT, "accumulators": "uniform"}),
-        (("single", "double", "fp32"), {"multipliers": USUAL}),
+        (("single", "double", "fp32", "fp32-away"), {"multipliers": USUAL}),
+        (("single", "double", "fp32", "half-away", "truncate"), {"multipliers": USUAL}),
     ],
 )
 def test_other_plans_take_the_kernel_for_any(schemes: tuple[str, ...], options: Any, stand_in: HostDevice) -> None:
@@ -189,7 +207,9 @@ def test_witnesses(count: int, monkeypatch: pytest.MonkeyPatch, device: Device) 
 def test_no_witnesses_are_looked_for_where_nothing_differs(stand_in: HostDevice) -> None:
     w = small("fp32", "fp32-qnnpack", multipliers=RIGHT, accumulators="uniform:-100:100")
     tile(w, 0, 5000)
-    assert stand_in.waits == 1
+    before = stand_in.waits
+    tile(w, 0, 5000)
+    assert stand_in.waits == before + 1  # for the counts
     assert ("sweep", "sweep_witnesses") not in stand_in.launches
 
 

@@ -1,0 +1,67 @@
+"""Budgets of the sweep's loops for two schemes in machine code, without a device.
+
+Of an H100 multiprocessor's clock: 128 instructions issue, 64 of them on the ALU, 64 on the integer multiplier, on
+which a wide product takes two places. Philox4x32-10 alone is 18 to 20 wide products a block of four words, so that a
+pair with two words, for multiplier and accumulator or for an accumulator, spends 9 to 10 before anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from . import build, sass
+
+ALU = (
+    "IADD3", "VIADD", "LOP3", "SHF", "ISETP", "SEL", "PRMT", "VIMNMX", "IMNMX", "LEA", "FSETP", "FSEL", "I2FP", "PLOP3",
+)  # fmt: skip
+WIDE = ("IMAD.WIDE", "IMAD.HI")
+#: Kernel -> (pairs of the loop's body, instructions a pair at most, ALU ones, wide products, pairs a clock that an
+#: H100's three pipes allow).
+BUDGETS = {
+    "sweep_range_floor": (8, 53.0, 27.0, 11.25, 2.4),
+    "sweep_range_float": (8, 54.0, 27.0, 10.25, 2.4),
+    "sweep_word_floor": (8, 29.0, 15.0, 6.75, 4.2),
+    "sweep_word_float": (8, 30.0, 15.0, 5.75, 4.2),
+    "sweep_table_floor": (4, 58.0, 27.5, 14.0, 1.9),
+    "sweep_table_float": (4, 58.0, 25.5, 13.0, 1.9),
+}
+#: 1024 threads fit a multiprocessor with these: enough to hide the latency of independent chains.
+REGISTERS = 64
+
+
+@pytest.fixture(scope="module")
+def disassemble() -> Callable[[Path], dict[str, sass.Loop]]:
+    if sass.disassembler() is None:
+        pytest.skip("no nvdisasm on this machine: pip install nvidia-cuda-nvdisasm")
+    return sass.stretches
+
+
+def rate(loop: sass.Loop, pairs: int) -> float:
+    """Pairs a clock and multiprocessor that the busiest of the three pipes allows."""
+    wide = loop.count(*WIDE)
+    multiplier = loop.count("IMAD") + wide
+    return pairs / max(loop.count() / 128, loop.count(*ALU) / 64, multiplier / 64)
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
+def test_budgets(
+    arch: str,
+    nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]],
+    disassemble: Callable[[Path], dict[str, sass.Loop]],
+    tmp_path: Path,
+) -> None:
+    cubin, resources = nvcc("sweep", arch, tmp_path)
+    found = disassemble(cubin)
+    for kernel, (pairs, most, alu, wide, fastest) in BUDGETS.items():
+        loop = found[kernel]
+        # The body of the loop: all pairs are drawn and counted in it, each by one operation on shared memory.
+        assert loop.count("ATOMS.POPC.INC") == pairs, (kernel, loop.count("ATOMS"))
+        assert loop.count() <= most * pairs, (kernel, loop.count() / pairs)
+        assert loop.count(*ALU) <= alu * pairs, (kernel, loop.count(*ALU) / pairs)
+        assert loop.count(*WIDE) <= wide * pairs, (kernel, loop.count(*WIDE) / pairs)
+        if arch == "sm_90":
+            assert rate(loop, pairs) >= fastest, (kernel, rate(loop, pairs))
+        assert resources[kernel].registers <= REGISTERS, kernel
