@@ -14,7 +14,7 @@ import functools
 import importlib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -70,6 +70,15 @@ class DeviceBackend(Backend, Protocol):
 
     def outside(self, acc: Any, low: npt.NDArray[np.int64], high: npt.NDArray[np.int64]) -> int | None:
         """Return the flat index of the first accumulator outside its channel's closed range; waits for it."""
+
+    def codes_outside(self, q: Any, low: int, high: int) -> int | None:
+        """Return the flat index of the first code outside the closed range; waits for it."""
+
+    def tiles_at_once(self, plan: ErrorPlan, size: int) -> int:
+        """Return how many tiles of that size one call of `error_tiles` should be given."""
+
+    def error_tiles(self, x: Any, first: int, plan: ErrorPlan, size: int) -> list[ErrorTile]:
+        """Sum up the errors of every tile of flat x, of device or host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,3 +217,17 @@ def as_numpy(name: str, value: Any) -> npt.NDArray[Any]:
     if array.dtype.kind == "O":
         raise DTypeError(f"{name} must hold numbers that fit int64; got {type(value).__name__} of objects.")
     return array
+
+
+def call_where_it_lives(backend: str | None, name: str, value: Any, work: Callable[[Any, str, Any], Any]) -> Any:
+    """Call ``work(array package, back end's name, array)`` where an array lives, and return its result there.
+
+    On a device: with the array's device as the current one, and the result handed over as the kind of `value`.
+    """
+    chosen = choose(backend, value)
+    array = adopt(name, value)
+    if isinstance(array, np.ndarray):
+        return work(np, chosen, array)
+    engine = device_backend()
+    with engine.on_device_of(array):
+        return engine.hand_over(work(engine.array_module(), chosen, array), value)
