@@ -16,9 +16,9 @@
 #include "reduce.cuh"
 
 #define QE_RUN_STEP 16
-#define QE_ROW 16
+#define QE_ROW 15
 enum Column : u32 {
-    ROW_BLOCK, ROW_FIRST, ROW_SIZE, ROW_A1, ROW_B1, ROW_T1, ROW_A2, ROW_B2, ROW_T2, ROW_LOW, ROW_HIGH, ROW_OFFSET,
+    ROW_BLOCK, ROW_FIRST, ROW_SIZE, ROW_A1, ROW_B1, ROW_T1, ROW_A2, ROW_B2, ROW_T2, ROW_LOW, ROW_HIGH,
     ROW_SCALE, ROW_CENTER, ROW_MASK, ROW_WINDOW
 };
 // 1.5 * 2**23: what is added to |v| <= 2**22 leaves v rounded half to even in the low bits of the sum.
@@ -208,13 +208,13 @@ struct FloorPair {
         i32 low = (i32)row[ROW_LOW], high = (i32)row[ROW_HIGH];
         i32 y1 = clamp_i32(line_of(row, ROW_A1, xu).value(0), low, high);
         i32 y2 = clamp_i32(line_of(row, ROW_A2, xu).value(0), low, high);
-        return (u32)y1 - (u32)y2 + (u32)row[ROW_OFFSET] != 0;
+        return y1 != y2;
     }
 };
 struct FloatPair {
     QE_DEVICE static bool differ(const i64 *row, u32 xu) {
         FloatCounter counter(row, xu);
-        return counter.product(0) - QE_MAGIC_BITS - (u32)counter.line.value(0) + (u32)row[ROW_OFFSET] != 0;
+        return counter.product(0) - QE_MAGIC_BITS != (u32)counter.line.value(0);
     }
 };
 

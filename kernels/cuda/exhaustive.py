@@ -41,9 +41,9 @@ _KERNELS = {
 _HITS = {kind: "exhaustive_float_hits" if kind == PRODUCT else "exhaustive_floor_hits" for kind in _KERNELS}
 #: Columns of a row, as exhaustive.cu reads it.
 (
-    _BLOCK, _FIRST, _SIZE, _A1, _B1, _T1, _A2, _B2, _T2, _LOW, _HIGH, _OFFSET, _SCALE, _CENTER, _MASK, _WINDOW,
-) = range(16)  # fmt: skip
-_ROW = 16
+    _BLOCK, _FIRST, _SIZE, _A1, _B1, _T1, _A2, _B2, _T2, _LOW, _HIGH, _SCALE, _CENTER, _MASK, _WINDOW,
+) = range(15)  # fmt: skip
+_ROW = 15
 _INT32 = (-(1 << 31), (1 << 31) - 1)
 
 
@@ -165,7 +165,7 @@ def _between(slope, start, unit, first, last):
         first = end + 1
 
 
-def _row(left, right, offset, more=()):
+def _row(left, right, more=()):
     row = [0] * _ROW
     for part, at in ((left, _A1), (right, _A2)):
         if part.scale is None:
@@ -173,14 +173,13 @@ def _row(left, right, offset, more=()):
         else:
             row[_SCALE] = int(np.float32(part.scale).view(np.uint32))
     row[_LOW], row[_HIGH] = _INT32
-    row[_OFFSET] = offset
     for column, value in more:
         row[column] = value
     return tuple(row)
 
 
-def _lines(left, right, offset, first, last):
-    """Yield the segments of two lines; `offset` is what the zero points add to the difference."""
+def _lines(left, right, first, last):
+    """Yield the segments of two lines."""
     t = max(left.t, right.t)
     up, down = t - left.t, t - right.t
     slope, start = (left.a << up) - (right.a << down), (left.b << up) - (right.b << down)
@@ -191,15 +190,15 @@ def _lines(left, right, offset, first, last):
     window = left.a == right.a and left.t == right.t and abs(left.b - right.b) == 1 << 30
     for p, q, m in _between(slope, start, 1 << t, first, last):
         if known:
-            yield Segment(p, q, KNOWN, m + offset)
-        elif window and offset == 0:
+            yield Segment(p, q, KNOWN, m)
+        elif window:
             more = (_MASK, (1 << (t - 30)) - 1), (_WINDOW, max(left.b, right.b) - (left.a << 31))
-            yield Segment(p, q, WINDOW, m, False, _row(left, right, 0, more))
+            yield Segment(p, q, WINDOW, m, False, _row(left, right, more))
         else:
-            yield Segment(p, q, LINES, m + offset, False, _row(left, right, offset))
+            yield Segment(p, q, LINES, m, False, _row(left, right))
 
 
-def _product(left, right, offset, negated, first, last):
+def _product(left, right, negated, first, last):
     """Yield the segments of a product against a line, with v the float32 product and f the line at x.
 
     ``|v - x s| <= E = |x| s (2**-23 + 2**-48) + 2**-150`` (two roundings, one of them perhaps subnormal), E < 1/2.
@@ -214,8 +213,7 @@ def _product(left, right, offset, negated, first, last):
     slope = scale.numerator * (unit // scale.denominator) - right.a * times
     start = unit - right.b * times  # g + 1/2: its floor is m
     for p, q, m in _between(slope, start, unit, first, last):
-        middle = -(m + offset) if negated else m + offset
-        yield Segment(p, q, PRODUCT, middle, negated, _row(left, right, offset, [(_CENTER, m)]))
+        yield Segment(p, q, PRODUCT, -m if negated else m, negated, _row(left, right, [(_CENTER, m)]))
 
 
 def _overlaps(lefts, rights):
@@ -226,18 +224,18 @@ def _overlaps(lefts, rights):
                 yield left, right, first, last
 
 
-def _cut(lefts, rights, offset):
+def _cut(lefts, rights):
     for left, right, first, last in _overlaps(lefts, rights):
         if left.scale is not None and right.scale is not None:
             if left.scale != right.scale:
                 raise _NotServedError
-            yield Segment(first, last, KNOWN, offset)
+            yield Segment(first, last, KNOWN, 0)
         elif right.scale is not None:
-            yield from _product(right, left, -offset, True, first, last)
+            yield from _product(right, left, True, first, last)
         elif left.scale is not None:
-            yield from _product(left, right, offset, False, first, last)
+            yield from _product(left, right, False, first, last)
         else:
-            yield from _lines(left, right, offset, first, last)
+            yield from _lines(left, right, first, last)
 
 
 def _folded(part, low):
@@ -248,28 +246,27 @@ def _folded(part, low):
     return part if fits else None
 
 
-def _packed(lefts, rights, lows):
-    """Yield segments of two schemes clamped to the same 256 codes: differences of -1, 0 or 1, clamped in the loop."""
+def _packed(lefts, rights, low):
+    """Yield segments of two schemes clamped to ``low .. low + 255``: differences of -1, 0 or 1, clamped in the loop."""
     for left, right, first, last in _overlaps(lefts, rights):
-        pair = [_folded(part, low) for part, low in zip((left, right), lows, strict=True)]
+        pair = [_folded(part, low) for part in (left, right)]
         if None in pair:
             raise _NotServedError
-        for segment in _lines(*pair, 0, first, last):
+        for segment in _lines(*pair, first, last):
             if segment.low not in (-1, 0):
                 raise _NotServedError
-            yield segment._replace(kind=PACKED, row=_row(*pair, 0, [(_LOW, -128), (_HIGH, 127)]))
+            yield segment._replace(kind=PACKED, row=_row(*pair, [(_LOW, -128), (_HIGH, 127)]))
 
 
 def _couple(work, i, j, whole, saturating):
     """Return the segments of a couple, in order of x, on the accumulators that are in both domains."""
-    added = [int(work.add[k] * work.z[0]) for k in (i, j)]
-    lows, highs = ([int(bounds[k, 0]) for k in (i, j)] for bounds in (work.low, work.high))
-    lines = all(part.scale is None for k in (i, j) for part in whole[k])
-    codes = {(low + z, high + z) for low, high, z in zip(lows, highs, added, strict=True)}
-    if saturating and lines and len(codes) == 1 and highs[0] - lows[0] == 255:
-        return tuple(_packed(whole[i], whole[j], lows))
+    # Every rule with parts adds the same zero point after the clamp: it cancels in the difference.
+    bounds = {(int(work.low[k, 0]), int(work.high[k, 0])) for k in (i, j)}
+    ((low, high), *other) = bounds
+    if saturating and not other and high - low == 255 and all(part.scale is None for k in (i, j) for part in whole[k]):
+        return tuple(_packed(whole[i], whole[j], low))
     parts = [_clamped_parts(work, k, whole[k]) for k in (i, j)]
-    segments = tuple(_cut(*parts, added[0] - added[1]))
+    segments = tuple(_cut(*parts))
     if len(segments) > MOST_SEGMENTS:
         raise _NotServedError
     return segments
@@ -357,7 +354,7 @@ class _Counted:
                 total, squares = (-here[:, 0] if segment.negated else here[:, 0]), here[:, 1]
                 cells[:, 0], cells[:, 2] = (squares - total) // 2, (squares + total) // 2
             elif self.kind == LINES:
-                cells[:, 2] = here[:, 0] - (segment.low - segment.row[_OFFSET]) * sizes
+                cells[:, 2] = here[:, 0] - segment.low * sizes
             else:
                 cells[:, 2] = here[:, 0] if segment.low == 0 else sizes - here[:, 0]
             cells[:, 1] = sizes - cells[:, 0] - cells[:, 2]
