@@ -7,8 +7,6 @@
 #define QE_REGISTERS_FIRST
 #include "errors.cuh"
 
-#define QE_THREADS 256
-#define QE_WARPS (QE_THREADS / QE_WARP)
 #define QE_TOGETHER 4  // fast quantizers of a block
 
 // What every part reads: element 0 of x is element `first` of the tensor, tiles follow one another.
@@ -143,9 +141,9 @@ QE_DEVICE void runs(const Tiles &t, const X *x, const Plan &plan, const u64 *lef
     }
     AnyRule rule = any_rule(plan, k, IsNarrow<X>::value);
     u64 tiles = (t.n + t.size - 1) / t.size, pieces = tiles * t.per_tile;
-    u64 step = (u64)(gridDim.x / (u32)plan.served) * QE_WARPS;
+    u64 warps = blockDim.x / QE_WARP, step = (u64)(gridDim.x / (u32)plan.served) * warps;
     QE_NO_UNROLL
-    for (u64 number = (u64)(blockIdx.x / (u32)plan.served) * QE_WARPS + threadIdx.x / QE_WARP; number < pieces;
+    for (u64 number = (u64)(blockIdx.x / (u32)plan.served) * warps + threadIdx.x / QE_WARP; number < pieces;
          number += step) {
         u64 item = number * (u64)plan.quantizers + (u64)k;
         u64 todo = left ? left[item * QE_WARP + lane] : ~0ull;

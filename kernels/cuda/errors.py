@@ -136,6 +136,7 @@ def tiles(prepared, x, first, size):
         (count, first index) of what is not finite.
     """
     plan, arrays, n = prepared.here(), load.array_module(), x.size
+    size = min(size, n)
     per_run, per_tile, slices = _cuts(plan, size)
     count = -(-n // size)
     parts = count * (slices * plan.length * plan.channels if slices else per_tile)
@@ -156,7 +157,9 @@ def tiles(prepared, x, first, size):
     def start(name, threads, together, list_, leftovers, watching):
         served, which = list_
         groups = -(-len(served) // together)
-        items = -(-parts // (threads // (1 if slices else WARP)))
+        each = 1 if slices else WARP  # threads a part
+        threads = min(threads, -(-parts * each // WARP) * WARP)
+        items = -(-parts * each // threads)
         blocks = groups * max(1, min(items, 2048 // threads * load.multiprocessors()))
         load.launch(
             "errors", f"{name}_{suffix}", blocks, threads, first, n, x, *shape, plan.quantizers, len(served), which,

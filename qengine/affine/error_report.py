@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -224,17 +224,17 @@ def _flat_reader(x: Array) -> Callable[[int, int], Array]:
     return lambda start, stop: samples(x.flat[start:stop])
 
 
-def _regrouped(source: Chunked, size: int) -> Iterator[Array]:
-    """Yield a tensor's pieces again in tiles of `TILE` elements, whatever pieces it comes in."""
+def _regrouped(source: Chunked, size: int, length: int) -> Iterator[Array]:
+    """Yield a tensor's pieces again in pieces of `length` elements, whatever pieces it comes in."""
     buffer: Array | None = None
     filled = done = 0
-    for piece in source.chunks(TILE):
+    for piece in source.chunks(length):
         piece = samples(np.asarray(piece).reshape(-1))
         while piece.size:
             if buffer is None:
                 if done == size:
                     raise DomainError(f"the tensor has more than the {size} elements of its shape.")
-                buffer, filled = np.empty(min(TILE, size - done), piece.dtype), 0
+                buffer, filled = np.empty(min(length, size - done), piece.dtype), 0
             elif buffer.dtype != piece.dtype:
                 buffer = buffer.astype(np.float64)
             take = min(buffer.size - filled, piece.size)
@@ -268,20 +268,28 @@ def _measure(
                 progress(done, size)
 
     held: dict[int, Array] = {}
-    # Handing out a task costs as much as a tenth of a tile: tensors of many tiles go several at a time.
-    span = TILE * max(1, min(8, size // TILE // (8 * workers)))
+    if name == "cuda":
+        together = backends.device_backend().tiles_at_once(plan, TILE)
+    else:
+        # Handing out a task costs as much as a tenth of a tile: tensors of many tiles go several at a time.
+        together = max(1, min(8, size // TILE // (8 * workers)))
+    span = TILE * together
 
     def tasks() -> Iterator[Tile]:
-        if isinstance(x, np.ndarray):
+        if is_array:
             yield from (Tile(start, min(start + span, size)) for start in range(0, size, span))
             return
-        for k, piece in enumerate(_regrouped(x, size)):
-            held[k * TILE] = piece
-            yield Tile(k * TILE, k * TILE + piece.size)
+        piece_size = span if name == "cuda" else TILE
+        for k, piece in enumerate(_regrouped(cast(Chunked, x), size, piece_size)):
+            held[k * piece_size] = piece
+            yield Tile(k * piece_size, k * piece_size + piece.size)
 
-    read = _flat_reader(x) if isinstance(x, np.ndarray) else lambda start, stop: held.pop(start)
+    is_array = isinstance(x, np.ndarray) or backends.on_device(x)
+    read = _flat_reader(cast(Array, x)) if is_array else lambda start, stop: held.pop(start)
 
     def evaluate(start: int, stop: int) -> list[Any]:
+        if name == "cuda":
+            return backends.device_backend().error_tiles(read(start, stop), start, plan, TILE)
         return [
             backend.error_tile(read(first, min(first + TILE, stop)), first, plan) for first in range(start, stop, TILE)
         ]

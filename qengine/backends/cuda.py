@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qengine.kernels.codes import DRAW_GROUP
-from qengine.kernels.cuda import affine, load
+from qengine.kernels.cuda import affine, errors, load
 from qengine.kernels.cuda import requantize as kernels
 
 from ..exceptions import BackendError, DTypeError
@@ -186,13 +186,40 @@ def _parts(size: int) -> Iterator[slice]:
 
 
 def error_tile(x: npt.NDArray[Any], first: int, plan: ErrorPlan) -> ErrorTile:
-    """Sum up the errors of flat x, whose element 0 is element `first` of its tensor."""
-    raise _lacks("error statistics")
+    """Sum up the errors of flat x, whose element 0 is element `first` of its tensor; waits for the device."""
+    (tile,) = error_tiles(x, first, plan, x.size)
+    return tile
+
+
+def error_tiles(x: Any, first: int, plan: ErrorPlan, size: int) -> list[ErrorTile]:
+    """Sum up the errors of every tile of `size` elements of flat x, of device or host; waits for the device.
+
+    Element 0 of x is element `first` of its tensor and begins a tile. Codes and errors are counted over all tiles
+    together, and stand in the first one's result.
+    """
+    prepared = errors.prepare(plan)
+    parts = errors.tiles(prepared, load.array_module().asarray(x), first, size)
+    sums, counts, extremes, codes, bins, bad = parts
+    none = np.zeros_like(codes), np.zeros_like(bins)
+    return [
+        ErrorTile(
+            sums[k], counts[k], extremes[k], *((codes, bins) if k == 0 else none), int(bad[k, 0]), int(bad[k, 1])
+        )
+        for k in range(sums.shape[0])
+    ]
+
+
+def tiles_at_once(plan: ErrorPlan, size: int) -> int:
+    """Return how many tiles of `size` elements one call of `error_tiles` should be given."""
+    number: int = errors.tiles_at_once(errors.prepare(plan), size)
+    return number
 
 
 def calibration() -> Any:
     """Return the kernels for calibration."""
-    raise _lacks("calibration")
+    from qengine.kernels.cuda import calibrate
+
+    return calibrate
 
 
 def formats() -> Any:
