@@ -69,6 +69,9 @@ class DeviceArray:
     def __int__(self) -> int:
         return int(self.item())
 
+    def __float__(self) -> float:
+        return float(self.item())
+
     def __bool__(self) -> bool:
         return bool(self.item())
 
@@ -93,6 +96,15 @@ class DeviceArray:
     def argmax(self) -> DeviceArray:
         return self._wrap(self._host.argmax())
 
+    def sum(self) -> DeviceArray:
+        return self._wrap(self._host.sum())
+
+    def max(self) -> DeviceArray:
+        return self._wrap(self._host.max())
+
+    def min(self) -> DeviceArray:
+        return self._wrap(self._host.min())
+
     def __getitem__(self, key: Any) -> DeviceArray:
         return self._wrap(self._host[key])
 
@@ -112,6 +124,15 @@ class DeviceArray:
 
     def __gt__(self, other: Any) -> DeviceArray:
         return self._operator(other, np.greater)
+
+    def __lt__(self, other: Any) -> DeviceArray:
+        return self._operator(other, np.less)
+
+    def __or__(self, other: Any) -> DeviceArray:
+        return self._operator(other, np.bitwise_or)
+
+    def __invert__(self) -> DeviceArray:
+        return self._wrap(~self._host)
 
 
 class HostDevice:
@@ -163,6 +184,12 @@ class HostDevice:
 
     def ascontiguousarray(self, value: DeviceArray) -> DeviceArray:
         return value if value._host.flags.c_contiguous else self.asarray(value._host)
+
+    def moveaxis(self, value: DeviceArray, source: int, target: int) -> DeviceArray:
+        return DeviceArray(np.moveaxis(value._host, source, target), self)
+
+    def isfinite(self, value: DeviceArray) -> DeviceArray:
+        return DeviceArray(np.isfinite(value._host), self)
 
     def broadcast_to(self, value: DeviceArray, shape: Any) -> DeviceArray:
         return DeviceArray(np.broadcast_to(value._host, shape), self)
