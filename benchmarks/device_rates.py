@@ -1,4 +1,4 @@
-"""Instructions a clock and multiprocessor, and the clock itself, measured on a device.
+"""Instructions a clock and multiprocessor, the clock itself, and the loops that rest on them, measured on a device.
 
 Ceilings of the loops in `qengine.kernels.cuda` rest on how often a multiprocessor issues each instruction. Rates of
 some are published nowhere; `measure` runs chains of each (rates.cu) on every multiprocessor at once.
@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from qengine.kernels.cuda import load, sources
+import qengine as qe
+from qengine.kernels.cuda import exhaustive, load, sources
+from qengine.sweeps.plan import Multipliers, make_plan
+from qengine.sweeps.work import make_work
 
 THREADS = 1024
 #: Instructions of a chain's kind in one turn of the loop.
@@ -77,10 +80,40 @@ def clock_rate() -> float:
     return cycles / nanoseconds * 1e9
 
 
+#: Loop over every accumulator: schemes, multiplier, clamp, and the goal in pairs a clock and multiprocessor.
+LOOPS: dict[str, tuple[tuple[str, str], Any, dict[str, Any], float]] = {
+    "exhaustive_floor": (("single", "rndnu"), 0.1, {}, 12.8),
+    "exhaustive_window": (("single", "double"), qe.QuantizedMultiplier(1_234_567_891, -5), {}, 24.0),
+    "exhaustive_packed": (("single", "double"), qe.QuantizedMultiplier(1_234_567_891, -5), {"dtype": "int8"}, 11.7),
+    "exhaustive_float": (("single", "fp32"), 0.0019, {}, 10.8),
+}
+
+
+def segments(kernel: str) -> list[exhaustive.Segment]:
+    """Return the ranges of accumulators that a loop runs over, for its choices in `LOOPS`."""
+    schemes, multiplier, clamp, _ = LOOPS[kernel]
+    plan = make_plan(
+        schemes, pairs=None, seed=0, multipliers=Multipliers(fixed=multiplier), accumulators="all", witnesses=0, **clamp
+    )
+    (found,) = exhaustive.segments_of(make_work(plan), kernel == "exhaustive_packed")
+    return [segment for segment in found if exhaustive.KERNELS.get(segment.kind) == kernel]
+
+
+def loop(kernel: str) -> dict[str, float]:
+    """Return the pairs a second of one loop, and those a clock and multiprocessor, by device events."""
+    from .bench_cuda import device_seconds
+
+    rows = segments(kernel)
+    pairs = sum(row.last - row.first + 1 for row in rows)
+    seconds = device_seconds(lambda: exhaustive.Counted(rows[0].kind, rows, exhaustive.LONGEST_RUN), rounds=7)
+    a_clock = pairs / (seconds * clock_rate() * load.multiprocessors())
+    return {"pairs_a_second": pairs / seconds, "pairs_a_clock": round(a_clock, 2), "goal": LOOPS[kernel][3]}
+
+
 def measure() -> dict[str, Any]:
-    """Return the clock and every rate, beside what the budgets assume."""
+    """Return the clock, every rate beside what the budgets assume, and the loops beside their goals."""
     rates = {
         name: {"instruction": instructions[0], "lanes_a_clock": round(rate(name), 2), "assumed": assumed}
         for name, (instructions, assumed) in RATES.items()
     }
-    return {"clock_hz": clock_rate(), "rates": rates}
+    return {"clock_hz": clock_rate(), "rates": rates, "loops": {kernel: loop(kernel) for kernel in LOOPS}}

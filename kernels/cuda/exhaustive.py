@@ -35,10 +35,10 @@ _LARGEST_PRODUCT = (1 << 22) - 1
 _FETCHED = 64
 #: Kinds of segments, and the kernels that count them; of KNOWN ones the difference is known.
 KNOWN, LINES, WINDOW, PACKED, PRODUCT = range(5)
-_KERNELS = {
+KERNELS = {
     LINES: "exhaustive_floor", WINDOW: "exhaustive_window", PACKED: "exhaustive_packed", PRODUCT: "exhaustive_float",
 }  # fmt: skip
-_HITS = {kind: "exhaustive_float_hits" if kind == PRODUCT else "exhaustive_floor_hits" for kind in _KERNELS}
+_HITS = {kind: "exhaustive_float_hits" if kind == PRODUCT else "exhaustive_floor_hits" for kind in KERNELS}
 #: Columns of a row, as exhaustive.cu reads it.
 (
     _BLOCK, _FIRST, _SIZE, _A1, _B1, _T1, _A2, _B2, _T2, _LOW, _HIGH, _SCALE, _CENTER, _MASK, _WINDOW,
@@ -273,7 +273,7 @@ def _couple(work, i, j, whole, saturating):
 
 
 @functools.lru_cache(maxsize=8)
-def _couples(work, saturating):
+def segments_of(work, saturating=False):
     """Return the segments of every couple, or None where one of them has no proof."""
     if work.kind != TABLE or work.acc_kind != ACC_SEQUENTIAL or work.channels != 1:
         return None
@@ -293,7 +293,7 @@ def serves(work, saturating=False):
     Floor forms serve with each other while their difference takes few values, float32 products rounded half to even
     with floor forms while they stay below 2**22. Everything else is for the sweep kernel.
     """
-    return _couples(work, saturating) is not None
+    return segments_of(work, saturating) is not None
 
 
 # ---- a tile ------------------------------------------------------------------------------------------------
@@ -325,7 +325,7 @@ def _table(launched):
     return np.array(rows, np.int64)
 
 
-class _Counted:
+class Counted:
     """One kind of segments, counted on the device."""
 
     def __init__(self, kind, segments, run):
@@ -339,7 +339,7 @@ class _Counted:
         self.table = arrays.asarray(_table(self.launched).ravel())
         self.values = 2 if kind == PRODUCT else 1
         self.sums = arrays.empty(self.values * block, np.int64)
-        load.launch("exhaustive", _KERNELS[kind], block, THREADS, len(segments), self.table, run, self.sums)
+        load.launch("exhaustive", KERNELS[kind], block, THREADS, len(segments), self.table, run, self.sums)
 
     def fetch(self):
         """Yield (launched, cells) with the counts of ``low - 1, low, low + 1``, an array of (blocks, 3); waits."""
@@ -403,7 +403,7 @@ def _compile(couples):
     """Launch a kernel that is needed over no accumulators: the first launch compiles all of them."""
     for segment in itertools.chain(*couples):
         if segment.kind != KNOWN:
-            _Counted(segment.kind, [segment._replace(last=segment.first - 1)], SHORTEST_RUN)
+            Counted(segment.kind, [segment._replace(last=segment.first - 1)], SHORTEST_RUN)
             break
 
 
@@ -420,7 +420,7 @@ def tile(work, start, stop, saturating=False):
         Evaluate clamped accumulators too, where codes have 8 bits: for checks and measurements. By default the
         accumulators that the clamp decides are cut off.
     """
-    couples, base = _couples(work, saturating), int(work.acc_low[0])
+    couples, base = segments_of(work, saturating), int(work.acc_low[0])
     schemes = work.rules.shape[0]
     counts = np.zeros((len(couples), BINS, 2), np.int64)
     differences = np.zeros((len(couples), DIFFERENCE_CELLS), np.int64)
@@ -440,13 +440,13 @@ def tile(work, start, stop, saturating=False):
     ]
     by_kind = {
         kind: [(c, segment) for c, segments in enumerate(here) for segment in segments if segment.kind == kind]
-        for kind in (KNOWN, *_KERNELS)
+        for kind in (KNOWN, *KERNELS)
     }
-    run = _run(sum(s.last - s.first + 1 for kind in _KERNELS for _, s in by_kind[kind]))
+    run = _run(sum(s.last - s.first + 1 for kind in KERNELS for _, s in by_kind[kind]))
     if start == stop:
         _compile(couples)
     # All launches before the first wait.
-    counted = {kind: _Counted(kind, [s for _, s in by_kind[kind]], run) for kind in _KERNELS if by_kind[kind]}
+    counted = {kind: Counted(kind, [s for _, s in by_kind[kind]], run) for kind in KERNELS if by_kind[kind]}
     entries = [[] for _ in couples]
 
     def add(c, low, cells):

@@ -395,7 +395,7 @@ def test_rows_at_the_ends_of_int64(stand_in: HostDevice, monkeypatch: pytest.Mon
             d = np.array([floor_of(parts[0], v) - floor_of(parts[1], v) for v in x])
             for kind in {s.kind for s in segments} - {exhaustive.KNOWN}:
                 of_kind = [s for s in segments if s.kind == kind]
-                counted = exhaustive._Counted(kind, of_kind, exhaustive.LONGEST_RUN)
+                counted = exhaustive.Counted(kind, of_kind, exhaustive.LONGEST_RUN)
                 for (segment, _, _), cells in counted.fetch():
                     here = d[segment.first - first : segment.last - first + 1]
                     wanted = [int((here == segment.low + k).sum()) for k in (-1, 0, 1)]
@@ -416,7 +416,7 @@ def test_blocks_of_all_accumulators(kind: int, shim: Callable[..., build.Shim]) 
     table = exhaustive._table([launched]).ravel()
     for block in (0, launched.blocks // 2 - 1, launched.blocks // 2, launched.blocks - 1):
         shim("exhaustive").launch(
-            exhaustive._KERNELS[kind], launched.blocks, exhaustive.THREADS, 1, table, run, sums,
+            exhaustive.KERNELS[kind], launched.blocks, exhaustive.THREADS, 1, table, run, sums,
             part=slice(block, block + 1),
         )  # fmt: skip
         x = LOW + block * span + np.arange(span, dtype=np.int64)

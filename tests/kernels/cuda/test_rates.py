@@ -54,3 +54,10 @@ def test_slow_instructions_stand_apart() -> None:
     """What is assumed falls into the classes that the loops' budgets know."""
     lanes = sorted({assumed for _, assumed in device_rates.RATES.values() if assumed is not None})
     assert all(b == 2 * a for a, b in itertools.pairwise(lanes))
+
+
+@pytest.mark.parametrize("kernel", device_rates.LOOPS)
+def test_timed_loops_run_over_nearly_all_accumulators(kernel: str) -> None:
+    segments = device_rates.segments(kernel)
+    assert sum(segment.last - segment.first + 1 for segment in segments) > 0.999 * 2**32
+    assert len({segment.kind for segment in segments}) == 1
