@@ -208,6 +208,10 @@ QE_DEVICE void settle(const u32 *near, u32 bins, i32 swapped, u32 *cells, u32 *d
 // A multiplier of its own and one word for each accumulator. What costs is Philox, then every instruction: so biases of
 // floor forms, which depend on the exponent and on the sign of x alone, come from a table in shared memory, one vector
 // for both schemes.
+struct Outputs {
+    i32 first, second;
+};
+
 struct alignas(16) Biases {
     i64 first, second;
 };
@@ -313,6 +317,69 @@ QE_BLOCK_KERNEL(256, sweep_range_float)(
                         seen, totals, found);
 }
 
+// The same schemes with any other draw of the accumulator and with bounds.
+template <bool FLOAT> QE_DEVICE Outputs compare_pair(
+    const Scheme &a, const Scheme &b, const Biases *biases, const Pair &pair, u32 &bin) {
+    Multiplier m = split_q31(pair.real);
+    bin = (u32)(m.exponent + 64);
+    const Biases bias = biases[2 * bin + (pair.x < 0)];
+    i32 t = 31 - m.exponent, y = (i32)shift_right_i64(fused_mad_wide_i32(m.value, pair.x, bias.first), t), z;
+    if (FLOAT) z = f32_to_i32_rn(mul_rn_f32(i32_to_f32(pair.x), f64_to_f32(pair.real)));
+    else z = (i32)shift_right_i64(fused_mad_wide_i32(m.value, pair.x, bias.second), t);
+    return {clamp_i32(y, a.low, a.high) + a.add, clamp_i32(z, b.low, b.high) + b.add};
+}
+
+template <bool FLOAT>
+QE_DEVICE void drawn_segment(
+    u64 first_group, u64 groups, u64 size, const Plan *plan, const Source *sources, const f64 *deviates,
+    const Scheme *schemes, const i64 *biases, i32 swapped, u64 *seen, u64 *totals, u32 *found) {
+    QE_SHARED u32 cells[QE_FIXED_CELLS + 2 * QE_MOST_BINS], near[4 * QE_MOST_BINS];
+    QE_SHARED Biases table[2 * QE_MOST_BINS];
+    const Plan p = *plan;
+    const Scheme a = schemes[swapped], b = schemes[1 - swapped];
+    const Source source = load_source(sources);
+    u32 bins = (u32)p.bins, blocks = QE_GROUP / (u32)p.pairs_per_block;
+    clear(cells, QE_FIXED_CELLS + 2 * bins);
+    clear(near, 4 * QE_MOST_BINS);
+    for (u32 k = threadIdx.x; k < 2 * QE_MOST_BINS; k += blockDim.x) table[k] = {biases[2 * k], biases[2 * k + 1]};
+    __syncthreads();
+    u64 begin = blockIdx.x * size, end = begin + size < groups ? begin + size : groups;
+    u32 *differ = cells + QE_FIXED_CELLS + bins;
+    i32 lead = p.first_bin - 1;
+    QE_NO_UNROLL
+    for (u64 group = first_group + begin; group < first_group + end; ++group) {
+        QE_NO_UNROLL
+        for (u32 block = threadIdx.x; block < blocks; block += QE_THREADS) {
+            u32x4 words = philox_block(group * blocks + block, p.key0, p.key1);
+            QE_NO_UNROLL
+            for (i32 slot = 0; slot < p.pairs_per_block; ++slot) {
+                u32 bin;
+                Outputs y = compare_pair<FLOAT>(a, b, table, draw_pair(p, source, deviates, words, slot, 0), bin);
+                u32 above = (u32)y.first - (u32)y.second + 1, *cell = near + (4 * bin | (above & 3));
+                atomicAdd(cell, 1u);
+                if (above > 3) move_away(cell, swapped, y.first, y.second, cells, differ + ((i32)bin - lead));
+            }
+        }
+    }
+    __syncthreads();
+    settle(near + 4 * (lead + 1), bins - 1, swapped, cells, differ + 1, seen + 1);
+    __syncthreads();
+    deliver(cells, QE_FIXED_CELLS + 2 * bins, 1, totals, found + blockIdx.x, 1);
+}
+
+QE_BLOCK_KERNEL(256, sweep_drawn_floor)(
+    u64 first_group, u64 groups, u64 size, const Plan *plan, const Source *sources, const f64 *deviates,
+    const Scheme *schemes, const i64 *biases, i32 swapped, u64 *seen, u64 *totals, u32 *found) {
+    drawn_segment<false>(first_group, groups, size, plan, sources, deviates, schemes, biases, swapped, seen, totals,
+                         found);
+}
+QE_BLOCK_KERNEL(256, sweep_drawn_float)(
+    u64 first_group, u64 groups, u64 size, const Plan *plan, const Source *sources, const f64 *deviates,
+    const Scheme *schemes, const i64 *biases, i32 swapped, u64 *seen, u64 *totals, u32 *found) {
+    drawn_segment<true>(first_group, groups, size, plan, sources, deviates, schemes, biases, swapped, seen, totals,
+                        found);
+}
+
 // Channels in turn, or one. A warp takes the 64 Philox blocks of a run at a time, so that all of its pairs have one
 // channel a slot: two runs, or four where a word is enough for an accumulator, which is for one channel only.
 //
@@ -321,10 +388,6 @@ template <bool FLOAT> QE_DEVICE i32 rounded_slot(const Slot &c, i32 x) {
     if (FLOAT) return f32_to_i32_rn(mul_rn_f32(i32_to_f32(x), bits_f32((u32)c.a)));
     return (i32)shift_right_i64(fused_mad_wide_i32(c.a, x, x >= 0 ? c.p : c.q), c.t);
 }
-
-struct Outputs {
-    i32 first, second;
-};
 
 // All that the pairs of a channel need, in the order of places (see draws.cuh): one address.
 struct alignas(16) Couple {

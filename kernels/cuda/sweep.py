@@ -216,13 +216,13 @@ class Tables:
         counted: set[int] = set()
         self.launches = [Launch(arrays, schemes, couples, counted) for couples in chunks(count, CELLS // self.width)]
         self.order = [couple for launch in self.launches for couple in launch.couples]
-        self.fast = self._fast(work, sources, slots, arrays) if count <= FAST_SCHEMES else []
+        self.fast = self._fast(work, sources, schemes, slots, arrays) if count <= FAST_SCHEMES else []
         # Another thread may read all this on a stream of its own: it is there from here on.
         self.table[:1].get()
 
-    def _fast(self, work, sources, slots, arrays):
+    def _fast(self, work, sources, schemes, slots, arrays):
         """Return the kernel of each couple, in the order of the launches; none if one couple has none."""
-        fast = [Fast.of(work, couple, self, sources, slots, arrays) for couple in self.order]
+        fast = [Fast.of(work, couple, self, sources, schemes, slots, arrays) for couple in self.order]
         return [] if None in fast else fast
 
 
@@ -276,7 +276,7 @@ class Fast:
         self.name, self.swapped, self.arguments = name, int(order[0] > order[1]), arguments
 
     @classmethod
-    def of(cls, work, couple, tables, sources, slots, arrays):
+    def of(cls, work, couple, tables, sources, schemes, slots, arrays):
         """Return the kernel of a couple, or None: two schemes that take every pair, one of them floor."""
         first = next((k for k in couple if _plain_floor(work, k)), None)
         if first is None or not work.total[list(couple)].all():
@@ -290,11 +290,17 @@ class Fast:
             q31 = all(work.rules[k, 1] == MANTISSA_Q31 for k in order if _plain_floor(work, k))
             # Away from the exponents that are flushed every mantissa has 31 bits.
             normal = np.frexp(work.real_low)[1] >= -30
-            if not (q31 and normal and _bare(work, order) and work.word_shift >= 0 and not work.log_uniform):
+            if not (q31 and normal):
                 return None
+            biases = arrays.asarray(_biases(work, order).ravel())
+            if not _bare(work, order) or work.word_shift < 0 or work.log_uniform:
+                two = arrays.asarray(schemes[list(couple)].view(np.uint8))
+                return cls(f"sweep_drawn_{other}", order, (
+                    tables.plan_there, tables.sources, tables.table, two, biases,
+                ))  # fmt: skip
             return cls(f"sweep_range_{other}", order, (
                 work.key0, work.key1, work.real_low, work.real_width * 2.0**-32, work.acc_low[0], work.word_shift,
-                tables.plan["first_bin"][0], tables.bins, arrays.asarray(_biases(work, order).ravel()),
+                tables.plan["first_bin"][0], tables.bins, biases,
             ))  # fmt: skip
         if work.acc_kind not in (ACC_UNIFORM, ACC_UNSATURATED):
             return None
@@ -313,7 +319,7 @@ class Fast:
 
     def launch(self, first, groups, size, segments, seen, totals, found):
         """Count `groups` whole groups from group `first` on, `size` of them a segment."""
-        sums = (seen, totals) if self.name.startswith("sweep_range") else (totals,)
+        sums = (seen, totals) if self.name.startswith(("sweep_range", "sweep_drawn")) else (totals,)
         load.launch(
             "sweep", self.name, segments, THREADS, first, groups, size, *self.arguments, self.swapped, *sums, found
         )

@@ -58,6 +58,16 @@ FAST: dict[str, tuple[str, tuple[str, str], dict[str, Any]]] = {
         "multipliers": drawn(0.5, 1.0), "accumulators": "uniform:-1073741824:1073741823",
     }),
     "range, far apart": ("range_floor", ("truncate", "avx2-int16"), {"multipliers": drawn(0.3, 1.9)}),
+    "drawn, logarithm": ("drawn_floor", ("single", "double"), {"multipliers": drawn(0.001, 20.0, "log-uniform")}),
+    "drawn, int8": ("drawn_floor", ("double", "single"), {"multipliers": USUAL, "dtype": "int8", "zero_point": -7}),
+    "drawn, int16": ("drawn_float", ("fp32", "single"), {"multipliers": USUAL, "dtype": "int16", "zero_point": 5}),
+    "drawn, saturated": ("drawn_floor", ("hifi-out16", "single"), {"multipliers": USUAL}),
+    "drawn, odd span": ("drawn_float", ("single", "fp32"), {
+        "multipliers": USUAL, "accumulators": "uniform:-70000000:99999",
+    }),
+    "drawn, normal": ("drawn_floor", ("half-away", "truncate"), {
+        "multipliers": USUAL, "accumulators": "output-normal:30", "dtype": "uint8", "zero_point": 128,
+    }),
     "one": ("word_floor", ("single", "double"), {"multipliers": RIGHT, "accumulators": "uniform"}),
     "one, narrow": ("word_floor", ("floor-port", "half-away"), {
         "multipliers": NONE, "accumulators": "uniform:-512:511",
@@ -132,9 +142,6 @@ def test_differences_of_every_size_are_counted(device: Device) -> None:
         (("single", "fp32-away"), {"multipliers": USUAL}),
         (("fp32", "fp32-zp-inside"), {"multipliers": USUAL}),
         (("rndnu", "single"), {"multipliers": USUAL}),
-        (("single", "double"), {"multipliers": drawn(0.01, 0.99, "log-uniform")}),
-        (("single", "double"), {"multipliers": USUAL, "dtype": "int8"}),
-        (("single", "hifi-out16"), {"multipliers": USUAL}),
         (("single", "double"), {"multipliers": drawn(2.0**-31.5, 0.5)}),
         (("single", "double"), {"multipliers": RIGHT, "accumulators": "normal:700"}),
         (("single", "double"), {"multipliers": table(TAME), "accumulators": "uniform"}),
