@@ -58,10 +58,12 @@ def check(device: Device, x: Any, p: qe.QuantParams, convention: str, rule: str 
     assert not bad.size, (convention, rule, p, x.ravel()[bad[0]], q.get().ravel()[bad[0]], wanted.ravel()[bad[0]])
     assert np.array_equal(given.get(), x)
     back = qe.dequantize(q, p, convention=convention)
-    values = qe.dequantize(wanted, p, convention=convention, backend="reference")
+    with np.errstate(invalid="ignore"):  # products that are infinite, and their difference
+        values = qe.dequantize(wanted, p, convention=convention, backend="reference")
     assert isinstance(back, device.ndarray)
     assert back.dtype == values.dtype
-    assert np.array_equal(back.get().view(f"u{back.itemsize}"), values.view(f"u{back.itemsize}"))
+    got, bits = back.get(), f"u{back.itemsize}"
+    assert ((got.view(bits) == values.view(bits)) | (np.isnan(got) & np.isnan(values))).all()
     return q
 
 
