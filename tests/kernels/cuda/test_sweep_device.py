@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +14,8 @@ import pytest
 
 import qengine as qe
 from qengine import backends, selftest
-from qengine.kernels.codes import DIFFERENCE_LIMIT, GROUP
+from qengine.kernels.codes import BINS, DIFFERENCE_LIMIT, GROUP, RUN
+from qengine.kernels.cuda import sources
 from qengine.kernels.cuda import sweep as kernels
 from qengine.kernels.reference import sweep as reference
 from qengine.sweeps.plan import make_plan
@@ -158,6 +160,22 @@ def test_other_plans_take_the_kernel_for_any(schemes: tuple[str, ...], options: 
 
 # ---------------------------------------------------------------------------------------------------------
 # Many schemes, many segments
+
+
+def test_numbers_of_both_sides() -> None:
+    """What the kernels' text and its Python both state."""
+    texts = sources.texts()
+    defined = dict(re.findall(r"^#define QE_(\w+) (\d+)\b", texts["sweep.cu"] + texts["draws.cuh"], re.MULTILINE))
+    for name, number in (
+        ("GROUP", GROUP), ("RUN", RUN), ("LIMIT", DIFFERENCE_LIMIT), ("MOST_BINS", BINS), ("THREADS", kernels.THREADS),
+        ("MOST_SCHEMES", kernels.SCHEMES), ("MOST_CELLS", kernels.CELLS),
+    ):  # fmt: skip
+        assert int(defined[name]) == number, name
+    widest = kernels.FIXED_CELLS + 2 * (BINS + 1)
+    assert kernels.CELLS // widest >= 1
+    sizes = re.findall(r"static_assert\(sizeof\((\w+)\) == (\d+)", "".join(texts.values()))
+    for name in ("PLAN", "SOURCE", "SCHEME", "SLOT", "COUPLE"):
+        assert (name.title(), str(getattr(kernels, name).itemsize)) in sizes, name
 
 
 @pytest.mark.parametrize("most", [1, 5, 16, 200])
