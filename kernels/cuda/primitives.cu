@@ -87,7 +87,9 @@ QE_KERNEL(256, primitives_vectors)(u64 n, const i32 *a, const i64 *b, const f32 
         f32x4 z = load_f32x4(c + 4 * i);
         f64x2 w = load_f64x2(d + 2 * i);
         u32x4 v = load_u32x4(a + 4 * i);
-        u32x4 r = {(u32)x.x ^ v.y, (u32)x.w, (u32)y.x, (u32)y.y};
+        u32 third = load_u32(a + 4 * i + 2) ^ load_u32x2(a + 4 * i + 2).x;  // nothing
+        u32x4 r = {(u32)x.x ^ v.y, load_u32x2(a + 4 * i + 2).y ^ third, (u32)y.x, (u32)y.y};
+        r.y ^= (u32)x.w ^ load_u32(a + 4 * i + 3);
         store_u32x4(out + 8 * i, r);
         store_u32x2(out + 8 * i + 4, {f32_bits(z.x), f32_bits(z.w)});
         store_u32(out + 8 * i + 6, (u32)f64_bits(w.x));
