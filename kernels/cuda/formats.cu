@@ -20,26 +20,28 @@ template <class X> struct Magnitude;
 template <> struct Magnitude<f32> { typedef u32 Bits; };
 template <> struct Magnitude<f64> { typedef u64 Bits; };
 
+QE_DEVICE u32 byte_of(const Coded &c) { return (u32)(c.code < 0 ? -1 - c.code : c.code); }
+
 // What is written: codes as bytes, with each block's scale as it is stored, and its code; or, with the sign that tells
 // saturation, codes of 32 bits, and what they stand for.
 struct Encoded {
+    static constexpr bool PACKED = true;  // whether four elements are stored at once
     u8 *codes;
     f32 *scales;
     u8 *scale_codes;
 
-    QE_DEVICE void element(u64 at, const Coded &c) const { codes[at] = (u8)(c.code < 0 ? -1 - c.code : c.code); }
+    QE_DEVICE void element(u64 at, const Coded &c) const { codes[at] = (u8)byte_of(c); }
     QE_DEVICE void four(u64 at, const Coded *c) const {
-        u32 code[4];
-        QE_UNROLL
-        for (u32 k = 0; k < 4; ++k) code[k] = (u32)(c[k].code < 0 ? -1 - c[k].code : c[k].code);
-        store_u32(codes + at, pack_low_bytes(code[0], code[1], code[2], code[3]));
+        word(at, pack_low_bytes(byte_of(c[0]), byte_of(c[1]), byte_of(c[2]), byte_of(c[3])));
     }
+    QE_DEVICE void word(u64 at, u32 four_codes) const { store_u32(codes + at, four_codes); }
     QE_DEVICE void scale(u64 block, const Coded &stored) const {
         scales[block] = f64_to_f32(stored.value);
         scale_codes[block] = (u8)stored.code;
     }
 };
 struct Reconstructed {
+    static constexpr bool PACKED = false;
     i32 *codes;
     f64 *values;
 
@@ -51,6 +53,7 @@ struct Reconstructed {
         QE_UNROLL
         for (u32 k = 0; k < 4; ++k) element(at + k, c[k]);
     }
+    QE_DEVICE void word(u64, u32) const {}
     QE_DEVICE void scale(u64, const Coded &) const {}
 };
 
@@ -62,7 +65,8 @@ struct Blocks {
 
 // ---- blocks of 4 * lanes elements, lanes a power of two up to 32: four elements a thread, one block a group of lanes.
 // All threads of a warp stay in the loop as long as one of them has a block.
-template <class X, class Out>
+// HOT: the rule has no divisions.
+template <bool HOT, class X, class Out>
 QE_DEVICE void lane_blocks(const Blocks &b, const X *x, i32 lanes, i32 vectors, const FormatRule &rule,
                            f64 tensor_scale, const Out &out, u32 *flag) {
     u32 shift = 31 - (u32)leading_zeros_u32((u32)lanes);
@@ -98,16 +102,25 @@ QE_DEVICE void lane_blocks(const Blocks &b, const X *x, i32 lanes, i32 vectors, 
         f64 scale = whole_scale(rule.kind, stored.value, tensor_scale);
         FormatScale s = format_scale(rule.kind, scale, sizeof(X) == 4);
         if (lane == 0 && count) out.scale(row * b.blocks + column, stored);
-        Coded c[4];
-        QE_UNROLL
-        for (u32 k = 0; k < 4; ++k) c[k] = format_code_and_value(rule, widened(v[k]), s);
-        if (vectors && count == 4) {
+        bool packed = Out::PACKED && vectors && count == 4;
+        if (HOT && packed) {
+            Coded c[4];
+            QE_UNROLL
+            for (u32 k = 0; k < 4; ++k) c[k] = format_code_and_value(rule, widened(v[k]), s);
             out.four(begin, c);
         } else {
-            QE_UNROLL
+            // One after the other, in turns: beside the calls of divisions there are not enough registers for four.
+            u32 word = 0;
+            QE_NO_UNROLL
             for (u32 k = 0; k < 4; ++k) {
-                if (k < count) out.element(begin + k, c[k]);
+                Coded c = format_code_and_value(rule, widened(v[0]), s);
+                X next[4] = {v[1], v[2], v[3], v[0]};
+                QE_UNROLL
+                for (u32 j = 0; j < 4; ++j) v[j] = next[j];
+                word = word >> 8 | byte_of(c) << 24;
+                if (!packed && k < count) out.element(begin + k, c);
             }
+            if (packed) out.word(begin, word);
         }
         column += b.step;
         row += b.row_step;
@@ -157,12 +170,26 @@ QE_DEVICE void warp_blocks(
     if (odd) atomicOr(flag, 1u);
 }
 
+// A small float or fixed point with ties to even: said once more as constants, so that its loop has no choices left.
+QE_DEVICE bool is_usual(const FormatRule &rule, i32 kind) { return rule.kind == kind && rule.even && !rule.codebook; }
+QE_DEVICE FormatRule usual(FormatRule rule, i32 kind) {
+    rule.kind = kind;
+    rule.even = true;
+    rule.codebook = 0;
+    return rule;
+}
+
 template <class X, class Out>
 QE_DEVICE void any_blocks(const Blocks &b, const X *x, i32 lanes, i32 vectors, const i64 *row, const f64 *numbers,
                           f64 tensor_scale, const Out &out, u32 *flag) {
     FormatRule rule = load_format(row, numbers);
-    if (lanes) lane_blocks(b, x, lanes, vectors, rule, tensor_scale, out, flag);
-    else warp_blocks(b, x, rule, tensor_scale, out, flag);
+    if (!lanes) {
+        warp_blocks(b, x, rule, tensor_scale, out, flag);
+    } else if (Out::PACKED && sizeof(X) == 4 && is_usual(rule, QE_SCALE_E8M0)) {
+        lane_blocks<true>(b, x, lanes, vectors, usual(rule, QE_SCALE_E8M0), tensor_scale, out, flag);
+    } else {
+        lane_blocks<false>(b, x, lanes, vectors, rule, tensor_scale, out, flag);
+    }
 }
 
 // `lanes` is 0 for blocks of other sizes.
@@ -193,10 +220,8 @@ QE_BLOCK_KERNEL(256, reconstruct_blocks_f64)(
 
 // ---- casts with one scale
 template <class X, class Out>
-QE_DEVICE void cast(u64 n, const X *x, i32 vectors, const i64 *row, const f64 *numbers, f64 scale, const Out &out,
-                    u32 *flag) {
-    FormatRule rule = load_format(row, numbers);
-    FormatScale s = format_scale(QE_SCALE_TENSOR, scale, sizeof(X) == 4);
+QE_DEVICE void cast_all(u64 n, const X *x, i32 vectors, const FormatRule &rule, const FormatScale &s, const Out &out,
+                        u32 *flag) {
     u64 stride = thread_count(), units = vectors ? n / 4 : 0;
     bool odd = false;
     QE_NO_UNROLL
@@ -214,6 +239,19 @@ QE_DEVICE void cast(u64 n, const X *x, i32 vectors, const i64 *row, const f64 *n
         out.element(i, format_code_and_value(rule, widened(x[i]), s));
     }
     if (odd) atomicOr(flag, 1u);
+}
+
+template <class X, class Out>
+QE_DEVICE void cast(u64 n, const X *x, i32 vectors, const i64 *row, const f64 *numbers, f64 scale, const Out &out,
+                    u32 *flag) {
+    FormatRule rule = load_format(row, numbers);
+    FormatScale s = format_scale(QE_SCALE_TENSOR, scale, sizeof(X) == 4);
+    if (s.exact && is_usual(rule, QE_SCALE_TENSOR)) {
+        s.exact = true;  // a constant too
+        cast_all(n, x, vectors, usual(rule, QE_SCALE_TENSOR), s, out, flag);
+    } else {
+        cast_all(n, x, vectors, rule, s, out, flag);
+    }
 }
 
 QE_KERNEL(256, encode_f32)(

@@ -93,7 +93,7 @@ class BlockTensor:
             "down, or dequantize an E8M0 format to float64."
         )
 
-    def _dequantize_on_device(self, target: np.dtype[Any]) -> Any:
+    def _dequantize_on_device(self, target: np.dtype[Any]) -> npt.NDArray[Any]:
         """Dequantize where the codes live; waits for the device, to know whether a product was too large."""
         engine, block = backends.device_backend(), self.format.block
         codes, scales = backends.adopt("codes", self.codes), backends.adopt("scales", self.scales)
@@ -113,7 +113,8 @@ class BlockTensor:
                 index.insert(self.axis, index.pop())
                 where = index_text(int(np.ravel_multi_index(index, codes.shape)), codes.shape)
                 raise self._beyond(element, float(scale), where, target)
-            return engine.hand_over(_unrows(arrays, values, shape, self.axis), self.codes)
+            result: npt.NDArray[Any] = engine.hand_over(_unrows(arrays, values, shape, self.axis), self.codes)
+            return result
 
 
 def format_kernels(backend: str | None, *arrays: Any) -> Any:

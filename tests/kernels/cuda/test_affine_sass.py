@@ -56,3 +56,16 @@ def test_budgets(
             elements = 4 * loop.count("LDG")
             assert loop.count() / elements <= budget, (kernel, loop.count(), elements)
         assert resources[kernel].registers <= REGISTERS, kernel
+
+
+def test_a_cast_keeps_up_with_the_memory(
+    nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]],
+    disassemble: Callable[[Path], dict[str, list[sass.Loop]]],
+    tmp_path: Path,
+) -> None:
+    """float32 to a small float, ties to even, four at a time: fewer than the 49 instructions an element of the head."""
+    cubin, _ = nvcc("formats", "sm_90", tmp_path)
+    main = [loop for loop in disassemble(cubin)["encode_f32"] if loop.elements(4) == 4 and loop.count("LDG") == 1]
+    assert len(main) == 1
+    assert main[0].count() / 4 <= 42
+    assert not main[0].count("CALL", "MUFU", "BAR")
