@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -205,8 +205,8 @@ class ErrorReport:
 
 def _flat_reader(x: Array) -> Callable[[int, int], Array]:
     """Return a function that gives elements ``start .. stop - 1`` in C order as float32 or float64."""
-    if x.flags.c_contiguous:
-        flat = x.reshape(-1)
+    if x.flags.c_contiguous or backends.on_device(x):
+        flat = backends.arrays_of(x).ascontiguousarray(x).reshape(-1)
         return lambda start, stop: samples(flat[start:stop])
     if x.ndim and x[0].flags.c_contiguous and x.strides[0] > 0 and x[0].size >= TILE:
         rows, size = x, x[0].size
@@ -284,7 +284,7 @@ def _measure(
             held[k * piece_size] = piece
             yield Tile(k * piece_size, k * piece_size + piece.size)
 
-    is_array = isinstance(x, np.ndarray) or backends.on_device(x)
+    is_array = _in_memory(x)
     read = _flat_reader(cast(Array, x)) if is_array else lambda start, stop: held.pop(start)
 
     def evaluate(start: int, stop: int) -> list[Any]:
@@ -294,9 +294,17 @@ def _measure(
             backend.error_tile(read(first, min(first + TILE, stop)), first, plan) for first in range(start, stop, TILE)
         ]
 
-    if not run(tasks(), evaluate, on_result, workers=workers):
+    if name == "cuda":  # in the caller's thread: a device and a stream are current for one thread
+        for task in tasks():
+            on_result(task, evaluate(task.start, task.stop))
+    elif not run(tasks(), evaluate, on_result, workers=workers):
         raise KeyboardInterrupt
     return totals
+
+
+def _in_memory(x: Any) -> bool:
+    """Tell an array, of host or device, from a tensor that is read in pieces."""
+    return isinstance(x, np.ndarray) or backends.on_device(x)
 
 
 def _workers(name: str) -> int:
@@ -308,6 +316,10 @@ def _workers(name: str) -> int:
 
 
 def _as_tensor(x: Any) -> Array | Chunked:
+    if backends.on_device(x):
+        device_array = backends.adopt("x", x)
+        samples(device_array[..., :0] if device_array.ndim else device_array)
+        return device_array
     if not isinstance(x, np.ndarray) and isinstance(x, Chunked) and not hasattr(x, "__array__"):
         return x
     array = backends.as_numpy("x", x)
@@ -335,7 +347,8 @@ def error_report(
     ----------
     x : array_like of real numbers, or an object with ``shape`` and ``chunks(elements)``
         Any shape and strides; never copied as a whole unless groups run along another axis than the last. A chunked
-        tensor is read in pieces and may be larger than memory.
+        tensor is read in pieces and may be larger than memory. A device array is measured where it lives; a host array
+        that is sent to a device (``backend="cuda"``) goes in pieces, and may be larger than the device's memory.
     specs : QuantSpec, QuantParams, a mapping of QuantSpec's fields, or several of them
     axis : int, optional
         Report every metric for each channel along this axis too.
@@ -394,6 +407,14 @@ def error_report(
         raise DTypeError(f"histograms must be True or False; got {histograms!r}.")
     if axis is not None:
         axis = normal_axis(integer("axis", axis), len(shape), shape)
+    with backends.device_of(tensor):
+        return _report(tensor, shape, wanted, axis, nonfinite, histograms, name, threads, progress)
+
+
+def _report(
+    tensor: Array | Chunked, shape: tuple[int, ...], wanted: Sequence[QuantSpec], axis: int | None, nonfinite: str,
+    histograms: bool, name: str, threads: int | None, progress: Progress | None,
+) -> ErrorReport:  # fmt: skip
     resolved = resolve(tensor, shape, wanted, nonfinite, name)
     rows: dict[int, ErrorRow] = {}
     left_out = 0
@@ -411,13 +432,14 @@ def _pass(
 ) -> int:  # fmt: skip
     order = list(range(len(shape)))
     if moved is not None:
-        if not isinstance(tensor, np.ndarray):
+        if not _in_memory(tensor):
             raise DomainError(
                 f"groups along axis {moved} of a tensor of shape {shape} need it in memory; read in pieces, they run "
                 "along the last axis."
             )
         order.append(order.pop(moved))
-        tensor = np.ascontiguousarray(np.moveaxis(tensor, moved, -1))
+        arrays = backends.arrays_of(tensor)
+        tensor = arrays.ascontiguousarray(arrays.moveaxis(tensor, moved, -1))
     seen = tuple(shape[k] for k in order)
     size = functools.reduce(lambda a, b: a * b, shape, 1)
     length, channels = size, 1

@@ -200,6 +200,21 @@ def adopt(name: str, value: Any) -> npt.NDArray[Any]:
     return cast(npt.NDArray[Any], device_backend().adopt(name, value)) if on_device(value) else as_numpy(name, value)
 
 
+def arrays_of(array: Any) -> Any:
+    """Return the package whose functions take an array: NumPy, or that of the device's arrays."""
+    return device_backend().array_module() if on_device(array) else np
+
+
+def device_of(array: Any) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which a device array's device is the current one; one without effect for host arrays."""
+    return device_backend().on_device_of(array) if on_device(array) else contextlib.nullcontext()
+
+
+def to_host(array: Any) -> npt.NDArray[Any]:
+    """Return an array on the host; one of a device is copied and waited for."""
+    return cast(npt.NDArray[Any], array.get()) if on_device(array) else cast(npt.NDArray[Any], array)
+
+
 def as_numpy(name: str, value: Any) -> npt.NDArray[Any]:
     """Return a host array without a copy where that is possible: NumPy, DLPack, or anything array-like."""
     if isinstance(value, np.ma.MaskedArray):

@@ -191,6 +191,21 @@ class HostDevice:
     def isfinite(self, value: DeviceArray) -> DeviceArray:
         return DeviceArray(np.isfinite(value._host), self)
 
+    def isnan(self, value: DeviceArray) -> DeviceArray:
+        return DeviceArray(np.isnan(value._host), self)
+
+    def abs(self, value: DeviceArray) -> DeviceArray:
+        return DeviceArray(np.abs(value._host), self)
+
+    def count_nonzero(self, value: DeviceArray) -> DeviceArray:
+        return DeviceArray(np.asarray(np.count_nonzero(value._host)), self)
+
+    def where(self, condition: DeviceArray, a: Any, b: DeviceArray) -> DeviceArray:
+        return DeviceArray(np.where(condition._host, a, b._host), self)
+
+    def partition(self, value: DeviceArray, kth: Any, axis: int) -> DeviceArray:
+        return DeviceArray(np.partition(value._host, kth, axis=axis), self)
+
     def broadcast_to(self, value: DeviceArray, shape: Any) -> DeviceArray:
         return DeviceArray(np.broadcast_to(value._host, shape), self)
 
