@@ -62,9 +62,8 @@ def accumulators() -> Any:
 
 def samples() -> Any:
     """Normal float32 samples on the device, one million of them again and again."""
-    arrays = load.array_module()
-    some = arrays.asarray(np.random.default_rng(2**18 + 4).standard_normal(1 << 20).astype(np.float32))
-    return arrays.tile(some, ELEMENTS >> 20)
+    some = np.random.default_rng(2**18 + 4).standard_normal(1 << 20).astype(np.float32)
+    return load.array_module().asarray(np.resize(some, ELEMENTS))
 
 
 def _requantize(scheme: str, channels: int | None) -> tuple[Callable[[], Any], int]:
@@ -162,8 +161,7 @@ class DeviceSweep:
     def setup(self, name: str) -> None:
         require_device()
         schemes, options, pairs, _, _ = SWEEPS[name]
-        if common.QUICK:
-            pairs = min(pairs, 1 << 28)
+        pairs = min(pairs, 4 * ELEMENTS) if common.QUICK else pairs
         if "multiplier" in options:
             options = options | {"acc": f"all:{-pairs // 2}:{pairs // 2 - 1}"}
         else:
