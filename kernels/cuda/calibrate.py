@@ -85,7 +85,9 @@ def _search(x, weight, rows, length, group, scale, zero_point, numbers, unit, be
         x if weight is None and x.dtype == np.float64 else arrays.zeros(1, np.float64) if weight is None else weight,
         rows, length, group, pieces, candidates, scale, zero_point, qmin, qmax, gamma, unit, parts,
     )  # fmt: skip
-    load.launch("calibrate", "add_costs", _blocks(segments * candidates), THREADS, segments, pieces, candidates, parts, cost)
+    load.launch(
+        "calibrate", "add_costs", _blocks(segments * candidates), THREADS, segments, pieces, candidates, parts, cost
+    )
     load.launch("calibrate", "choose", _blocks(segments), THREADS, segments, candidates, margin, cost, best, index)
     return index.get(), best.get()
 

@@ -6,14 +6,16 @@
 //
 // The fast loop (one scale for the piece, nearest codes, |code - zero point| <= 256) takes the code from float32:
 // c = rint(x / s) of a float32 product may be off by one near ties, and is right wherever |x - c s| <= (1/2 - tolerance) s
-// holds in float64; anything else, clamped or not finite, goes by the convention's own arithmetic. Then
+// holds in float64 and c is between the last codes. Fours of elements with one that is not so (near a tie, clamped, not
+// finite) are left to the convention's own arithmetic, which a second launch does. Then
 //   float64 values: v = fl(c s), e = fl(x - v) are those of the definition. sum(v v) is s s sum(c c), each v being within
 //     2**-53 of c s, and sum(c c) is exact in float32: 256 elements of c c <= 2**16 make 2**24 at most.
 //   float32 values of float32 x: v is a float32 product. x and v are within a factor of two of one another (or c = 0
 //     and e = x), so that e = x - v is exact in float32, and x - e is v exactly.
 // The sum of e cancels, so it is a pair of float64: with the running sum started above every term, four additions keep
-// all of it. An element and quantizer then costs 12 float64 operations (10 for float32 values) and about as many others;
-// float32 partial sums would cost half of that, and are not enough for a relative error of 1e-13.
+// all of it. An element and quantizer then costs 11.5 float64 operations (10.5 for float32 values), which at half rate
+// are 23 of the 27.5 issue slots that the whole loop takes. float32 partial sums would cost half of that, and are not
+// enough for a relative error of 1e-13.
 #pragma once
 #include "affine.cuh"
 #include "compiler.cuh"

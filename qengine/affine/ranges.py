@@ -53,7 +53,6 @@ def _quantile(values: npt.NDArray[Any], fraction: float) -> Reals:
 
 def percentile(segments: Segments, holes: bool, symmetric: bool, p: float) -> Pair:
     """Return the range of a percentile of each segment; with `holes`, NaN samples are left out."""
-
     arrays = backends.arrays_of(segments.rows)
 
     def one(values: npt.NDArray[Any]) -> tuple[Any, Any]:

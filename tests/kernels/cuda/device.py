@@ -106,7 +106,7 @@ class DeviceArray:
         return self._wrap(self._host.min())
 
     def __getitem__(self, key: Any) -> DeviceArray:
-        return self._wrap(self._host[key])
+        return self._wrap(self._host[key._host if isinstance(key, DeviceArray) else key])
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._host[key] = value._host if isinstance(value, DeviceArray) else value
