@@ -23,6 +23,14 @@ def disassembler() -> str | None:
     return None
 
 
+#: Opcodes of a multiprocessor's 64 integer lanes, and of wide products, which take two of its 64 multiplying lanes.
+ALU = (
+    "IADD3", "VIADD", "LOP3", "SHF", "ISETP", "SEL", "PRMT", "VIMNMX", "IMNMX", "I2IP", "LEA", "VABSDIFF", "FSETP",
+    "FSEL", "I2FP", "PLOP3",
+)  # fmt: skip
+WIDE = ("IMAD.WIDE", "IMAD.HI")
+
+
 @dataclass(frozen=True)
 class Loop:
     """Instructions from the target of a backward branch to that branch."""
@@ -83,3 +91,17 @@ def loops(cubin: Path) -> dict[str, list[Loop]]:
         inner = [a for a in found if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in found)]
         result[name] = [Loop(tuple(instructions[start:stop])) for start, stop in sorted(inner)]
     return result
+
+
+def rate(loop: Loop, elements: int) -> float:
+    """Elements a clock that the busiest of three pipes of an H100 multiprocessor allows: `ALU`, products, issue."""
+    wide = loop.count(*WIDE)
+    return elements / max(loop.count() / 128, loop.count(*ALU) / 64, (loop.count("IMAD", "IDP") + wide) / 64)
+
+
+def tell(arch: str, kernel: str, loop: Loop, elements: int) -> float:
+    """Print and return the instructions an element: ``pytest -rP -k budgets tests/kernels/cuda`` lists them."""
+    each = loop.count() / elements
+    model = f", model {rate(loop, elements):.2f} a clock" if arch == "sm_90" else ""
+    print(f"{arch} {kernel}: {each:.2f} instructions, {loop.count(*WIDE) / elements:.2f} wide products{model}")
+    return each

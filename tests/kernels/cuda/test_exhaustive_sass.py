@@ -25,8 +25,6 @@ BUDGETS = {
     "exhaustive_packed": (7.5, 2, 3.5),
     "exhaustive_float": (10.0, 1, 2.2),
 }
-#: As gpu.md names them; UIADD3 and the like run beside it.
-ALU = ("IADD3", "VIADD", "LOP3", "SHF", "ISETP", "SEL", "PRMT", "VIMNMX", "IMNMX", "I2IP", "LEA", "VABSDIFF", "MOV")
 #: With 32 registers a thread all 2048 threads of a multiprocessor run at a time; two more leave 1792.
 REGISTERS = 34
 
@@ -38,15 +36,15 @@ def disassemble() -> Callable[[Path], dict[str, list[sass.Loop]]]:
     return sass.loops
 
 
-def within_budgets(found: dict[str, list[sass.Loop]]) -> None:
+def within_budgets(arch: str, found: dict[str, list[sass.Loop]]) -> None:
     for kernel, (budget, products, alu) in BUDGETS.items():
         # The loop over whole steps is the one with a product for each of its pairs.
-        main = [loop for loop in found[kernel] if loop.count("IMAD.WIDE", "IMAD.HI") >= STEP]
+        main = [loop for loop in found[kernel] if loop.count(*sass.WIDE) >= STEP]
         assert len(main) == 1, kernel
         (loop,) = main
-        assert loop.count("IMAD.WIDE", "IMAD.HI") == products * STEP, kernel
-        assert loop.count() / STEP <= budget, (kernel, loop.count())
-        assert loop.count(*ALU) / STEP <= alu, (kernel, loop.count(*ALU))
+        assert loop.count(*sass.WIDE) == products * STEP, kernel
+        assert sass.tell(arch, kernel, loop, STEP) <= budget, kernel
+        assert loop.count(*sass.ALU) / STEP <= alu, (kernel, loop.count(*sass.ALU))
         # What would be the slow pipe, and memory.
         assert not loop.count("I2F", "F2I", "LD", "ST", "CALL", "MUFU", "POPC"), kernel
 
@@ -59,7 +57,7 @@ def test_budgets(
     tmp_path: Path,
 ) -> None:
     cubin, resources = nvcc("exhaustive", arch, tmp_path)
-    within_budgets(disassemble(cubin))
+    within_budgets(arch, disassemble(cubin))
     assert all(resources[kernel].registers <= REGISTERS for kernel in BUDGETS)
 
 
@@ -73,7 +71,7 @@ def test_budgets_of_nvrtc(
     """As CuPy compiles it."""
     cubin = tmp_path / "exhaustive.cubin"
     cubin.write_bytes(nvrtc(sources.assemble("exhaustive"), build.nvrtc_options(arch)).binary)
-    within_budgets(disassemble(cubin))
+    within_budgets(arch, disassemble(cubin))
 
 
 def test_conversions_are_seen(

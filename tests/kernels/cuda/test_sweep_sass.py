@@ -14,10 +14,6 @@ import pytest
 
 from . import build, sass
 
-ALU = (
-    "IADD3", "VIADD", "LOP3", "SHF", "ISETP", "SEL", "PRMT", "VIMNMX", "IMNMX", "LEA", "FSETP", "FSEL", "I2FP", "PLOP3",
-)  # fmt: skip
-WIDE = ("IMAD.WIDE", "IMAD.HI")
 #: Kernel -> (pairs of the loop's body, instructions a pair at most, ALU ones, wide products, pairs a clock that an
 #: H100's three pipes allow).
 BUDGETS = {
@@ -39,13 +35,6 @@ def disassemble() -> Callable[[Path], dict[str, sass.Loop]]:
     return sass.stretches
 
 
-def rate(loop: sass.Loop, pairs: int) -> float:
-    """Pairs a clock and multiprocessor that the busiest of the three pipes allows."""
-    wide = loop.count(*WIDE)
-    multiplier = loop.count("IMAD") + wide
-    return pairs / max(loop.count() / 128, loop.count(*ALU) / 64, multiplier / 64)
-
-
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
 def test_budgets(
     arch: str,
@@ -59,9 +48,9 @@ def test_budgets(
         loop = found[kernel]
         # The body of the loop: all pairs are drawn and counted in it, each by one operation on shared memory.
         assert loop.count("ATOMS.POPC.INC") == pairs, (kernel, loop.count("ATOMS"))
-        assert loop.count() <= most * pairs, (kernel, loop.count() / pairs)
-        assert loop.count(*ALU) <= alu * pairs, (kernel, loop.count(*ALU) / pairs)
-        assert loop.count(*WIDE) <= wide * pairs, (kernel, loop.count(*WIDE) / pairs)
+        assert sass.tell(arch, kernel, loop, pairs) <= most, kernel
+        assert loop.count(*sass.ALU) <= alu * pairs, (kernel, loop.count(*sass.ALU) / pairs)
+        assert loop.count(*sass.WIDE) <= wide * pairs, (kernel, loop.count(*sass.WIDE) / pairs)
         if arch == "sm_90":
-            assert rate(loop, pairs) >= fastest, (kernel, rate(loop, pairs))
+            assert sass.rate(loop, pairs) >= fastest, (kernel, sass.rate(loop, pairs))
         assert resources[kernel].registers <= REGISTERS, kernel
