@@ -152,7 +152,7 @@ QE_DEVICE void runs(const Tiles &t, const X *x, const Plan &plan, const u64 *lef
         bool one = piece.start < piece.stop && one_scale(piece, rule.layout);
         u64 at = one ? parameters_of(piece.start, rule.layout) : 0;
         Sums s = no_sums();
-        Ends e = {INFINITE, -INFINITE};
+        Ends e = {infinite<f64>(), -infinite<f64>()};
         QE_NO_UNROLL
         for (u64 i = piece.start + 4 * lane; todo && i < piece.stop; i += 4 * QE_WARP, todo >>= 1) {
             QE_NO_UNROLL
@@ -206,7 +206,7 @@ QE_DEVICE void columns(const Tiles &t, const X *x, const Plan &plan, u64 slices,
         u64 begin = t.first + tile * t.size, end = t.first + (t.n < (tile + 1) * t.size ? t.n : (tile + 1) * t.size);
         u64 i = (begin / width + number % per_tile / width) * width + column, at = parameters_of(i, rule.layout);
         Sums s = no_sums();
-        Ends e = {INFINITE, -INFINITE};
+        Ends e = {infinite<f64>(), -infinite<f64>()};
         if (i < begin) i += slices * width;
         QE_NO_UNROLL
         for (; i < end; i += slices * width) {
@@ -343,7 +343,7 @@ QE_DEVICE void fast(const Tiles &t, const X *x, const Plan &plan, u64 *left, i32
         f64 x2 = 0.0;
         u32 finite = 0;
         u64 bit = 1;
-        X low = (X)INFINITE, high = -(X)INFINITE;
+        X low = infinite<X>(), high = -infinite<X>();
         QE_UNROLL
         for (u32 q = 0; q < QE_TOGETHER; ++q) {
             i32 k = plan.which[quad * QE_TOGETHER + (q < live ? q : 0)];
@@ -471,7 +471,7 @@ QE_KERNEL(128, errors_ends)(
     Tiles t = {first, n, size, length, channels, per_run, per_tile};
     u64 tiles = (n + size - 1) / size;
     for (u64 item = thread_number(); item < tiles * channels; item += thread_count()) {
-        Ends e = {INFINITE, -INFINITE};
+        Ends e = {infinite<f64>(), -infinite<f64>()};
         each_part(t, slices, item / channels, item % channels, [&](u64 part) {
             e.low = min_f64(e.low, ends[2 * part]);
             e.high = max_f64(e.high, ends[2 * part + 1]);

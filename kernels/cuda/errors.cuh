@@ -51,8 +51,6 @@
 // Codes of a quantizer that are counted in shared memory; larger tables are counted where they are.
 #define QE_SHARED_CODES 1024
 
-QE_CONSTANT f64 INFINITE = __builtin_huge_val();
-
 // (high, low) += term: what the sum is rounded by goes to low, whatever the magnitudes.
 struct Pair { f64 high, low; };
 QE_DEVICE void add_exactly(Pair &p, f64 term) {
@@ -182,6 +180,9 @@ QE_DEVICE f64 widened(f32 x) { return f32_to_f64(x); }
 QE_DEVICE f64 widened(f64 x) { return x; }
 QE_DEVICE f32 narrowed(f32 x) { return x; }
 QE_DEVICE f32 narrowed(f64 x) { return f64_to_f32(x); }
+template <class X> QE_DEVICE X infinite();
+template <> QE_DEVICE f32 infinite<f32>() { return bits_f32(0x7f800000u); }
+template <> QE_DEVICE f64 infinite<f64>() { return bits_f64(0x7ff0000000000000ull); }
 QE_DEVICE bool is_finite(f32 x) { return finite_f32(x); }
 QE_DEVICE bool is_finite(f64 x) { return finite_f64(x); }
 QE_DEVICE f32 least(f32 a, f32 b) { return min_f32(a, b); }
