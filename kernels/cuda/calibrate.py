@@ -14,6 +14,8 @@ THREADS, WARP = 256, 32
 WARPS = THREADS // WARP
 #: Samples of a warp's piece.
 PIECE = 8192
+#: Samples of a host array that are on the device at one time, where their extremes are asked for.
+HELD = 1 << 26
 #: Candidates that a warp takes together.
 TOGETHER = 8
 
@@ -30,20 +32,38 @@ def _blocks(threads):
 def extrema(rows, group, holes=False):
     """Return (lowest, highest) of each segment; a NaN or an infinity in it shows up in at least one of them.
 
-    With `holes`, NaN is passed over; a segment of nothing else has NaN in both.
+    With `holes`, NaN is passed over; a segment of nothing else has NaN in both. Host samples go to the device in
+    pieces of at most `HELD`.
     """
+    return tuple(_reals(keys, rows.dtype) for keys in _ends(rows, group, holes))
+
+
+def _ends(rows, group, holes):
+    """Return the patterns of the least and of the greatest sample of each segment, in the order of the reals."""
+    count, length = rows.shape
+    if isinstance(rows, np.ndarray) and rows.size > HELD:
+        if count == 1 and group >= length:  # one segment
+            cuts = [_ends(rows[:, at : at + HELD], HELD, holes) for at in range(0, length, HELD)]
+            low, high = (np.stack(side) for side in zip(*cuts, strict=True))
+            return low.min(axis=0), high.max(axis=0)
+        step = max(1, HELD // length) if count > 1 else max(1, HELD // group) * group
+        cuts = [
+            _ends(rows[at : at + step] if count > 1 else rows[:, at : at + step], group, holes)
+            for at in range(0, count if count > 1 else length, step)
+        ]
+        return tuple(np.concatenate(side, axis=0 if count > 1 else 1) for side in zip(*cuts, strict=True))
     arrays, rows = load.array_module(), held(rows)
-    length, bits = rows.shape[1], 8 * rows.dtype.itemsize
+    bits = 8 * rows.dtype.itemsize
     word = np.dtype(f"u{bits // 8}")
-    shape = rows.shape[0], -(-length // group)
-    count = shape[0] * shape[1]
-    low, high = arrays.full(count, np.iinfo(word).max, word), arrays.full(count, 0, word)
-    pieces = -(-group // PIECE)
+    shape = count, -(-length // group)
+    segments = shape[0] * shape[1]
+    low, high = arrays.full(segments, np.iinfo(word).max, word), arrays.full(segments, 0, word)
+    pieces = -(-min(group, length) // PIECE)
     load.launch(
-        "calibrate", f"extrema_f{bits}", _blocks(count * pieces * WARP), THREADS, rows, shape[0], length, group,
+        "calibrate", f"extrema_f{bits}", _blocks(segments * pieces * WARP), THREADS, rows, count, length, group,
         pieces, holes, low, high,
     )  # fmt: skip
-    return tuple(_reals(keys.get(), rows.dtype).reshape(shape) for keys in (low, high))
+    return tuple(keys.get().reshape(shape) for keys in (low, high))
 
 
 def _reals(keys, dtype):
@@ -82,7 +102,7 @@ def _search(x, weight, rows, length, group, scale, zero_point, numbers, unit, be
     work = segments * pieces * -(-candidates // TOGETHER) * WARP
     load.launch(
         "calibrate", f"costs_f{8 * x.dtype.itemsize}", _blocks(work), THREADS, x, weight is not None,
-        x if weight is None and x.dtype == np.float64 else arrays.zeros(1, np.float64) if weight is None else weight,
+        unit if weight is None else weight,
         rows, length, group, pieces, candidates, scale, zero_point, qmin, qmax, gamma, unit, parts,
     )  # fmt: skip
     load.launch(

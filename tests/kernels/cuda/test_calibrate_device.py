@@ -115,3 +115,17 @@ def test_parameters_for_quantize(device: Any, x: Any) -> None:
     params = qe.choose_qparams(device.asarray(x), bits=8, axis=0)
     assert isinstance(params.scale, np.ndarray)
     assert qe.quantize(x, params).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("shape", "group"), [((3, 50), 50), ((3, 50), 7), ((1, 500), 40), ((2, 260), 250), ((1, 600), 600)]
+)
+def test_extremes_of_host_arrays_go_in_pieces(
+    shape: tuple[int, int], group: int, stand_in: Any, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    monkeypatch.setattr(calibrate, "HELD", 96)
+    x = rng.normal(0, 1, shape)
+    found = calibrate.extrema(x, group)
+    assert len(stand_in.launches) > 1
+    for a, b in zip(found, reference.extrema(x, group), strict=True):
+        np.testing.assert_array_equal(a, b)
