@@ -71,7 +71,7 @@ class _Plan:
         return bool(reach <= LARGEST_CODE and inside and whole)
 
     def lists(self, single):
-        """Return the quantizers of the fast loops (float64, float32 values) and all others: lists, with device arrays."""
+        """Return (float64 fast, float32 fast, other) quantizers, each a list and the same as a device array."""
         if single not in self._lists:
             fast64, fast32 = self._fast[64], self._fast[32] if single else []
             other = sorted(set(range(self.quantizers)) - {*fast64, *fast32})

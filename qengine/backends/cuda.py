@@ -17,7 +17,7 @@ from qengine.kernels.codes import DRAW_GROUP
 from qengine.kernels.cuda import affine, errors, load
 from qengine.kernels.cuda import requantize as kernels
 
-from ..exceptions import BackendError, DTypeError
+from ..exceptions import DTypeError
 from .forms import ROUNDING_CODES, Epilogue, FloatRule, FloorRule, Form
 from .quantizers import ErrorPlan, ErrorTile, Quantizer
 
@@ -104,10 +104,6 @@ def outside(acc: Any, low: npt.NDArray[np.int64], high: npt.NDArray[np.int64]) -
     """
     found: int | None = kernels.outside(acc, low, high)
     return found
-
-
-def _lacks(what: str) -> BackendError:
-    return BackendError(f"back end 'cuda' has no {what} yet: use backend='cpu'.")
 
 
 def sweep_tile(work: Any, start: int, stop: int) -> Any:
@@ -202,9 +198,7 @@ def error_tiles(x: Any, first: int, plan: ErrorPlan, size: int) -> list[ErrorTil
     sums, counts, extremes, codes, bins, bad = parts
     none = np.zeros_like(codes), np.zeros_like(bins)
     return [
-        ErrorTile(
-            sums[k], counts[k], extremes[k], *((codes, bins) if k == 0 else none), int(bad[k, 0]), int(bad[k, 1])
-        )
+        ErrorTile(sums[k], counts[k], extremes[k], *((codes, bins) if k == 0 else none), int(bad[k, 0]), int(bad[k, 1]))
         for k in range(sums.shape[0])
     ]
 
