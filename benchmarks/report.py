@@ -55,21 +55,21 @@ def environment(quick: bool) -> dict[str, Any]:
     }
 
 
-def tracks(pattern: str) -> Iterator[tuple[str, type, str, tuple[str, ...]]]:
+def tracks(pattern: str, modules: tuple[str, ...] = MODULES) -> Iterator[tuple[str, type, str, tuple[Any, ...]]]:
     """Yield (name, class, method, parameters) of every track whose name matches."""
-    for module_name in MODULES:
+    for module_name in modules:
         module = importlib.import_module(f"benchmarks.{module_name}")
         for class_name, cls in vars(module).items():
             if not inspect.isclass(cls) or cls.__module__ != module.__name__:
                 continue
             for method in (m for m in vars(cls) if m.startswith("track_")):
                 for parameters in itertools.product(*getattr(cls, "params", ())):
-                    name = f"{module_name}.{class_name}.{method}({'; '.join(parameters)})"
+                    name = f"{module_name}.{class_name}.{method}({'; '.join(map(str, parameters))})"
                     if re.search(pattern, name):
                         yield name, cls, method, parameters
 
 
-def measure(cls: type, method: str, parameters: tuple[str, ...]) -> dict[str, Any]:
+def measure(cls: type, method: str, parameters: tuple[Any, ...]) -> dict[str, Any]:
     instance = cls()
     if hasattr(instance, "setup"):
         instance.setup(*parameters)
