@@ -6,7 +6,7 @@ Summed over m these are divisor sums. For a raw output one accumulator is fixed 
 forms of slope ``|x|``, which the lattice engine counts. Where neither applies, each multiplier is counted.
 
 Multipliers lie within ``[1, 2**31 - 1]``, accumulators within int32; sides are the rows and arrays of the two
-engines (`.lattice`, `.staircase`).
+engines (`.pieces`, `.staircase`).
 
 Source of the walk along the hull: the count of lattice points under a hyperbola in cube-root time, as in the summatory
 function of the number of divisors (R. Sladkey, 2012, arXiv:1206.3369).
@@ -15,7 +15,7 @@ function of the number of divisors (R. Sladkey, 2012, arXiv:1206.3369).
 import numpy as np
 
 from .jit import inner, kernel, wide
-from .lattice import (
+from .pieces import (
     B_A,
     B_B,
     BN,
@@ -29,15 +29,15 @@ from .lattice import (
     X1,
     ZERO_POINT,
     T,
-    _count_piece,
-    _gap,
-    _like,
-    _piece,
-    _pieces,
-    _side,
-    _ups,
+    count_piece,
+    count_ups,
+    cut_pieces,
+    gap,
+    like,
+    piece_of,
+    side_of,
 )
-from .staircase import ALWAYS, _boundary_width, _prepare, _row, _union
+from .staircase import ALWAYS, boundary_width, fill_row, prepare_boundaries, union
 
 u64, i64, f64 = np.uint64, np.int64, np.float64
 #: Nanoseconds, about, of a division in a loop and of a step along the hull: they choose the way, never the result.
@@ -154,16 +154,16 @@ def _differences(side_a, side_b, lo, hi, table):
     On a piece of like lines B - A is q or q + 1: where q is 0 or -1, all differences are one number.
     """
     count, total = i64(0), np.uint64(0)
-    for i in range(_pieces(side_a, side_b, lo, hi, True, table)):
-        row = _piece(table, i)
-        here = _count_piece(row)
+    for i in range(cut_pieces(side_a, side_b, lo, hi, True, table)):
+        row = piece_of(table, i)
+        here = count_piece(row)
         count += here
-        if _like(row):
-            q, r = _gap(row[B_A], row[B_B], row[T_A], row[OFFSET])
+        if like(row):
+            q, r = gap(row[B_A], row[B_B], row[T_A], row[OFFSET])
             if q == 0 or (q == -1 and r != 0):
                 total += np.uint64(here) if q == 0 else np.uint64(-here)
                 continue
-        total += np.uint64(_ups(row, row[X0], row[X1], i64(0)))
+        total += np.uint64(count_ups(row, row[X0], row[X1], i64(0)))
     return count, total
 
 
@@ -185,7 +185,7 @@ def along_multipliers(sides_a, sides_b, first, last, x0, counts, sums):
     Biases, shifts and bounds are those of row 0. At most ``2**31`` multipliers, differences below ``2**32``.
     """
     table = np.empty((PIECES, 9), np.int64)
-    side_a, side_b = _side(sides_a, 0), _side(sides_b, 0)
+    side_a, side_b = side_of(sides_a, 0), side_of(sides_b, 0)
     for i in range(counts.size):
         along_a, along_b = _along(side_a, x0 + i, first, last), _along(side_b, x0 + i, first, last)
         count, total = _differences(along_a, along_b, np.int64(0), last - first, table)
@@ -197,7 +197,7 @@ def by_lattice(sides_a, sides_b, lo, hi, counts, sums):
     """Count and sum B - A over the accumulators ``[lo, hi]``, channel by channel."""
     table = np.empty((PIECES, 9), np.int64)
     for c in range(lo.size):
-        count, total = _differences(_side(sides_a, c), _side(sides_b, c), lo[c], hi[c], table)
+        count, total = _differences(side_of(sides_a, c), side_of(sides_b, c), lo[c], hi[c], table)
         counts[c], sums[c] = count, np.int64(total)
 
 
@@ -219,19 +219,19 @@ def by_thresholds(rules, a, bp, bn, t, scale, z, shift, low, high, lo, hi, first
 
     At most ``2**17`` codes and ``2**32`` accumulators: a sum is below ``2**49``.
     """
-    D, T = np.empty((2, _boundary_width(z, n))), np.empty((2, n + 1), np.int64)
+    D, T = np.empty((2, boundary_width(z, n))), np.empty((2, n + 1), np.int64)
     offset = np.zeros(2, np.int64)
-    _prepare(rules, z, 0, z.shape[1], first, n, D, offset)
+    prepare_boundaries(rules, z, 0, z.shape[1], first, n, D, offset)
     for c in range(z.shape[1]):
         counts[c], sums[c] = 0, 0
         if lo[c] > hi[c]:
             continue
         for k in range(2):
             T[k, 0] = ALWAYS
-            _row(
+            fill_row(
                 rules[k, 0], rules[k, 1], rules[k, 2], rules[k, 3], a[k, c], bp[k, c], bn[k, c], t[k, c],
                 scale[k, c], z[k, c], shift[k, c], low[k, c], high[k, c], c == 0, first, n, k, k,
                 offset[k] - shift[k, c], D, T,
             )  # fmt: skip
-        counts[c] = _union(T, 0, 1, n, lo[c], hi[c] + 1)
+        counts[c] = union(T, 0, 1, n, lo[c], hi[c] + 1)
         sums[c] = _gain(T, 0, 1, n, lo[c], hi[c] + 1)
