@@ -203,7 +203,7 @@ class Question:
         sides = self.ends(shift)
         if not _few_codes(sides):
             return TILE
-        return max(1, min(TILE, CODES_A_TILE // max(1, staircase._codes(sides)[1])))
+        return max(1, min(TILE, CODES_A_TILE // max(1, staircase.covering_codes(sides)[1])))
 
     def tile(self, shift: int, start: int, stop: int) -> Tally:
         """Count the mantissas ``first + start .. first + stop - 1`` of a shift one by one: a pure function."""
@@ -217,14 +217,14 @@ class Question:
             sides = self.sides(shift, mantissas)
             low, high = self.domain(sides)
         if _few_codes(sides):
-            first, n = staircase._codes(sides)
-            rules, *numbers = staircase._numbers(sides)
+            first, n = staircase.covering_codes(sides)
+            rules, *numbers = staircase.kernel_numbers(sides)
             if like is not None:
                 numbers = [np.repeat(array[:, :1], size, axis=1) for array in numbers]
                 numbers[0][:] = mantissas
             kernels.by_thresholds(rules, *numbers, low, high, first, n, counts, sums)
         else:
-            rows = [lattice._rows(one, slice(None)) for one in sides]
+            rows = [lattice.kernel_rows(one, slice(None)) for one in sides]
             if like is not None:
                 rows = [np.repeat(array[:1], size, axis=0) for array in rows]
                 for array in rows:
@@ -242,7 +242,7 @@ class Question:
         Needs ``not_closed(shift) is None``.
         """
         sides = self.ends(shift)
-        a, b = (lattice._rows(one, slice(0, 1)) for one in sides)
+        a, b = (lattice.kernel_rows(one, slice(0, 1)) for one in sides)
         bottom = int(self.domain(sides)[0][0])
         counts, sums = np.empty(stop - start, np.int64), np.empty(stop - start, np.int64)
         kernels.along_multipliers(a, b, self.first, self.last, bottom + start, counts, sums)

@@ -329,7 +329,7 @@ def _compare(
     sides, table = _sides(rows, multiplier, scales, dtype, zero_point, qmin, qmax, outside)
     channels = sides[0].channels
     low, high = as_range(acc_range, channels)
-    histogram = None if weights is None else staircase._weights(weights, channels)
+    histogram = None if weights is None else staircase.cumulative_weights(weights, channels)
     pairs = staircase.pairs(len(sides))
     shape = (len(pairs), channels)
     if histogram is None:

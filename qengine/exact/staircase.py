@@ -115,7 +115,7 @@ def closed_form(rule: Rule) -> bool:
     return True
 
 
-def _codes(sides: Sequence[Side], part: slice = ALL) -> tuple[int, int]:
+def covering_codes(sides: Sequence[Side], part: slice = ALL) -> tuple[int, int]:
     """Return (lowest code, number of thresholds) that cover the clamps of all sides; check some channels."""
     for one in sides:
         e = one.epilogue
@@ -144,7 +144,7 @@ def _encoded(rule: Rule) -> I64:
     return row
 
 
-def _numbers(sides: Sequence[Side], part: slice = ALL) -> tuple[npt.NDArray[Any], ...]:
+def kernel_numbers(sides: Sequence[Side], part: slice = ALL) -> tuple[npt.NDArray[Any], ...]:
     """Return what the kernels read: rule rows, then (K, C) arrays a, bp, bn, t, scale, z, shift, low, high."""
     columns: list[tuple[npt.NDArray[Any], ...]] = []
     for one in sides:
@@ -220,13 +220,13 @@ def thresholds(side: Side, codes: tuple[int, int] | None = None) -> I64:
     >>> [thresholds(side(s, 0.25, dtype="int8", qmin=-2, qmax=2)).tolist() for s in ("single", "double", "fp32")]
     [[[-6, -2, 2, 6]], [[-5, -1, 1, 5]], [[-5, -2, 3, 6]]]
     """
-    first, n = _codes([side])
+    first, n = covering_codes([side])
     if codes is not None:
         if codes[0] > codes[1] or codes[0] < CODES[0] or codes[1] > CODES[1]:
             raise DomainError(f"codes must be (lowest, highest) within [{CODES[0]}, {CODES[1]}]; got {codes}.")
         first, n = codes[0], codes[1] - codes[0]
     out = np.empty((side.channels, n + 1), dtype=np.int64)
-    numbers = _numbers([side])
+    numbers = kernel_numbers([side])
 
     def fill(start: int, stop: int) -> None:
         part = slice(start, stop)
@@ -246,7 +246,7 @@ def _domains(sides: Sequence[Side], lo: Any, hi: Any) -> tuple[I64, I64]:
     )
 
 
-def _weights(weights: Any, channels: int) -> tuple[I64, I64]:
+def cumulative_weights(weights: Any, channels: int) -> tuple[I64, I64]:
     """Return (values, cumulative weights), one row or one a channel, of a histogram of accumulators."""
     if weights is None:
         return np.empty((1, 0), np.int64), np.zeros((1, 1), np.int64)
@@ -288,9 +288,9 @@ def _weights(weights: Any, channels: int) -> tuple[I64, I64]:
 def _compare(sides: Sequence[Side], lo: Any, hi: Any, weights: Any, full: bool) -> I64:
     """Run the comparison: (fields, C, pairs)."""
     domain = _domains(sides, lo, hi)
-    first, n = _codes(sides)
-    numbers, channels = _numbers(sides), sides[0].channels
-    values, cumulative = _weights(weights, channels)
+    first, n = covering_codes(sides)
+    numbers, channels = kernel_numbers(sides), sides[0].channels
+    values, cumulative = cumulative_weights(weights, channels)
     out = np.zeros((5 if full else 1, channels, len(pairs(len(sides)))), dtype=np.int64)
 
     def fill(start: int, stop: int) -> None:
@@ -409,9 +409,9 @@ def atoms(sides: Sequence[Side], channel: int = 0, lo: int | None = None, hi: in
         min(high, *(int(one.high[channel]) for one in sides)) + 1,
     )
     part = slice(channel, channel + 1)
-    first, n = _codes(sides, part)
+    first, n = covering_codes(sides, part)
     rows = np.empty((len(sides), n + 1), np.int64)
-    numbers = _numbers(sides, part)
+    numbers = kernel_numbers(sides, part)
     picked = [one if closed_form(one.form.rule) else one.take(np.array([channel])) for one in sides]
     kernels.thresholds(*_tile(picked, numbers, first, n, slice(0, 1)), first, n, rows)
     room = n * len(sides) + 1

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from ..backends import as_numpy
 from ..backends.forms import I64, INT32_MAX, INT32_MIN
 from ..exceptions import BackendError, DomainError, DTypeError, InputFileError
+from ..requant.binding import CLAMPED, RAW_ZERO_POINT
 from ..requant.multiplier import QuantizedMultiplier
-from ..requant.requantize import CLAMPED, RAW_ZERO_POINT
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]

@@ -314,7 +314,7 @@ def test_rejected_candidates_give_way_to_counts() -> None:
 
 def test_a_listing_costs_what_it_lists() -> None:
     """Hits grow denser along the range from none: blocks keep the window as narrow as the hits there are."""
-    rows = [lattice._rows(s, slice(None)) for s in (side("single", 0.013371337), side("rndnu", 0.013371337))]
+    rows = [lattice.kernel_rows(s, slice(None)) for s in (side("single", 0.013371337), side("rndnu", 0.013371337))]
     out = np.empty(100, np.int64)
     kernels.fill(*rows, 0, 5, kernels.PATIENCE, out)
     begin = time.process_time()
@@ -469,7 +469,7 @@ def test_one_real_multiplier_at_two_shifts() -> None:
     for real in (0.3, 0.0111111111, 2.0**-20, 0.999):
         a, b = side("rndnu", real), side("q31", real)
         assert int(b.form.a[0]) == int(a.form.a[0]) << 7
-        rows = [tuple(int(v) for v in lattice._rows(s, slice(None))[0]) for s in (a, b)]
+        rows = [tuple(int(v) for v in lattice.kernel_rows(s, slice(None))[0]) for s in (a, b)]
         for lo, hi in ((LEAST, MOST), (-5, 2**20), (LEAST, -1)):
             assert lattice.count(a, b, lo, hi).tolist() == [reference.count(*rows, lo, hi)]
             assert lattice.count(b, a, lo, hi).tolist() == [reference.count(*rows, lo, hi)]
