@@ -25,7 +25,8 @@ from ..requant.multiplier import QuantizedMultiplier, split_real
 from ..requant.scales import ScaleTable, scale_table
 from ..requant.schemes import Scheme, get_scheme
 from . import lattice, scan, staircase
-from .comparison import Couple, Divergence, SchemeComparison, sizes
+from .comparison import SchemeComparison, sizes
+from .couple import Couple, Divergence
 from .inputs import DivergentInputs
 from .sides import Side, as_range, common_domain, side
 

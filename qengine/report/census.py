@@ -13,7 +13,7 @@ from rich.text import Text
 from .terminal import integer, share, table, to_text
 
 if TYPE_CHECKING:
-    from ..exact.census import CensusResult, Tally
+    from ..exact.census_result import CensusResult, Tally
 
 #: Header of the CSV file.
 COLUMNS = (

@@ -16,7 +16,8 @@ from .escape import shown, text_cell
 from .terminal import Grid, integer, share, table, to_text
 
 if TYPE_CHECKING:
-    from ..exact.comparison import Couple, Divergence, SchemeComparison
+    from ..exact.comparison import SchemeComparison
+    from ..exact.couple import Couple, Divergence
 
 #: Pairs that are listed one by one; channels up to which differences are told apart; columns of the layers' table.
 LISTED_PAIRS, FEW_CHANNELS, LAYER_COLUMNS = 28, 64, 6

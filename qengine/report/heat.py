@@ -11,7 +11,8 @@ from .files import optional
 from .style import BLACK, SERIES, label, message, new_figure, picture, whole_ticks
 
 if TYPE_CHECKING:
-    from ..exact.comparison import Couple, SchemeComparison
+    from ..exact.comparison import SchemeComparison
+    from ..exact.couple import Couple
 
 #: Schemes up to which every cell bears its share; the least share that has a colour of its own.
 WRITTEN, LEAST = 14, 1e-8

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from qengine.kernels.codes import GROUP
 
 from .. import backends
+from ..backends.pairs import Work
 from ..exceptions import DomainError, DTypeError
 from ..requant.multiplier import QuantizedMultiplier
 from ..requant.scales import scale_table
@@ -22,7 +23,7 @@ from ..work.run import Tile, cut, run
 from .plan import Accumulators, Multipliers, SweepPlan, make_plan
 from .result import SweepResult
 from .tally import Tally
-from .work import Work, make_work
+from .work import make_work
 
 #: Pairs a tile: long enough to hide the hand-over, short enough for smooth progress and prompt interruption.
 TILE_PAIRS = {"cpu": 1 << 24, "cuda": 1 << 32, "reference": 1 << 18}

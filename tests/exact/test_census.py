@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import qengine as qe
-from qengine.exact import census as rooms
 from qengine.exact import lattice
-from qengine.exact.census import CensusResult, Question, Tally, divisor_sums
+from qengine.exact.census_question import TILE, Question
+from qengine.exact.census_result import CensusResult, Tally
+from qengine.exact.divisor_sums import divisor_sums
 from qengine.exact.sides import side
 from qengine.kernels.cpu import census as kernels
 from qengine.kernels.reference import census as reference
@@ -338,12 +339,12 @@ def interrupt_after(calls: int) -> Any:
 def test_interrupted_tiles_are_the_first_ones(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QENGINE_NUM_THREADS", str(threads))
     result = qe.census(
-        "single", "double", shifts=(-4, -5), multipliers=(FIRST, FIRST + 40 * rooms.TILE), method="tiles",
+        "single", "double", shifts=(-4, -5), multipliers=(FIRST, FIRST + 40 * TILE), method="tiles",
         progress=interrupt_after(3),
     )  # fmt: skip
     assert not result.complete
     done = result.multipliers
-    assert 3 * rooms.TILE <= done <= (3 + 2 * threads) * rooms.TILE
+    assert 3 * TILE <= done <= (3 + 2 * threads) * TILE
     assert result.by_shift.keys() == {-4}
     again = qe.census("single", "double", shift=-4, multipliers=(FIRST, FIRST + done - 1))
     assert (result.total, result.signed, result.most) == (again.total, again.signed, again.most)
