@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-MODULES = ("bench_requantize", "bench_sweep", "bench_errors", "bench_cold")
+MODULES = ("bench_requantize", "bench_sweep", "bench_errors", "bench_exact", "bench_cold")
+#: Units of which less is better.
+TIMES = ("s", "ms", "us", "ns")
 
 
 def cpu_model() -> str:
@@ -76,16 +78,16 @@ def measure(cls: type, method: str, parameters: tuple[Any, ...]) -> dict[str, An
     track = getattr(instance, method)
     value = track(*parameters)
     goal = track.goal(*parameters)
-    met = None if goal is None else bool(value <= goal if track.unit == "s" else value >= goal)
+    met = None if goal is None else bool(value <= goal if track.unit.split()[0] in TIMES else value >= goal)
     return {"value": float(f"{value:.4g}"), "unit": track.unit, "goal": goal, "met": met}
 
 
 def line(name: str, row: dict[str, Any], seconds: float) -> str:
-    sign = "<=" if row["unit"] == "s" else ">="
+    sign = "<=" if row["unit"].split()[0] in TIMES else ">="
     goal = "" if row["goal"] is None else f"{sign} {row['goal']:g}"
     verdict = {None: "", True: "met", False: "MISSED"}[row["met"]]
     subject = name.partition(".")[2].replace("track_", "").removesuffix("()")
-    return f"{subject:<104} {row['value']:>9.4g} {row['unit']:<13} {goal:<8} {verdict:<7} {seconds:5.1f} s"
+    return f"{subject:<104} {row['value']:>9.4g} {row['unit']:<15} {goal:<8} {verdict:<7} {seconds:5.1f} s"
 
 
 def main() -> int:
