@@ -16,8 +16,10 @@ Source: for divisor sums, `qengine.kernels.cpu.census`. That the thresholds sett
 from __future__ import annotations
 
 import operator
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -25,9 +27,11 @@ import numpy.typing as npt
 
 from qengine.kernels.cpu import census as kernels
 
+from .._version import __version__
 from ..backends.cpu import thread_count
 from ..exceptions import DomainError, DTypeError, UnknownNameError
 from ..requant.schemes import Scheme, get_scheme
+from ..work.checkpoint import Checkpoint
 from ..work.run import Tile, cut, run
 from .census_question import Question
 from .census_result import CensusResult, Tally
@@ -41,6 +45,8 @@ SHIFTS = range(0, -31, -1)
 METHODS = ("auto", "closed", "tiles")
 #: Accumulators a tile of a closed raw census; divisor sums a tile.
 ACCUMULATORS, SUMS = 1 << 13, 32
+#: Tiles between two entries of a checkpoint: a second or so, against a millisecond that an entry takes.
+RECORDED = 1 << 10
 
 Progress = Callable[[int, int], None] | None
 
@@ -58,6 +64,8 @@ def census(
     qmin: int | None = None,
     qmax: int | None = None,
     method: str = "auto",
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
     progress: Progress = None,
 ) -> CensusResult:
     """Count the pairs (multiplier, accumulator) on which two schemes differ: exact, over all of them.
@@ -83,6 +91,10 @@ def census(
     method : {"auto", "closed", "tiles"}
         Who counts, see the module; the totals do not depend on it. "auto" takes the faster one; where there are at
         most 2**18 multipliers it prefers tiles, which also tell how many multipliers diverge and which most.
+    checkpoint : path, optional
+        A folder where finished parts are recorded, each on the disk before the next: a killed run loses seconds.
+    resume : bool
+        Take over what `checkpoint` holds of the same question, also of other shifts.
     progress : callable, optional
         Called as ``progress(done, total)``, in pairs.
 
@@ -96,12 +108,16 @@ def census(
     ------
     DomainError, DTypeError, UnknownNameError
         As `qengine.requantize`; mantissas, shifts or ranges outside their bounds; a method that does not apply (the
-        text says why).
+        text says why); `resume` without `checkpoint`.
+    InputFileError
+        A folder that cannot hold a checkpoint, or that has one which is not to be resumed.
 
     Notes
     -----
     Interrupted (Ctrl-C), the result holds what is done: by tiles the first so many mantissas of a shift, in closed
-    form the shifts that are finished; ``.complete`` is False then.
+    form the shifts that are finished; ``.complete`` is False then. Of a checkpoint, lines of other questions and torn
+    ones are not used; ``.notes`` says so. Parts are as long as the tiles of the back end: those of another one are
+    counted again.
 
     Examples
     --------
@@ -127,6 +143,9 @@ def census(
     if method not in METHODS:
         raise UnknownNameError.of("method", method, METHODS)
     methods = {one: asked.method(one, method) for one in chosen}
+    if resume and checkpoint is None:
+        raise DomainError("resume needs a checkpoint: the folder of the run that is to go on.")
+    kept = None if checkpoint is None else Checkpoint(checkpoint, _run_of(asked, chosen[0]), resume=resume)
     by_shift: dict[int, Tally] = {}
     whole = asked.multipliers * (asked.high - asked.low + 1)
     complete = True
@@ -137,7 +156,7 @@ def census(
                 progress(place * whole + int(share * whole), len(chosen) * whole)
 
         try:
-            tally, complete = (_tiles if methods[one] == "tiles" else _closed)(asked, one, advance)
+            tally, complete = (_tiles if methods[one] == "tiles" else _closed)(asked, one, advance, kept)
         except KeyboardInterrupt:  # between tiles: what this shift has counted so far is dropped
             tally, complete = Tally(), False
         if tally.multipliers:
@@ -147,6 +166,7 @@ def census(
     return CensusResult(
         (asked.schemes[0].name, asked.schemes[1].name), chosen, asked, by_shift,
         {one: methods[one] for one in by_shift}, complete, time.perf_counter() - begun,
+        (kept.dropped(),) if kept is not None and kept.dropped() else (),
     )  # fmt: skip
 
 
@@ -202,59 +222,109 @@ def _question(
     return asked, tuple(chosen)
 
 
-def _tiles(asked: Question, shift: int, advance: Callable[[float], None]) -> tuple[Tally, bool]:
+def _run_of(asked: Question, shift: int) -> dict[str, Any]:
+    """Return what decides the counts of every part, as plain data."""
+    clamp = asked.ends(shift)[0]
+    e = clamp.epilogue
+    return {
+        "census": __version__, "schemes": [row.name for row in asked.schemes], "mantissas": [asked.first, asked.last],
+        "accumulators": [asked.low, asked.high],
+        "output": [clamp.dtype.name, clamp.clamped, e.qmin, e.qmax, int(e.zero_point[0])],
+    }  # fmt: skip
+
+
+def _recorded(
+    kept: Checkpoint | None, key: str, count: Callable[[], tuple[tuple[Any, ...], bool]]
+) -> tuple[tuple[Any, ...], bool]:
+    """Return the numbers of a part and whether it is finished: those recorded, or counted now and recorded."""
+    if kept is not None and (known := kept.get(key)) is not None:
+        return tuple(known), True
+    numbers, complete = count()
+    if complete and kept is not None:
+        kept.put(key, list(numbers))
+    return numbers, complete
+
+
+def _tiles(
+    asked: Question, shift: int, advance: Callable[[float], None], kept: Checkpoint | None
+) -> tuple[Tally, bool]:
     """Count a shift mantissa by mantissa; tiles start in order and those that started finish: the first ones."""
-    total = Tally()
+    total, size = Tally(), asked.tile_size(shift)
+    for part in cut(asked.multipliers, asked.multipliers if kept is None else RECORDED * size):
 
-    def merge(tile: Tile, part: Tally) -> None:
-        nonlocal total
-        total = total.merge(part)
+        def count(part: Tile = part) -> tuple[tuple[Any, ...], bool]:
+            found = Tally()
+
+            def merge(tile: Tile, one: Tally) -> None:
+                nonlocal found
+                found = found.merge(one)
+                advance((part.start + found.multipliers) / asked.multipliers)
+
+            complete = run(
+                cut(part.stop, size, part.start), lambda start, stop: asked.tile(shift, start, stop), merge,
+                workers=thread_count(),
+            )  # fmt: skip
+            return astuple(found), complete
+
+        key = f"shift {shift}, mantissas {part.start} to {part.stop - 1} from the first"
+        numbers, complete = _recorded(kept, key, count)
+        total = total.merge(Tally(*numbers))
+        if not complete:
+            return total, False
         advance(total.multipliers / asked.multipliers)
-
-    size = asked.tile_size(shift)
-    complete = run(
-        cut(asked.multipliers, size), lambda start, stop: asked.tile(shift, start, stop), merge,
-        workers=thread_count(),
-    )  # fmt: skip
-    return total, complete
+    return total, True
 
 
-def _closed(asked: Question, shift: int, advance: Callable[[float], None]) -> tuple[Tally, bool]:
+def _closed(
+    asked: Question, shift: int, advance: Callable[[float], None], kept: Checkpoint | None
+) -> tuple[Tally, bool]:
     """Count a shift in closed form; nothing, if it was not finished."""
     sides = asked.ends(shift)
     low, high = (int(bound[0]) for bound in asked.domain(sides))
     if low > high:
         return Tally(asked.multipliers), True
-    by = _over_codes if sides[0].clamped else _over_accumulators
-    divergent, signed, complete = by(asked, shift, low, high, advance)
-    if not complete:
-        return Tally(), False
-    return Tally(asked.multipliers, asked.multipliers * (high - low + 1), divergent, signed), True
+    divergent = signed = 0
+    size = high - low + 1
+    # The sums over codes are one part, the accumulators of a raw output many.
+    step = size if sides[0].clamped or kept is None else RECORDED * ACCUMULATORS
+    for part in cut(size, step):
+
+        def count(part: Tile = part) -> tuple[tuple[Any, ...], bool]:
+            if sides[0].clamped:
+                return _over_codes(asked, shift, low, high, advance)
+            return _over_accumulators(asked, shift, part, lambda done: advance(done / size))
+
+        key = f"shift {shift}, closed, accumulators {low + part.start} to {low + part.stop - 1}"
+        numbers, complete = _recorded(kept, key, count)
+        if not complete:
+            return Tally(), False
+        divergent, signed = divergent + numbers[0], signed + numbers[1]
+    return Tally(asked.multipliers, asked.multipliers * size, divergent, signed), True
 
 
 def _over_accumulators(
-    asked: Question, shift: int, low: int, high: int, advance: Callable[[float], None]
-) -> tuple[int, int, bool]:
-    """Count a raw output accumulator by accumulator: (divergent, sum of differences, whether all were done)."""
-    divergent = signed = done = 0
-    size = high - low + 1
+    asked: Question, shift: int, part: Tile, advance: Callable[[int], None]
+) -> tuple[tuple[int, int], bool]:
+    """Count a raw output accumulator by accumulator: ((divergent, sum of differences), whether all were done)."""
+    divergent = signed = 0
+    done = part.start
 
-    def add(tile: Tile, part: tuple[int, int]) -> None:
+    def add(tile: Tile, one: tuple[int, int]) -> None:
         nonlocal divergent, signed, done
-        divergent, signed, done = divergent + part[0], signed + part[1], done + len(tile)
-        advance(done / size)
+        divergent, signed, done = divergent + one[0], signed + one[1], done + len(tile)
+        advance(done)
 
     complete = run(
-        cut(size, ACCUMULATORS), lambda start, stop: asked.accumulators(shift, start, stop), add,
+        cut(part.stop, ACCUMULATORS, part.start), lambda start, stop: asked.accumulators(shift, start, stop), add,
         workers=thread_count(),
     )  # fmt: skip
-    return divergent, signed, complete
+    return (divergent, signed), complete
 
 
 def _over_codes(
     asked: Question, shift: int, low: int, high: int, advance: Callable[[float], None]
-) -> tuple[int, int, bool]:
-    """Count a clamped output by divisor sums: (divergent, sum of differences, whether all were done)."""
+) -> tuple[tuple[int, int], bool]:
+    """Count a clamped output by divisor sums: ((divergent, sum of differences), whether all were done)."""
     sides = asked.ends(shift)
     numbers = []
     for one in sides:
@@ -280,4 +350,4 @@ def _over_codes(
         advance(done / sums.w.size)
 
     complete = run(cut(sums.w.size, SUMS), evaluate, add, workers=thread_count())
-    return divergent, signed, complete
+    return (divergent, signed), complete

@@ -88,6 +88,8 @@ class CensusResult:
     complete : bool
         False where the user interrupted: a tally is then of the first `Tally.multipliers` mantissas, exact for those.
     seconds : float
+    notes : tuple of str
+        What a checkpoint held that was not used.
     """
 
     schemes: tuple[str, str]
@@ -97,6 +99,7 @@ class CensusResult:
     methods: dict[int, str] = field(default_factory=dict)
     complete: bool = True
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
     @property
     def tally(self) -> Tally:
@@ -158,7 +161,8 @@ class CensusResult:
                 "qmin": clamp.epilogue.qmin if clamp.clamped else None,
                 "qmax": clamp.epilogue.qmax if clamp.clamped else None,
             },
-            "complete": self.complete, "seconds": self.seconds, "total": self.tally.to_dict() | {"most": most},
+            "complete": self.complete, "seconds": self.seconds, "notes": list(self.notes),
+            "total": self.tally.to_dict() | {"most": most},
             "by_shift": [
                 {"shift": shift, "method": self.methods[shift], **tally.to_dict()}
                 for shift, tally in self.by_shift.items()

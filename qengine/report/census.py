@@ -40,6 +40,8 @@ def _header(result: CensusResult) -> Iterator[Text]:
     )
     yield Text(f"accumulators  every one in [{integer(asked.low)}, {integer(asked.high)}]")
     yield Text(f"outputs       {clamp}")
+    for note in result.notes:
+        yield Text(f"note          {note}")
     if not result.complete:
         finished = sum(_finished(result, tally) for tally in result.by_shift.values())
         yield Text(
