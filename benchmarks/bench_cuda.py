@@ -181,6 +181,52 @@ class DeviceSweep:
         return self._rate() / (load.multiprocessors() * clock_rate())
 
 
+#: schemes, goal in G multipliers a second: each of them settles 2**32 accumulators.
+CENSUSES: dict[str, tuple[tuple[str, str], float | None]] = {
+    "single double": (("single", "double"), 4.0),
+    "single fp32": (("single", "fp32"), None),
+    "fp32 fp64-away": (("fp32", "fp64-away"), None),
+}
+
+
+class DeviceCensus:
+    """All mantissas of one shift, int8 outputs, every accumulator: from choices to result."""
+
+    params = (tuple(CENSUSES),)
+    param_names = ("schemes",)
+    timeout = 300
+
+    def setup(self, name: str) -> None:
+        require_device()
+        schemes, _ = CENSUSES[name]
+        self.multipliers = min(1 << 30, ELEMENTS) if common.QUICK else 1 << 30
+        last = (1 << 30) + self.multipliers - 1
+        self.call = lambda: qe.census(*schemes, shift=-8, multipliers=(1 << 30, last), backend="cuda")
+
+    @common.tracked("G multipliers/s", lambda name: CENSUSES[name][1])
+    def track_multipliers(self, name: str) -> float:
+        return self.multipliers / min(common.best_seconds(self.call, rounds=3, budget=2.0)) / 1e9
+
+
+class DeviceStaircases:
+    """All pairs of six schemes over many channels, int8 outputs, every accumulator."""
+
+    params = ((1 << 12, 1 << 16),)
+    param_names = ("channels",)
+    timeout = 300
+
+    def setup(self, channels: int) -> None:
+        require_device()
+        self.channels = min(channels, ELEMENTS >> 8) if common.QUICK else channels
+        multipliers = common.channel_multipliers(self.channels)
+        schemes = ("single", "double", "double-up", "fp32", "fp32-zp-inside", "fp64-away")
+        self.call = lambda: qe.compare_schemes(*schemes, multiplier=multipliers, dtype="int8", backend="cuda")
+
+    @common.tracked("M channels/s")
+    def track_channels(self, channels: int) -> float:
+        return self.channels / min(common.best_seconds(self.call, rounds=3, budget=2.0)) / 1e6
+
+
 def clock_rate() -> float:
     """Clock of the multiprocessors in Hz while they work: cycles that a busy thread counts, over its time."""
     from . import device_rates

@@ -18,6 +18,10 @@ u64, i64, f32, f64 = np.uint64, np.int64, np.float32, np.float64
 ALWAYS, NEVER = -(2**31), 2**31
 #: Kind of a rule row whose thresholds the caller gives: (K, C, n + 1), columns as in T.
 GIVEN = -1
+#: Whether rules have closed forms here; where not, the caller gives all thresholds.
+CLOSED = True
+#: Channels a tile: some milliseconds of work. Thresholds a tile, at most: tiles of 16-bit outputs stay interruptible.
+TILE, THRESHOLDS = 2048, 1 << 24
 #: Relative nudge of a float32 boundary: more than three float64 roundings (3 * 2**-53), less than the distance of a
 #: boundary from a float32 number that it is not (2**-48; see `_float32_row`).
 NUDGE = 2.0**-50

@@ -83,7 +83,8 @@ QE_DEVICE i64 float32_threshold(const Stairs &s, f64 boundary) {
     if (lt_f64(abs_f64(w), 16777216.0)) return f64_to_i32_rn(ceil_f64(w));
     w = min_f64(max_f64(w, -0x1p33), 0x1p33);
     f64 gap = max_f64(mul_rn_f64(bits_f64(f64_bits(w) & 0x7ff0000000000000ull), 0x1p-23), 1.0);
-    f64 count = ceil_f64(div_rn_f64(w, gap)), x = mul_rn_f64(count, gap);
+    f64 per_gap = bits_f64(0x7fe0000000000000ull - f64_bits(gap));  // the reciprocal of a power of two
+    f64 count = ceil_f64(mul_rn_f64(w, per_gap)), x = mul_rn_f64(count, gap);
     f64 odd = sub_rn_f64(count, mul_rn_f64(2.0, floor_f64(mul_rn_f64(0.5, count))));
     if (lt_f64(1.0, gap)) x = sub_rn_f64(x, sub_rn_f64(mul_rn_f64(0.5, gap), odd));
     return clamp_i64(f64_to_i64_rn(x), QE_ALWAYS, QE_NEVER);

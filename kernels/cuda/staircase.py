@@ -12,8 +12,8 @@ THREADS = 256
 GIVEN = -1
 #: Whether rules have closed forms here; where not, the caller gives all thresholds.
 CLOSED = True
-#: Thresholds of a tile: 64 MiB.
-THRESHOLDS = 1 << 23
+#: Channels of a tile, and thresholds: 64 MiB.
+TILE, THRESHOLDS = 1 << 20, 1 << 23
 FORM_FLOOR, FORM_FLOAT32, FORM_FLOAT64, FORM_NESTED16, FORM_GIVEN = range(5)
 
 

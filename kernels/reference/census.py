@@ -3,7 +3,10 @@
 A side is ``(bp, bn, t, low, high, z)``: the side of `.lattice` without its slope, which is the multiplier.
 """
 
+import numpy as np
+
 from .lattice import output
+from .staircase import atoms
 
 
 def clipped_sum(w, low, high, first, last):
@@ -25,3 +28,12 @@ def census(a, b, first, last, lo, hi):
         output((m, *b), x) - output((m, *a), x) for m in range(first, last + 1) for x in range(lo, hi + 1)
     ]  # fmt: skip
     return sum(d != 0 for d in differences), sum(differences)
+
+
+def by_thresholds(a, b, lo, hi, counts, sums):
+    """Count and sum B - A over the accumulators ``[lo, hi]``, channel by channel, from thresholds (C, n) of both."""
+    for c in range(lo.size):
+        stop = max(hi[c] + 1, lo[c])
+        starts, steps = atoms(np.stack([a[c], b[c]]), lo[c], stop)
+        sizes, difference = np.diff(np.append(starts, stop)), steps[1] - steps[0]
+        counts[c], sums[c] = sizes[difference != 0].sum(), (sizes * difference).sum()

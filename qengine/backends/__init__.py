@@ -52,6 +52,12 @@ class Backend(Protocol):
     def formats(self) -> Any:
         """Return the module of kernels for number formats: reconstruct."""
 
+    def staircase(self) -> Any:
+        """Return the module of kernels for staircases: compare, whether rules are CLOSED there, sizes of tiles."""
+
+    def census(self) -> Any:
+        """Return the module of kernels for the census: by_thresholds, or `tile` where multipliers are made there."""
+
 
 class DeviceBackend(Backend, Protocol):
     """What a back end whose arrays live on a device provides beside that."""

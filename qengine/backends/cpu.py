@@ -215,3 +215,17 @@ def formats() -> Any:
     from qengine.kernels.cpu import formats
 
     return formats
+
+
+def staircase() -> Any:
+    """Return the kernels for staircases."""
+    from qengine.kernels.cpu import staircase
+
+    return staircase
+
+
+def census() -> Any:
+    """Return the kernels for the census."""
+    from qengine.kernels.cpu import census
+
+    return census

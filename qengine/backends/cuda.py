@@ -221,3 +221,17 @@ def formats() -> Any:
     from qengine.kernels.cuda import formats
 
     return formats
+
+
+def staircase() -> Any:
+    """Return the kernels for staircases."""
+    from qengine.kernels.cuda import staircase
+
+    return staircase
+
+
+def census() -> Any:
+    """Return the kernels for the census."""
+    from qengine.kernels.cuda import census
+
+    return census

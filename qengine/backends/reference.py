@@ -90,3 +90,17 @@ def formats() -> Any:
     from qengine.kernels.reference import formats
 
     return formats
+
+
+def staircase() -> Any:
+    """Return the kernels for staircases."""
+    from qengine.kernels.reference import staircase
+
+    return staircase
+
+
+def census() -> Any:
+    """Return the kernels for the census."""
+    from qengine.kernels.reference import census
+
+    return census

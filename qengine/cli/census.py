@@ -29,6 +29,7 @@ from .progress import progress_bar
     "--method", type=click.Choice(["auto", "closed", "tiles"]), default="auto", show_default=True,
     help="Divisor and floor sums over all mantissas, or mantissa by mantissa (which tells how many diverge).",
 )  # fmt: skip
+@click.option("--backend", type=str, help="cpu | cuda | reference  [default: cpu]")
 @click.option("--checkpoint", metavar="FOLDER", help="Record what is finished there, for a run that may be killed.")
 @click.option("--resume", is_flag=True, help="Go on from what the checkpoint holds.")
 @click.option("--csv", "csv_path", type=str, metavar="FILE", help="Write the counts, one line a shift.")
@@ -37,7 +38,7 @@ from .progress import progress_bar
 def command(
     schemes: tuple[str, str], shift: tuple[int, ...], shifts: tuple[int, int] | None,
     multipliers: tuple[int, int] | None, acc_range: tuple[int, int] | None, dtype: str, zero_point: int,
-    qmin: int | None, qmax: int | None, method: str, checkpoint: str | None, resume: bool,
+    qmin: int | None, qmax: int | None, method: str, backend: str | None, checkpoint: str | None, resume: bool,
     csv_path: str | None, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Count exactly, over all mantissas of one or more shifts and all accumulators, where two schemes disagree.
@@ -64,7 +65,7 @@ def command(
         result = census(
             *schemes, shifts=chosen, multipliers=multipliers or MANTISSAS, acc_range=acc_range,
             dtype=None if dtype == "raw" else dtype, zero_point=zero_point, qmin=qmin, qmax=qmax, method=method,
-            checkpoint=checkpoint, resume=resume, progress=progress,
+            backend=backend, checkpoint=checkpoint, resume=resume, progress=progress,
         )  # fmt: skip
     if csv_path is not None:
         write_file(csv_path, to_csv(result).encode())

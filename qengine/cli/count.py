@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--qmin", type=Integer(), help="Lower clamp.")
 @click.option("--qmax", type=Integer(), help="Upper clamp.")
 @click.option("--engine", type=str, help="lattice | staircase | scan  [default: the fastest that applies]")
+@click.option("--backend", type=str, help="cpu | cuda | reference  [default: cpu]")
 @click.option(
     "--list", "listed", type=Count(), default=0, metavar="N", help="List the first N of the first two schemes."
 )
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 def command(
     schemes: tuple[str, ...], all_schemes: bool, multiplier: str | None, shift: int | None, scales: str | None,
     acc_range: tuple[int, int] | None, dtype: str | None, zero_point: int | None, qmin: int | None, qmax: int | None,
-    engine: str | None, listed: int, csv_path: str | None, picture: str | None, quiet: bool, as_json: bool,
+    engine: str | None, backend: str | None, listed: int, csv_path: str | None, picture: str | None, quiet: bool,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Count exactly on how many of all accumulators schemes disagree, and show which; nothing is sampled.
 
@@ -74,7 +76,7 @@ def command(
         result = compare_schemes(
             *(tuple(SCHEMES) if all_schemes else schemes), multiplier=given, scales=table, acc_range=acc_range,
             dtype=None if raw else dtype, zero_point=zero_point, qmin=qmin, qmax=qmax, engine=engine,
-            progress=progress,
+            backend=backend, progress=progress,
         )  # fmt: skip
     if csv_path is not None:
         write_file(csv_path, to_csv(result).encode())

@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from qengine.kernels.cpu import census as kernels
 
+from .. import backends
 from .._version import __version__
 from ..backends.cpu import thread_count
 from ..exceptions import DomainError, DTypeError, UnknownNameError
@@ -64,6 +65,7 @@ def census(
     qmin: int | None = None,
     qmax: int | None = None,
     method: str = "auto",
+    backend: str | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: Progress = None,
@@ -91,6 +93,8 @@ def census(
     method : {"auto", "closed", "tiles"}
         Who counts, see the module; the totals do not depend on it. "auto" takes the faster one; where there are at
         most 2**18 multipliers it prefers tiles, which also tell how many multipliers diverge and which most.
+    backend : str, optional
+        Where it counts: ``cpu``, which has both methods; ``cuda`` or ``reference``, by tiles and clamped outputs alone.
     checkpoint : path, optional
         A folder where finished parts are recorded, each on the disk before the next: a killed run loses seconds.
     resume : bool
@@ -139,7 +143,9 @@ def census(
     -1
     """
     begun = time.perf_counter()
-    asked, chosen = _question(a, b, shift, shifts, multipliers, acc_range, dtype, zero_point, qmin, qmax)
+    asked, chosen = _question(
+        a, b, shift, shifts, multipliers, acc_range, dtype, zero_point, qmin, qmax, backends.choose(backend)
+    )
     if method not in METHODS:
         raise UnknownNameError.of("method", method, METHODS)
     methods = {one: asked.method(one, method) for one in chosen}
@@ -182,6 +188,7 @@ def _integer(name: str, value: Any) -> int:
 def _question(
     a: str | Scheme, b: str | Scheme, shift: Any, shifts: Any, multipliers: Any, acc_range: Any,
     dtype: npt.DTypeLike | None, zero_point: Any, qmin: int | None, qmax: int | None,
+    backend: str,
 ) -> tuple[Question, tuple[int, ...]]:  # fmt: skip
     """Check what was asked; every shift is bound once, so that a bad one is named before the work begins."""
     rows = get_scheme(a), get_scheme(b)
@@ -216,7 +223,7 @@ def _question(
         )
     low, high = (int(bound[0]) for bound in as_range(acc_range, 1))
     output = {"dtype": dtype, "zero_point": _integer("zero_point", zero_point), "qmin": qmin, "qmax": qmax}
-    asked = Question(rows, first, last, low, high, output)
+    asked = Question(rows, first, last, low, high, output, backend)
     for one in chosen:
         asked.ends(one)
     return asked, tuple(chosen)
@@ -262,7 +269,7 @@ def _tiles(
 
             complete = run(
                 cut(part.stop, size, part.start), lambda start, stop: asked.tile(shift, start, stop), merge,
-                workers=thread_count(),
+                workers=thread_count() if asked.backend == "cpu" else 1,
             )  # fmt: skip
             return astuple(found), complete
 

@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 
 from qengine.kernels.cpu import census as kernels
+from qengine.kernels.reference import census as by_definition
+from qengine.kernels.reference import staircase as reference
 
+from .. import backends
 from ..backends.forms import I64, FloorRule
 from ..exceptions import DomainError
 from ..requant.multiplier import QuantizedMultiplier
@@ -37,6 +40,8 @@ class Question:
         Closed range of accumulators; those on which a scheme has no defined output are left out.
     output : dict
         ``dtype``, ``zero_point``, ``qmin`` and ``qmax`` as in `qengine.requantize`.
+    backend : str
+        Where tiles are counted.
     """
 
     schemes: tuple[Scheme, Scheme]
@@ -45,6 +50,7 @@ class Question:
     low: int
     high: int
     output: dict[str, Any]
+    backend: str = "cpu"
 
     @property
     def multipliers(self) -> int:
@@ -67,6 +73,12 @@ class Question:
 
     def not_closed(self, shift: int) -> str | None:
         """Return why no closed form applies, or None."""
+        if self.backend != "cpu":
+            return f"back end {self.backend!r} counts multiplier by multiplier"
+        return self._not_alike(shift)
+
+    def _not_alike(self, shift: int) -> str | None:
+        """Return why mantissas differ in more than the slope, or None."""
         sides = self.ends(shift)
         for one in sides:
             rule = one.form.rule
@@ -86,8 +98,12 @@ class Question:
     def not_tiled(self, shift: int) -> str | None:
         """Return why mantissas cannot be counted one by one, or None."""
         sides = self.ends(shift)
-        if _few_codes(sides) or (sides[0].floor and sides[1].floor):
+        if _few_codes(sides) or (sides[0].floor and sides[1].floor and self.backend == "cpu"):
             return None
+        if self.backend != "cpu":
+            return (
+                f"back end {self.backend!r} counts by thresholds: the output has to be clamped to int8, uint8 or int16"
+            )
         other = next((one for one in sides if not one.floor), sides[0])
         return (
             f"scheme {other.scheme.name!r} is a {other.scheme.form} form: its output has to be clamped to int8, uint8 "
@@ -114,10 +130,14 @@ class Question:
         sides = self.ends(shift)
         if not _few_codes(sides):
             return TILE
-        return max(1, min(TILE, CODES_A_TILE // max(1, staircase.covering_codes(sides)[1])))
+        wing = backends.load(self.backend).census() if self.backend == "cuda" else None
+        size, codes = (TILE, CODES_A_TILE) if wing is None else (wing.TILE, wing.CODES_A_TILE)
+        return max(1, min(size, codes // max(1, staircase.covering_codes(sides)[1])))
 
     def tile(self, shift: int, start: int, stop: int) -> Tally:
         """Count the mantissas ``first + start .. first + stop - 1`` of a shift one by one: a pure function."""
+        if self.backend == "cuda":
+            return self._device_tile(shift, start, stop)
         mantissas = np.arange(self.first + start, self.first + stop, dtype=np.int64)
         size = mantissas.size
         counts, sums = np.empty(size, np.int64), np.empty(size, np.int64)
@@ -130,10 +150,14 @@ class Question:
         if _few_codes(sides):
             first, n = staircase.covering_codes(sides)
             rules, *numbers = staircase.kernel_numbers(sides)
-            if like is not None:
-                numbers = [np.repeat(array[:, :1], size, axis=1) for array in numbers]
-                numbers[0][:] = mantissas
-            kernels.by_thresholds(rules, *numbers, low, high, first, n, counts, sums)
+            if self.backend == "reference":
+                a, b = (reference.thresholds(one.evaluate, size, first, n) for one in self.sides(shift, mantissas))
+                by_definition.by_thresholds(a, b, low, high, counts, sums)
+            else:
+                if like is not None:
+                    numbers = [np.repeat(array[:, :1], size, axis=1) for array in numbers]
+                    numbers[0][:] = mantissas
+                kernels.by_thresholds(rules, *numbers, low, high, first, n, counts, sums)
         else:
             rows = [lattice.kernel_rows(one, slice(None)) for one in sides]
             if like is not None:
@@ -146,6 +170,25 @@ class Question:
             size, int(np.maximum(high - low + 1, 0).sum()), int(counts.sum()), _exact_sum(sums),
             int(np.count_nonzero(counts)), int(counts[at]), int(mantissas[at]),
         )  # fmt: skip
+
+    def _device_tile(self, shift: int, start: int, stop: int) -> Tally:
+        """As `tile`, on a device: multipliers are made there, from the numbers of the first one and the rules."""
+        size, mantissa = stop - start, self.first + start
+        sides, like = self.ends(shift), _alike(self, shift) is not None
+        low, high = self.domain(sides)
+        if low[0] == low[1] and high[0] == high[1]:  # domains shrink as the mantissa grows
+            low, high = low[:1], high[:1]
+            compared = size * max(int(high[0]) - int(low[0]) + 1, 0)
+        else:
+            low, high = self.domain(self.sides(shift, np.arange(mantissa, mantissa + size, dtype=np.int64)))
+            compared = int(np.maximum(high - low + 1, 0).sum())
+        rules, *numbers = staircase.kernel_numbers(sides)
+        codes = staircase.covering_codes(sides)
+        wing = backends.load(self.backend).census()
+        divergent, signed, multipliers, most, place = wing.tile(
+            rules, numbers, shift, mantissa, size, low, high, *codes, like
+        )
+        return Tally(size, compared, divergent, signed, multipliers, most, mantissa + place)
 
     def accumulators(self, shift: int, start: int, stop: int) -> tuple[int, int]:
         """Count and sum, over all mantissas, the raw outputs of the accumulators ``start .. stop - 1`` of the range.
@@ -163,7 +206,7 @@ class Question:
 @functools.lru_cache(maxsize=64)
 def _alike(asked: Question, shift: int) -> tuple[Side, Side] | None:
     """Return the sides of the first and last mantissa if no other differs from them but in its slope."""
-    return asked.ends(shift) if asked.not_closed(shift) is None else None
+    return asked.ends(shift) if asked._not_alike(shift) is None else None
 
 
 def _few_codes(sides: tuple[Side, Side]) -> bool:

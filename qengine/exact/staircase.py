@@ -21,6 +21,7 @@ import numpy.typing as npt
 from qengine.kernels.cpu import staircase as kernels
 from qengine.kernels.reference import staircase as reference
 
+from .. import backends
 from ..backends.cpu import thread_count
 from ..backends.forms import I64, INT32_MAX, INT32_MIN, FloatRule, NestedRule, Rule
 from ..exceptions import DomainError, DTypeError
@@ -32,12 +33,8 @@ from .sides import Side, as_range, channels_of
 #: Codes lie within ``[-2**16, 2**16)``: those of 16 bits, signed or not.
 CODES = (-(1 << 16), (1 << 16) - 1)
 ALL = slice(None)
-#: Channels a tile: some milliseconds of work.
-TILE = 2048
 #: Thresholds found by bisection at a time.
 BISECTED = 1 << 18
-#: Thresholds a tile, at most: tiles of 16-bit outputs stay interruptible.
-THRESHOLDS = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +159,10 @@ def kernel_numbers(sides: Sequence[Side], part: slice = ALL) -> tuple[npt.NDArra
 
 
 def _tile(
-    sides: Sequence[Side], numbers: tuple[npt.NDArray[Any], ...], first: int, n: int, part: slice
+    sides: Sequence[Side], numbers: tuple[npt.NDArray[Any], ...], first: int, n: int, part: slice, engine: Any = kernels
 ) -> tuple[npt.NDArray[Any], ...]:
     """Return the numbers of a tile of channels, with the thresholds of the sides that have to be bisected."""
-    closed = [closed_form(one.form.rule) for one in sides]
+    closed = [engine.CLOSED and closed_form(one.form.rule) for one in sides]
     given = np.empty((0, 0, 0) if all(closed) else (len(sides), part.stop - part.start, n + 1), dtype=np.int64)
     for k, one in enumerate(sides):
         if not closed[k]:
@@ -174,14 +171,17 @@ def _tile(
     return numbers[0], *(np.ascontiguousarray(array[:, part]) for array in numbers[1:]), given
 
 
-def _over_channels(sides: Sequence[Side], n: int, work: Callable[[int, int], None]) -> None:
-    """Call ``work(start, stop)`` on tiles of the channels, over threads where there are several."""
+def _over_channels(sides: Sequence[Side], n: int, work: Callable[[int, int], None], engine: Any = kernels) -> None:
+    """Call ``work(start, stop)`` on tiles of the channels, over threads where the kernels run on the CPU."""
     channels = sides[0].channels
-    size = TILE if all(closed_form(one.form.rule) for one in sides) else max(1, BISECTED // max(n, 1))
-    size = max(1, min(size, THRESHOLDS // max(n * len(sides), 1)))
+    size = engine.TILE
+    if not (engine.CLOSED and all(closed_form(one.form.rule) for one in sides)):
+        size = max(1, BISECTED // max(n, 1))
+    size = max(1, min(size, engine.THRESHOLDS // max(n * len(sides), 1)))
+    workers = thread_count() if engine is kernels else 1
     if channels <= size:
         work(0, channels)
-    elif not run(cut(channels, size), work, lambda tile, result: None, workers=thread_count()):
+    elif not run(cut(channels, size), work, lambda tile, result: None, workers=workers):
         raise KeyboardInterrupt
 
 
@@ -285,8 +285,9 @@ def cumulative_weights(weights: Any, channels: int) -> tuple[I64, I64]:
     return values.copy(), cumulative
 
 
-def _compare(sides: Sequence[Side], lo: Any, hi: Any, weights: Any, full: bool) -> I64:
+def _compare(sides: Sequence[Side], lo: Any, hi: Any, weights: Any, full: bool, backend: str | None) -> I64:
     """Run the comparison: (fields, C, pairs)."""
+    engine = backends.load(backends.choose(backend)).staircase()
     domain = _domains(sides, lo, hi)
     first, n = covering_codes(sides)
     numbers, channels = kernel_numbers(sides), sides[0].channels
@@ -298,16 +299,17 @@ def _compare(sides: Sequence[Side], lo: Any, hi: Any, weights: Any, full: bool) 
         row = part if len(values) > 1 else slice(0, 1)
         bounds = (np.ascontiguousarray(bound[:, part]) for bound in domain)
         result = np.empty((out.shape[0], stop - start, out.shape[2]), dtype=np.int64)
-        kernels.compare(
-            *_tile(sides, numbers, first, n, part), *bounds, first, n, values[row], cumulative[row], full, result
-        )
+        tile = _tile(sides, numbers, first, n, part, engine)
+        engine.compare(*tile, *bounds, first, n, values[row], cumulative[row], full, result)
         out[:, part] = result
 
-    _over_channels(sides, n, fill)
+    _over_channels(sides, n, fill, engine)
     return out
 
 
-def counts(sides: Sequence[Side], lo: Any = None, hi: Any = None, *, weights: Any = None) -> I64:
+def counts(
+    sides: Sequence[Side], lo: Any = None, hi: Any = None, *, weights: Any = None, backend: str | None = None
+) -> I64:
     """Count, for every pair of sides and channel, the accumulators with different outputs: exact, no sampling.
 
     ``#{x in [lo, hi] : A(x) != B(x)}``, over the x that both sides' domains hold.
@@ -321,6 +323,9 @@ def counts(sides: Sequence[Side], lo: Any = None, hi: Any = None, *, weights: An
     weights : (values, counts), optional
         Histogram of accumulators, ascending values and their counts, 1-D or one row a channel: the result is then
         the total count of the values with different outputs.
+    backend : str, optional
+        Who counts: ``cpu``, ``cuda`` (thresholds in closed form) or ``reference`` (by bisection); the result does not
+        depend on it.
 
     Returns
     -------
@@ -344,10 +349,10 @@ def counts(sides: Sequence[Side], lo: Any = None, hi: Any = None, *, weights: An
     >>> counts(sides, weights=([-6, -2, 0], [1, 10, 100]))
     array([[11,  1, 10]])
     """
-    return np.asarray(_compare(sides, lo, hi, weights, False)[0], dtype=np.int64)
+    return np.asarray(_compare(sides, lo, hi, weights, False, backend)[0], dtype=np.int64)
 
 
-def compare(sides: Sequence[Side], lo: Any = None, hi: Any = None) -> Comparison:
+def compare(sides: Sequence[Side], lo: Any = None, hi: Any = None, *, backend: str | None = None) -> Comparison:
     """Count as `counts` does, and tell the first and last accumulator that differ and by how much outputs differ.
 
     Parameters, errors
@@ -361,7 +366,7 @@ def compare(sides: Sequence[Side], lo: Any = None, hi: Any = None) -> Comparison
     >>> [int(field[0, 0]) for field in (c.count, c.first, c.last, c.least, c.greatest)]
     [255, -510, 505, -1, 1]
     """
-    return Comparison(*_compare(sides, lo, hi, None, True))
+    return Comparison(*_compare(sides, lo, hi, None, True, backend))
 
 
 def atoms(sides: Sequence[Side], channel: int = 0, lo: int | None = None, hi: int | None = None) -> Atoms:

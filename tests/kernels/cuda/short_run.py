@@ -118,6 +118,17 @@ def packed() -> None:
     exhaustive.tile(make_work(plan), 0, 6001, saturating=True)
 
 
+def exact() -> None:
+    """Staircases with and without weights; a census of like forms and of a float form, clipped and not."""
+    options: dict[str, Any] = {"multiplier": np.linspace(0.001, 0.01, 67), "dtype": "int8", "backend": "cuda"}
+    qe.compare_schemes("single", "double", "fp32", "fp32-zp-inside", "fp64-away", "rndnu16", **options)
+    qe.count_divergence("single", "fp32", weights=(np.arange(-99, 99), np.arange(198)), **options)
+    for other in ("double", "fp32"):
+        for bounds in (None, (-(10**6), 777)):
+            few = (2**30, 2**30 + 600)
+            qe.census("single", other, shift=-9, multipliers=few, acc_range=bounds, backend="cuda")
+
+
 def main() -> None:
     """Run all of it on the device."""
     arrays = load.array_module()
@@ -127,6 +138,7 @@ def main() -> None:
     errors(arrays)
     sweeps()
     packed()
+    exact()
 
 
 if __name__ == "__main__":
