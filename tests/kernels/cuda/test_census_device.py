@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 
 import qengine as qe
+from qengine import backends
+from qengine.backends.forms import Bias, FloatRule, FloorRule
 from qengine.exact import staircase
 from qengine.exact.census_question import Question
 from qengine.exact.census_result import Tally
@@ -17,7 +20,8 @@ from qengine.exceptions import BackendError, DomainError
 from qengine.kernels.cpu import staircase as cpu
 from qengine.kernels.cuda import census as kernels
 from qengine.kernels.cuda import staircase as cuda
-from tests.exact.test_staircase import SCHEMES, hard_reals
+from tests.cli.running import qengine
+from tests.exact.test_staircase import SCHEMES, custom, hard_reals
 
 from .device import HostDevice
 
@@ -69,9 +73,6 @@ def test_weights(rows: int, device: Any, rng: np.random.Generator) -> None:
 
 def test_given_thresholds(device: Any) -> None:
     """A rule without a closed form comes with its thresholds, found by bisection."""
-    from qengine.backends.forms import FloatRule
-    from tests.exact.test_staircase import custom
-
     rule = FloatRule(64, "half-even", zero_point_inside=True)
     sides = [side(scheme, [0.25, 0.3], dtype="int8") for scheme in (custom("fp64-away", rule), "single")]
     np.testing.assert_array_equal(*(staircase.counts(sides, backend=name) for name in ("cuda", "cpu")))
@@ -164,6 +165,86 @@ def test_unlike_forms(a: str, b: str, device: Any) -> None:
         found, expected = tallies(asked, shift)
         assert found == expected
         assert found.multipliers == 41
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_any_biases(far: bool, device: Any, rng: np.random.Generator) -> None:
+    """Two like forms at any distance: up to a step by residues, beyond it by the union."""
+    launched = set()
+    for _ in range(12):
+        shift = -int(rng.integers(1, 20))
+        step = 1 << (31 - shift)
+        base = int(rng.integers(-step, step))
+        sides = []
+        for _ in range(2):
+            gap = rng.integers(-3 * step if far else -step, step, 2, endpoint=True) // 2
+            above = base + int(gap[0])
+            bias = Bias(0, above, 0, min(base + int(gap[1]), above))  # not greater below zero: monotone
+            sides.append(custom("single", FloorRule("q31", 31, bias, bias, bias)))
+        first = int(rng.choice([FIRST, LAST - 6, rng.integers(FIRST, LAST - 6)]))
+        bounds = RANGES[int(rng.integers(len(RANGES)))]
+        asked = question("single", "double", first, first + 6, bounds, **OUTPUTS[int(rng.integers(len(OUTPUTS)))])
+        asked["schemes"] = tuple(sides)
+        before = len(device.launches) if isinstance(device, HostDevice) else 0
+        found, expected = tallies(asked, shift)
+        assert found == expected, (sides, first, bounds)
+        if isinstance(device, HostDevice):
+            launched |= {name for _, name in device.launches[before:]}
+    if isinstance(device, HostDevice):
+        assert "census_like" in launched
+        assert ("census_any" in launched) == far
+
+
+def test_sixteen_bits(device: Any) -> None:
+    for other in ("double", "fp32"):
+        asked = question("single", other, 1717986918, 1717986919, dtype="int16", zero_point=-99)
+        found, expected = tallies(asked, -3)
+        assert found == expected
+        assert found.divergent > 1000
+
+
+def test_sums_that_might_leave_64_bits_are_not_taken_by_residues() -> None:
+    rows = [[0, 0], [(1 << 61) + 1, 0], [(1 << 61) + 1, 0], [62, 62], [0, 0], [0, 0], [-128, -128], [127, 127]]
+    rules = np.zeros((2, 16), np.int64)
+    arguments: tuple[Any, ...] = (rules, *INT32, -128, 255, LAST)
+    assert kernels._halves(rows, *arguments) is None
+    rows[1], rows[2] = [1 << 30, 0], [0, 1 << 30]
+    parts, signs = kernels._halves(rows, *arguments)
+    assert parts[0] == (-1, 1 << 30, -1, 2**31 - 1, -127, 127)
+    assert parts[1] == (1 << 30, 1 << 30, 0, 2**31, -127, 127)
+    assert signs == (-1, 1)
+
+
+def test_without_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for and not there: an error, whichever way it was asked for."""
+    if backends.unavailable("cuda") is None:
+        pytest.skip("there is a device")
+    calls: list[Any] = [
+        lambda **options: qe.count_divergence("single", "double", 0.25, dtype="int8", **options),
+        lambda **options: qe.compare_schemes("single", "double", multiplier=0.25, dtype="int8", **options),
+        lambda **options: qe.census("single", "double", shift=-4, multipliers=(FIRST, FIRST + 9), **options),
+    ]
+    for call in calls:
+        with pytest.raises(BackendError, match="back end 'cuda' needs"):
+            call(backend="cuda")
+        with monkeypatch.context() as patch:
+            patch.setenv("QENGINE_BACKEND", "cuda")
+            with pytest.raises(BackendError, match="back end 'cuda' needs"):
+                call()
+        call()
+
+
+def test_commands(stand_in: HostDevice) -> None:
+    for command in (
+        "count single double --multiplier 0.25 --dtype int8 --quiet --json --backend",
+        "census single double --shift -4 --multipliers 2^30 1073742000 --method tiles --quiet --json --backend",
+    ):
+        results = [qengine(*command.split(), name) for name in ("cuda", "cpu")]
+        assert [(result.code, result.err) for result in results] == [(0, "")] * 2
+        found, expected = (re.findall(r'"(?:divergent|compared)": (\d+)', result.out) for result in results)
+        assert found == expected
+        assert int(found[-1]) > 0
+    assert {room for room, _ in stand_in.launches} == {"staircase", "census"}
 
 
 def test_tallies_by_definition() -> None:
