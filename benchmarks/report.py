@@ -52,6 +52,7 @@ def environment(quick: bool) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": common.processors(),
         "system": platform.system(),
+        "load": [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None,
         "quick": quick,
         "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names},
     }
@@ -103,7 +104,7 @@ def main() -> int:
         os.environ["QENGINE_BENCH_QUICK"] = "1"
     about = environment(options.quick)
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    print(f"{about['cpu']}, {about['vectors']}, {about['threads']} of {about['cores']} cores, {about['date']}")
+    print(f"{about['cpu']}, {about['vectors']}, {about['threads']} of {about['cores']} cores, {about['date']}, load {about['load']}")
     print(versions, flush=True)
     results = []
     for name, cls, method, parameters in tracks(options.match):
@@ -111,6 +112,7 @@ def main() -> int:
         row = measure(cls, method, parameters)
         results.append({"name": f"{cls.__name__}.{method}", "parameters": parameters} | row)
         print(line(name, row, time.perf_counter() - start), flush=True)
+    about["load_after"] = environment(options.quick)["load"]
     missed = sum(row["met"] is False for row in results)
     print(f"{len(results)} figures, {missed} goals missed")
     if options.json is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -165,6 +167,22 @@ def test_no_shift_no_divergence() -> None:
     assert qe.census("single", "half-away", shift=0, multipliers=(FIRST + 1, FIRST + 1)).total == 0
 
 
+def test_recorded_totals_of_all_shifts() -> None:
+    """The recorded file, README's table, and what is counted today of the shifts that take milliseconds."""
+    root = Path(__file__).parents[2]
+    recorded = json.loads((root / "benchmarks" / "results" / "census-single-double-int8.json").read_text())
+    totals = {row["shift"]: (row["divergent"], row["mean"]) for row in recorded["by_shift"]}
+    assert sorted(totals) == list(range(-30, 1))
+    assert recorded["total"]["divergent"] == sum(total for total, _ in totals.values())
+    table = re.findall(r"\b(\d+) \| ([\d,]+) \| (\d+\.\d{6}) \|", (root / "README.md").read_text(encoding="utf-8"))
+    printed = {-int(n): (int(total.replace(",", "")), mean) for n, total, mean in table}
+    assert printed == {shift: (total, f"{mean:.6f}") for shift, (total, mean) in totals.items()}
+    quick = qe.census("single", "double", shifts=range(-12, 1))
+    assert {shift: (tally.divergent, tally.mean) for shift, tally in quick.by_shift.items()} == {
+        shift: totals[shift] for shift in range(-12, 1)
+    }
+
+
 @pytest.mark.slow
 def test_total_of_shift_4_by_tiles() -> None:
     result = qe.census("single", "double", shift=-4, method="tiles")
@@ -182,6 +200,8 @@ def test_all_shifts_in_closed_form() -> None:
     """A code of 255 parts single and double with probability 2**30 / m; from shift -24 on int32 ends before them."""
     result = qe.census("single", "double")
     assert set(result.by_shift) == set(range(-30, 1))
+    recorded = Path(__file__).parents[2] / "benchmarks" / "results" / "census-single-double-int8.json"
+    assert result.to_dict()["by_shift"] == json.loads(recorded.read_text())["by_shift"]
     assert result.compared == 31 * 2**62
     for n in range(1, 24):
         assert result.by_shift[-n].mean == pytest.approx(255 * np.log(2), rel=1.05e-2)
