@@ -104,7 +104,8 @@ def main() -> int:
         os.environ["QENGINE_BENCH_QUICK"] = "1"
     about = environment(options.quick)
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    print(f"{about['cpu']}, {about['vectors']}, {about['threads']} of {about['cores']} cores, {about['date']}, load {about['load']}")
+    cores = f"{about['threads']} of {about['cores']} cores"
+    print(f"{about['cpu']}, {about['vectors']}, {cores}, {about['date']}, load {about['load']}")
     print(versions, flush=True)
     results = []
     for name, cls, method, parameters in tracks(options.match):
