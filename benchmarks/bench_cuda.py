@@ -184,6 +184,7 @@ class DeviceSweep:
 #: schemes, goal in G multipliers a second: each of them settles 2**32 accumulators.
 CENSUSES: dict[str, tuple[tuple[str, str], float | None]] = {
     "single double": (("single", "double"), 4.0),
+    "single rndnu": (("single", "rndnu"), None),
     "single fp32": (("single", "fp32"), None),
     "fp32 fp64-away": (("fp32", "fp64-away"), None),
 }

@@ -53,19 +53,13 @@ def tile(rules, numbers, shift, mantissa, size, low, high, first, n, alike):
         )  # fmt: skip
     else:
         forms = staircase.forms(rules)
-        boundaries = arrays.zeros(2 * max(n, 1), np.float64)
-        for k in range(2):
-            if n and forms[k, 0] == staircase.FORM_FLOAT32:
-                row = arrays.empty(n, np.float64)
-                load.launch(
-                    "staircase", "boundaries", staircase.blocks(n), THREADS, forms[k, 1], forms[k, 2], rows[4][k],
-                    first + 1 - rows[5][k], n, row,
-                )  # fmt: skip
-                boundaries[k * n : (k + 1) * n] = row
+        families = arrays.asarray(_families(rules, rows, forms).view(np.uint8))
+        bounds = int(low.size > 1), arrays.asarray(low), arrays.asarray(high)
+        of_floors = (forms[:, 0] == staircase.FORM_FLOOR).all()
+        tables = () if of_floors else (_boundaries(forms, rows, first, n),)
         load.launch(
-            "census", "census_any", blocks, THREADS, size, mantissa, 2.0 ** (shift - 31),
-            arrays.asarray(_families(rules, rows, forms).view(np.uint8)), boundaries, first, n, int(low.size > 1),
-            arrays.asarray(low), arrays.asarray(high), out,
+            "census", "census_floor" if of_floors else "census_any", blocks, THREADS, size, mantissa,
+            2.0 ** (shift - 31), families, *tables, first, n, *bounds, out,
         )  # fmt: skip
     found = out.get().reshape(blocks, 4)
     # A block's sums fit 64 bits: 2**27 codes of `CODES_A_TILE` at most, each of 2**32 accumulators.
@@ -75,6 +69,19 @@ def tile(rules, numbers, shift, mantissa, size, low, high, first, n, alike):
     signed += int((sums & 0xFFFFFFFF).sum())
     most = int(found[:, 3].max())
     return divergent, signed, int(found[:, 2].sum()), most >> 31, 0x7FFFFFFF - (most & 0x7FFFFFFF)
+
+
+def _boundaries(forms, rows, first, n):
+    """Return the boundaries of both schemes one behind the other, on the device; those of float32 forms alone."""
+    arrays = load.array_module()
+    table = arrays.zeros(2 * max(n, 1), np.float64)
+    for k in range(2):
+        if n and forms[k, 0] == staircase.FORM_FLOAT32:
+            load.launch(
+                "staircase", "boundaries", staircase.blocks(n), THREADS, forms[k, 1], forms[k, 2], rows[4][k],
+                first + 1 - rows[5][k], n, table[k * n : (k + 1) * n],
+            )  # fmt: skip
+    return table
 
 
 def _families(rules, rows, forms):

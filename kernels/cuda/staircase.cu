@@ -1,7 +1,7 @@
 // Thresholds of K sides in C channels, and the comparison of every pair of sides in every channel.
 //
-// Tables are (K, n + 1, C): neighbouring threads read neighbouring channels. Column 0 is -2**31, so that the code before
-// the first one has a threshold.
+// Tables are (K, n + 1, C): neighbouring threads read neighbouring channels. Column 0 is -2**31, so that the code
+// before the first one has a threshold.
 #include "staircase.cuh"
 
 // rules: form, away, inside of each side; numbers: a, bp, bn, t, z, shift, low, high, each (K, C).

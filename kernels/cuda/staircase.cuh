@@ -51,6 +51,12 @@ QE_DEVICE i64 floor_threshold(const Stairs &s, i64 r) {
     return ceiling(s, shift_left_i64(r, s.t) - (negative ? s.bn : s.bp));
 }
 
+// Of a floor form with its bounds.
+QE_DEVICE i64 clamped_floor_threshold(const Stairs &s, i64 r) {
+    if (r <= s.low) return QE_ALWAYS;
+    return r > s.high ? QE_NEVER : floor_threshold(s, r);
+}
+
 // Half the distance of a normal float32 number to its neighbour above (`up`) or below.
 QE_DEVICE f64 half_gap(f64 h, bool up) {
     u64 bits = f64_bits(h);

@@ -29,7 +29,7 @@ from .progress import progress_bar
     "--method", type=click.Choice(["auto", "closed", "tiles"]), default="auto", show_default=True,
     help="Divisor and floor sums over all mantissas, or mantissa by mantissa (which tells how many diverge).",
 )  # fmt: skip
-@click.option("--backend", type=str, help="cpu | cuda | reference  [default: cpu]")
+@click.option("--backend", type=str, help="cpu | cuda | reference")
 @click.option("--checkpoint", metavar="FOLDER", help="Record what is finished there, for a run that may be killed.")
 @click.option("--resume", is_flag=True, help="Go on from what the checkpoint holds.")
 @click.option("--csv", "csv_path", type=str, metavar="FILE", help="Write the counts, one line a shift.")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--qmin", type=Integer(), help="Lower clamp.")
 @click.option("--qmax", type=Integer(), help="Upper clamp.")
 @click.option("--engine", type=str, help="lattice | staircase | scan  [default: the fastest that applies]")
-@click.option("--backend", type=str, help="cpu | cuda | reference  [default: cpu]")
+@click.option("--backend", type=str, help="cpu | cuda | reference")
 @click.option(
     "--list", "listed", type=Count(), default=0, metavar="N", help="List the first N of the first two schemes."
 )

@@ -7,7 +7,7 @@ ways, all exact, chosen shift by shift:
   code is a floor of a constant by the mantissa, so its sum over all mantissas is a divisor sum;
 * ``closed``, a raw output: the roles change, and floor sums along the mantissas serve one accumulator at a time;
 * ``tiles``, any two schemes: every mantissa is counted, by thresholds where the output is clamped, else by floor sums.
-  A tile is a pure function of its range.
+  A tile is a pure function of its range. Back end ``cuda`` has the thresholds.
 
 Source: for divisor sums, `qengine.kernels.cpu.census`. That the thresholds settle the count is the identity
 ``sum |A - B| = sum over codes of |T_A - T_B|`` of monotone functions.

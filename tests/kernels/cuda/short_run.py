@@ -123,7 +123,7 @@ def exact() -> None:
     options: dict[str, Any] = {"multiplier": np.linspace(0.001, 0.01, 67), "dtype": "int8", "backend": "cuda"}
     qe.compare_schemes("single", "double", "fp32", "fp32-zp-inside", "fp64-away", "rndnu16", **options)
     qe.count_divergence("single", "fp32", weights=(np.arange(-99, 99), np.arange(198)), **options)
-    for other in ("double", "fp32"):
+    for other in ("double", "rndnu", "fp32"):
         for bounds in (None, (-(10**6), 777)):
             few = (2**30, 2**30 + 600)
             qe.census("single", other, shift=-9, multipliers=few, acc_range=bounds, backend="cuda")
