@@ -109,9 +109,10 @@ class CountFew:
 
     @common.tracked("us a channel")
     def track_six_schemes_all_pairs(self) -> float:
-        sides = [side(name, multipliers(CHANNELS), dtype="int8") for name in SIX]
+        channels = CHANNELS // 4
+        sides = [side(name, multipliers(channels), dtype="int8") for name in SIX]
         with common.threads(1):
-            return common.best_seconds(lambda: staircase.compare(sides))[0] / (CHANNELS) * 1e6
+            return common.best_seconds(lambda: staircase.compare(sides))[0] / channels * 1e6
 
 
 LISTINGS = {"single double": ("single", "double", 3.0), "single rndnu": ("single", "rndnu", None)}
