@@ -113,7 +113,7 @@ QE_DEVICE i64 half_sum(const Half &h, i32 t, i64 m, f64 inverse, u32 step) {
 }
 
 // halves: six numbers each for x >= 0 and x < 0, `Half`; signs: of B - A in either.
-QE_BLOCK_KERNEL(256, census_like)(u64 size, i64 mantissa, i32 t, const i64 *halves, i32 sign_above, i32 sign_below,
+QE_BLOCK_KERNEL(128, census_like)(u64 size, i64 mantissa, i32 t, const i64 *halves, i32 sign_above, i32 sign_below,
                                   u64 *out) {
     Half above = {halves[0], halves[1], halves[2], halves[3], halves[4], halves[5]};
     Half below = {halves[6], halves[7], halves[8], halves[9], halves[10], halves[11]};
@@ -195,13 +195,13 @@ QE_DEVICE void count_all(u64 size, i64 mantissa, f64 unit, const Family *familie
     tally.write(out);
 }
 
-QE_BLOCK_KERNEL(256, census_any)(u64 size, i64 mantissa, f64 unit, const Family *families, const f64 *boundaries,
+QE_BLOCK_KERNEL(128, census_any)(u64 size, i64 mantissa, f64 unit, const Family *families, const f64 *boundaries,
                                  i64 first, u64 n, u64 own, const i64 *low, const i64 *high, u64 *out) {
     count_all<false>(size, mantissa, unit, families, boundaries, first, n, own, low, high, out);
 }
 
 // The same of two floor forms, which read no boundaries: a loop of a third of the length.
-QE_BLOCK_KERNEL(256, census_floor)(u64 size, i64 mantissa, f64 unit, const Family *families, i64 first, u64 n, u64 own,
+QE_BLOCK_KERNEL(128, census_floor)(u64 size, i64 mantissa, f64 unit, const Family *families, i64 first, u64 n, u64 own,
                                    const i64 *low, const i64 *high, u64 *out) {
     count_all<true>(size, mantissa, unit, families, nullptr, first, n, own, low, high, out);
 }

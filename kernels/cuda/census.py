@@ -7,7 +7,7 @@ import numpy as np
 from ..codes import FLOOR, MANTISSA_Q31
 from . import load, staircase
 
-THREADS = 256
+THREADS = 128
 #: Multipliers of a tile at most, and codes times multipliers: some milliseconds.
 TILE, CODES_A_TILE = 1 << 24, 1 << 32
 FAMILY = np.dtype(
@@ -43,7 +43,7 @@ def tile(rules, numbers, shift, mantissa, size, low, high, first, n, alike):
     arrays = load.array_module()
     rows = [[int(v) for v in column[:, 0]] for k, column in enumerate(numbers) if k != 4]
     halves = _halves(rows, rules, int(low[0]), int(high[0]), first, n, mantissa + size - 1) if alike else None
-    blocks = staircase.blocks(size)
+    blocks = max(1, min(-(-size // THREADS), 64 * load.multiprocessors()))
     out = arrays.empty(4 * blocks, np.uint64)
     if halves is not None:
         parts, signs = halves
@@ -62,7 +62,7 @@ def tile(rules, numbers, shift, mantissa, size, low, high, first, n, alike):
             2.0 ** (shift - 31), families, *tables, first, n, *bounds, out,
         )  # fmt: skip
     found = out.get().reshape(blocks, 4)
-    # A block's sums fit 64 bits: 2**27 codes of `CODES_A_TILE` at most, each of 2**32 accumulators.
+    # A block's sums fit 64 bits: 2**26 codes of `CODES_A_TILE` and one multiplier more, each of 2**32 accumulators.
     sums = found[:, 1].view(np.int64)
     divergent, signed = (int((part >> 32).sum()) << 32 for part in (found[:, 0].view(np.int64), sums))
     divergent += int((found[:, 0] & np.uint64(0xFFFFFFFF)).sum())
@@ -78,7 +78,7 @@ def _boundaries(forms, rows, first, n):
     for k in range(2):
         if n and forms[k, 0] == staircase.FORM_FLOAT32:
             load.launch(
-                "staircase", "boundaries", staircase.blocks(n), THREADS, forms[k, 1], forms[k, 2], rows[4][k],
+                "staircase", "boundaries", staircase.blocks(n), staircase.THREADS, forms[k, 1], forms[k, 2], rows[4][k],
                 first + 1 - rows[5][k], n, table[k * n : (k + 1) * n],
             )  # fmt: skip
     return table

@@ -18,7 +18,7 @@ STEP = 16
 BUDGET, ALU = 5.5, 2.5
 #: Instructions of the loops over codes of any two forms: all their branches together, of which a pair runs a part.
 LOOPS = {"census_floor": 180, "census_any": 520}
-#: Two blocks of 256 threads a multiprocessor.
+#: Four blocks of 128 threads a multiprocessor.
 REGISTERS = 128
 
 
