@@ -195,10 +195,18 @@ def error_tiles(x: Any, first: int, plan: ErrorPlan, size: int) -> list[ErrorTil
     """
     prepared = errors.prepare(plan)
     parts = errors.tiles(prepared, load.array_module().asarray(x), first, size)
-    sums, counts, extremes, codes, bins, bad = parts
+    sums, counts, extremes, codes, bins, bad, firsts = parts
     none = np.zeros_like(codes), np.zeros_like(bins)
     return [
-        ErrorTile(sums[k], counts[k], extremes[k], *((codes, bins) if k == 0 else none), int(bad[k, 0]), int(bad[k, 1]))
+        ErrorTile(
+            sums[k],
+            counts[k],
+            extremes[k],
+            *((codes, bins) if k == 0 else none),
+            int(bad[k, 0]),
+            int(bad[k, 1]),
+            firsts[k],
+        )
         for k in range(sums.shape[0])
     ]
 
