@@ -13,6 +13,7 @@ import pytest
 import qengine as qe
 from qengine.backends import cuda
 from qengine.backends.forms import FloorRule
+from qengine.kernels.cuda import grid
 from qengine.kernels.cuda import requantize as kernels
 from qengine.requant.schemes import Scheme
 from tests.requant import cases
@@ -77,7 +78,7 @@ def test_channels_last(
 
 def test_more_channels_than_threads(scheme: Scheme, stand_in: HostDevice, rng: np.random.Generator) -> None:
     """The stride is no multiple of the channels: each unit reads its own."""
-    channels = 2 * kernels._FEW + 3
+    channels = 2 * grid.FEW + 3
     options = {"scheme": scheme, "axis": 1, "dtype": "int8"}
     check(stand_in, accumulators(rng, (5, channels)), multipliers(rng, channels), **options)
     assert stand_in.launches[-1][1].startswith("requantize_")
