@@ -364,7 +364,8 @@ def _parts(start, stop, fast):
 def tile(work, start, stop):
     """Return the tally of pairs ``[start, stop)``: a dict of integer arrays, equal to the reference's.
 
-    Runs on the current device and stream, and waits for it: the tally lives on the host.
+    Runs on the current device and stream, and waits for it: the tally lives on the host. In the worker threads of a
+    sweep over several devices the current stream is the default one of each; one worker is the caller's thread.
     """
     if exhaustive.serves(work):
         return exhaustive.tile(work, start, stop)
