@@ -49,6 +49,12 @@ def on_device_of(array: Any) -> AbstractContextManager[Any]:
     return context
 
 
+def device_number_of(array: Any) -> int:
+    """Return the number of the device that a CuPy array lives on."""
+    number: int = load.device_number_of(array)
+    return number
+
+
 def array_module() -> Any:
     """Return CuPy."""
     return load.array_module()
