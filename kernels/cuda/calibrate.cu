@@ -147,10 +147,11 @@ QE_BLOCK_KERNEL(256, costs_f64)(
           gamma, units, parts);
 }
 
+// Adds to the costs of the samples before these, piece after piece.
 QE_KERNEL(256, add_costs)(u64 segments, u64 pieces, u64 candidates, const f64 *parts, f64 *cost) {
     for (u64 i = thread_number(); i < segments * candidates; i += thread_count()) {
         u64 segment = i / candidates, k = i % candidates;
-        f64 total = 0.0;
+        f64 total = cost[i];
         for (u64 j = 0; j < pieces; ++j) total = add_rn_f64(total, parts[(segment * pieces + j) * candidates + k]);
         cost[i] = total;
     }

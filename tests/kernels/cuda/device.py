@@ -118,6 +118,8 @@ class DeviceArray:
     def _operator(self, other: Any, apply: Callable[..., Any]) -> DeviceArray:
         if isinstance(other, np.ndarray) and other.ndim:
             raise TypeError("Unsupported type <class 'numpy.ndarray'>")  # as CuPy: no mixing
+        if self.dtype.kind == "u" and isinstance(other, int) and not 0 <= other <= np.iinfo(self.dtype).max:
+            raise OverflowError(f"Python integer {other} out of bounds for {self.dtype}")  # as CuPy: no promotion
         return self._wrap(apply(self._host, other._host if isinstance(other, DeviceArray) else other))
 
     def __lshift__(self, other: Any) -> DeviceArray:
