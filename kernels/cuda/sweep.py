@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
+import weakref
 
 import numpy as np
 
@@ -226,10 +226,18 @@ class Tables:
         return [] if None in fast else fast
 
 
-@functools.lru_cache(maxsize=16)
+_there = weakref.WeakKeyDictionary()
+
+
 def _tables(work, arrays, device):
-    """Copy a sweep's numbers to a device once; a few sweeps are remembered."""
-    return Tables(work, arrays)
+    """Copy a sweep's numbers to a device once; they go where the sweep's work goes.
+
+    Each worker thread has a device of its own, so that no two of them make the same tables.
+    """
+    on = _there.setdefault(work, {})
+    if device not in on:
+        on[device] = Tables(work, arrays)
+    return on[device]
 
 
 def _plain_floor(work, k):

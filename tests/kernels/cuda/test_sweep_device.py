@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
 import re
 import threading
@@ -317,3 +318,12 @@ def test_tiles_merge(device: Device) -> None:
         stop = min(start + 3001, 20_000)
         merged = merged.merged(Tally.of(cuda(start, stop), stop - start))
     assert merged.describe() == whole.describe()
+
+
+def test_a_sweep_leaves_nothing_on_the_device(stand_in: HostDevice) -> None:
+    w = small("single", "fp32", multipliers=USUAL)
+    tile(w, 0, 500)
+    assert w in kernels._there
+    del w
+    gc.collect()
+    assert len(kernels._there) == 0
