@@ -11,7 +11,6 @@ import sys
 
 from . import arguments, sources
 
-
 #: Elements of a host array that are on the device at one time.
 PIECE = 1 << 26
 
@@ -93,7 +92,7 @@ def adopt(value):
     cupy = array_module()
     if isinstance(value, cupy.ndarray):
         return value
-    if not hasattr(value, "__dlpack__"):
+    if not hasattr(value, "__dlpack_device__"):
         return cupy.asarray(value)
     with cupy.cuda.Device(value.__dlpack_device__()[1]), _known_stream():
         return cupy.from_dlpack(value)

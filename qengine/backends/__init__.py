@@ -221,7 +221,8 @@ def _converted(name: str, value: Any) -> npt.NDArray[Any]:
     except (TypeError, ValueError, RuntimeError) as error:
         some = value if isinstance(value, (list, tuple)) else ()
         advice = " Join the arrays where they are, or copy them to the host first." * any(map(on_device, some))
-        raise DTypeError(f"{name} must be an array of numbers; got {type(value).__name__}: {error}.{advice}") from None
+        why = str(error).rstrip(".")
+        raise DTypeError(f"{name} must be an array of numbers; got {type(value).__name__}: {why}.{advice}") from None
 
 
 def choose(backend: str | None, *arrays: Any) -> str:

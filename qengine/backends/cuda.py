@@ -30,9 +30,8 @@ def adopt(name: str, value: Any) -> Any:
     try:
         array = load.adopt(value)
     except (TypeError, ValueError, BufferError, RuntimeError) as error:
-        raise DTypeError(
-            f"{name} must be a device array that CuPy takes; got {type(value).__name__}: {error}."
-        ) from None
+        why = str(error).rstrip(".")
+        raise DTypeError(f"{name} must be a device array that CuPy takes; got {type(value).__name__}: {why}.") from None
     if array.data.ptr % array.dtype.itemsize:
         raise DTypeError(f"{name} must start at a multiple of its item size, {array.dtype.itemsize} bytes.")
     return array

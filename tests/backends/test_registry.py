@@ -362,7 +362,7 @@ def test_lists_of_device_arrays(name: str, ask: Any) -> None:
         ask([RefusesTheHost(), RefusesTheHost()])
     text = str(caught.value)
     assert text.startswith(f"{name} must be an array of numbers; got list: ")
-    assert text.endswith(" Join the arrays where they are, or copy them to the host first.")
+    assert text.endswith("is not allowed. Join the arrays where they are, or copy them to the host first.")
 
 
 def test_missing_numba_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
