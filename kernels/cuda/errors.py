@@ -209,7 +209,7 @@ def tiles(prepared, x, first, size):
     return *found[:3], code_counts, bins, found[5].view(np.int64), firsts
 
 
-_prepared = weakref.WeakKeyDictionary()
+_prepared: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def prepare(plan):

@@ -272,7 +272,7 @@ def _couple(work, i, j, whole, saturating):
     return segments
 
 
-_found = weakref.WeakKeyDictionary()
+_found: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def segments_of(work, saturating=False):

@@ -7,9 +7,7 @@ import numpy as np
 from ..codes import FORMAT_BLOCK, FORMAT_SCALE, SCALE_TENSOR
 from . import grid, load
 from .grid import THREADS
-
-#: Elements of a host array that are on the device at one time.
-PIECE = 1 << 26
+from .load import PIECE
 
 
 def _aligned(array, width):

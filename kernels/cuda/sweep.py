@@ -226,7 +226,7 @@ class Tables:
         return [] if None in fast else fast
 
 
-_there = weakref.WeakKeyDictionary()
+_there: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def _tables(work, arrays, device):

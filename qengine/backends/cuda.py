@@ -16,13 +16,11 @@ import numpy.typing as npt
 from qengine.kernels.codes import DRAW_GROUP
 from qengine.kernels.cuda import affine, errors, load
 from qengine.kernels.cuda import requantize as kernels
+from qengine.kernels.cuda.load import PIECE
 
 from ..exceptions import DTypeError
 from .forms import ROUNDING_CODES, Epilogue, FloatRule, FloorRule, Form
 from .quantizers import ErrorPlan, ErrorTile, Quantizer
-
-#: Elements of a host array that are on the device at one time.
-PIECE = 1 << 26
 
 
 def adopt(name: str, value: Any) -> Any:
