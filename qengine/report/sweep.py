@@ -115,10 +115,12 @@ def parts(result: SweepResult) -> Iterator[RenderableType]:
                     f"{witness.multiplier[0]:.9g}", f"{witness.outputs[0]}, {witness.outputs[1]}", witness.why,
                 )  # fmt: skip
         yield seen
-    if result.seconds > 0:
+    if result.speed is not None:
+        now = result.pairs - result.resumed
         yield Text(
-            f"{integer(result.pairs)} pairs in {result.seconds:.3f} s: {result.pairs / result.seconds / 1e9:.3f} G "
+            f"{integer(now)} pairs in {result.seconds:.3f} s: {result.speed / 1e9:.3f} G "
             f"pairs/s ({result.backend}, {result.workers} worker{'s' * (result.workers != 1)})"
+            + (f"; {integer(result.resumed)} from the checkpoint" if result.resumed else "")
         )
     yield Text(f"digest {result.digest}")
 

@@ -143,6 +143,15 @@ class SweepResult:
     seconds: float
     backend: str
     workers: int
+    #: Pairs that a checkpoint held; those counted now took `seconds`.
+    resumed: int = 0
+    #: What of a checkpoint was not used, and whether it could not be written.
+    notes: tuple[str, ...] = ()
+
+    @property
+    def speed(self) -> float | None:
+        """Pairs a second of those counted now."""
+        return (self.pairs - self.resumed) / self.seconds if self.seconds > 0 else None
 
     @property
     def schemes(self) -> tuple[str, ...]:
@@ -261,10 +270,12 @@ class SweepResult:
             "couples": [self.couples[self.schemes[a], self.schemes[b]].to_dict() for a, b in done if a != b],
             "timing": {
                 "seconds": self.seconds,
-                "pairs_per_second": self.pairs / self.seconds if self.seconds > 0 else None,
+                "pairs_per_second": self.speed,
                 "backend": self.backend,
                 "workers": self.workers,
+                "resumed": self.resumed,
             },
+            "notes": list(self.notes),
         }
 
     def to_json(self, indent: int | None = 2) -> str:

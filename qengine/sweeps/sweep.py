@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -14,12 +15,15 @@ import numpy.typing as npt
 from qengine.kernels.codes import GROUP
 
 from .. import backends
+from .._version import __version__
 from ..backends.pairs import Work
 from ..exceptions import DomainError, DTypeError
 from ..requant.multiplier import QuantizedMultiplier
 from ..requant.scales import scale_table
 from ..requant.schemes import Scheme
-from ..work.run import CallersThread, Tile, cut, run
+from ..work.checkpoint import Checkpoint, open_checkpoint
+from ..work.ledger import Ledger
+from ..work.run import CallersThread, Tile, run
 from .plan import Accumulators, Multipliers, SweepPlan, make_plan
 from .result import SweepResult
 from .tally import Tally
@@ -68,6 +72,8 @@ def sweep(
     backend: str | None = None,
     threads: int | None = None,
     tile_pairs: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> SweepResult:
     """Count how often two or more schemes disagree over pairs (multiplier, accumulator).
@@ -100,6 +106,10 @@ def sweep(
         ``cpu`` (default), ``cuda`` (tiles are split over all visible devices) or ``reference``.
     threads, tile_pairs : int, optional
         Workers (default: one a processor or a device) and pairs a tile; they do not change the result.
+    checkpoint : path, optional
+        A folder where finished pairs are recorded, on the disk about every second: a run that is killed loses no more.
+    resume : bool
+        Go on from what `checkpoint` holds of the same sweep, whatever back end, threads and tiles it was counted with.
     progress : callable, optional
         Called as ``progress(done, total)`` after each tile.
 
@@ -107,15 +117,20 @@ def sweep(
     -------
     SweepResult
         ``.divergent .rate .max_abs_diff .histogram .witnesses`` of the first two schemes, ``.couples`` of all,
-        ``.digest``, ``.to_json()``. On Ctrl-C the result holds what was done, with ``complete`` False.
+        ``.digest``, ``.to_json()``. On Ctrl-C the result holds what was done, with ``complete`` False. ``.notes``
+        says what of a checkpoint was not used, and whether its disk failed.
 
     Raises
     ------
     DomainError, DTypeError, UnknownNameError, InputFileError, BackendError
-        For choices that are out of range, contradict each other or name nothing; a bad CSV names its line.
+        For choices that are out of range, contradict each other or name nothing; a bad CSV names its line; a folder
+        that cannot hold a checkpoint, that another process uses, or that holds one which is not to be resumed.
 
     Notes
     -----
+    With a checkpoint, SIGTERM in the main thread records what is finished before it ends the process. Where the disk is
+    full there is a `CheckpointWarning`, and the sweep goes on.
+
     Rates of drawn pairs come with a 95 % Wilson interval; ``acc="all"`` counts every accumulator and is exact.
 
     On ``cuda`` one worker (one visible device, or ``threads=1``) is the caller's thread, on its current device and
@@ -137,7 +152,10 @@ def sweep(
         schemes, pairs=pairs, seed=seed, accumulators=acc, zero_point=zero_point, dtype=dtype, qmin=qmin, qmax=qmax,
         multipliers=_multipliers(multiplier, multiplier_range, distribution, scales), witnesses=witnesses,
     )  # fmt: skip
-    return run_plan(plan, backend=backend, threads=threads, tile_pairs=tile_pairs, progress=progress)
+    return run_plan(
+        plan, backend=backend, threads=threads, tile_pairs=tile_pairs, checkpoint=checkpoint, resume=resume,
+        progress=progress,
+    )  # fmt: skip
 
 
 def run_plan(
@@ -146,6 +164,8 @@ def run_plan(
     backend: str | None = None,
     threads: int | None = None,
     tile_pairs: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> SweepResult:
     """Run a validated plan."""
@@ -159,20 +179,38 @@ def run_plan(
         # A short sweep still uses every worker; tiles of whole groups draw nothing twice.
         size = max(GROUP, -(-plan.pairs // (2 * workers) + GROUP - 1) // GROUP * GROUP)
     work = make_work(plan)
-    merged = Tally.of(engine.sweep_tile(work, 0, 0), 0)  # an empty tile: shapes, and the compilation
-    start = time.perf_counter()
-
-    def on_result(tile: Tile, raw: Any) -> None:
-        nonlocal merged
-        merged = merged.merged(Tally.of(raw, len(tile)))
-        if progress is not None:
-            progress(merged.pairs, plan.pairs)
-
+    empty = Tally.of(engine.sweep_tile(work, 0, 0), 0)  # an empty tile: shapes, and the compilation
     evaluate = _evaluator(name, engine, work)
     here = CallersThread() if name == "cuda" and workers == 1 else None  # on the caller's device and stream
-    complete = run(cut(plan.pairs, int(size)), evaluate, on_result, workers=workers, executor=here)
-    seconds = time.perf_counter() - start
-    return SweepResult(plan, work, merged, complete, seconds, name, workers)
+    with open_checkpoint(checkpoint, _run_of(plan), resume) as kept:
+        start = time.perf_counter()
+        with _ledger(plan, empty, kept) as ledger:
+
+            def on_result(tile: Tile, raw: Any) -> None:
+                ledger.add(tile, Tally.of(raw, len(tile)))
+                if progress is not None:
+                    progress(ledger.total.pairs, plan.pairs)
+
+            complete = run(
+                ledger.tiles(int(size)), evaluate, on_result, workers=workers, executor=here, stopped=ledger.stopped
+            )
+        seconds = time.perf_counter() - start
+    notes = () if kept is None else kept.notes()
+    return SweepResult(plan, work, ledger.total, complete, seconds, name, workers, ledger.resumed, notes)
+
+
+def _run_of(plan: SweepPlan) -> dict[str, Any]:
+    """Return what decides the counts of every pair, as plain data: also of scales whose file has moved."""
+    described = plan.describe()
+    described["multipliers"].pop("name", None)
+    return {"sweep": __version__, **described}
+
+
+def _ledger(plan: SweepPlan, empty: Tally, kept: Checkpoint | None) -> Ledger[Tally]:
+    def unpack(data: Any) -> Tally:
+        return empty.unpack(data)
+
+    return Ledger(plan.pairs, empty, Tally.merged, kept=kept, scope="pairs", pack=Tally.pack, unpack=unpack)
 
 
 def _workers(name: str, threads: int | None) -> int:

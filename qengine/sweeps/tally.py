@@ -58,6 +58,35 @@ class Tally:
             pairs=self.pairs + other.pairs,
         )
 
+    def pack(self) -> list[Any]:
+        """Return what is not zero as plain data, for a checkpoint."""
+        couples = []
+        for c in range(self.largest.size):
+            bins, cells = np.flatnonzero(self.counts[c].any(axis=1)), np.flatnonzero(self.differences[c])
+            found = self.witnesses[c][self.witnesses[c] >= 0]
+            couples.append(
+                [
+                    bins.tolist(), self.counts[c, bins].ravel().tolist(), cells.tolist(),
+                    self.differences[c, cells].tolist(), int(self.largest[c]), found.tolist(),
+                ]
+            )  # fmt: skip
+        return [self.pairs, self.outside.tolist(), couples]
+
+    def unpack(self, data: Any) -> Tally:
+        """Return the tally that `pack` wrote, of the plan that this one is of; ValueError and the like if it is none."""
+        pairs, outside, couples = data
+        one = Tally(
+            np.zeros_like(self.counts), np.zeros_like(self.differences), np.zeros_like(self.largest),
+            np.zeros_like(self.outside), np.full_like(self.witnesses, -1), int(pairs),
+        )  # fmt: skip
+        one.outside[:] = outside
+        for c, (bins, counts, cells, differences, largest, witnesses) in zip(range(one.largest.size), couples, strict=True):
+            one.counts[c, bins] = np.array(counts, np.int64).reshape(-1, 2)
+            one.differences[c, cells] = differences
+            one.largest[c] = largest
+            one.witnesses[c, : len(witnesses)] = witnesses
+        return one
+
     def by_right_shift(self, couple: int) -> dict[int | None, tuple[int, int]]:
         """Return {right shift: (compared, divergent)}; negative is a left shift, None a zero multiplier."""
         split: dict[int | None, tuple[int, int]] = {}

@@ -14,7 +14,11 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, TypeVar
 
+from ..exceptions import TileError
+
 T = TypeVar("T")
+#: Tiles that may fail by themselves before the others are given up.
+FAILURES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,14 @@ class CallersThread(Executor):
         return future
 
 
+class Elastic(Executor):
+    """An executor whose workers come and go."""
+
+    def workers(self) -> int:
+        """Return how many tiles run at the same time now; at least 1."""
+        raise NotImplementedError
+
+
 def _drop(pending: dict[Future[T], Tile]) -> None:
     """Cancel the tiles that have not started."""
     for future in [f for f in pending if f.cancel()]:
@@ -82,41 +94,62 @@ def run(
     *,
     workers: int = 1,
     executor: Executor | None = None,
+    stopped: Callable[[], bool] | None = None,
 ) -> bool:
     """Evaluate tiles and hand each result to `on_result`, in order of completion, in the calling thread.
 
+    `stopped` is asked after each tile: once it says True, it is as if the user had interrupted.
+
     At most two tiles a worker are in flight, whatever the number of tiles; one, if the worker is the caller's thread.
+    An `Elastic` executor says how many workers it has.
 
     Returns
     -------
     bool
         True if all tiles were done; False if the user interrupted (Ctrl-C): tiles in flight are waited for and
         handed over, the others are dropped.
+
+    Raises
+    ------
+    TileError
+        At the end, if a tile failed by itself (the first of them): the others are handed over before. After
+        `FAILURES` of them at once. Other errors of a tile are raised at once.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="qengine-tile") if executor is None else executor
-    most = 1 if isinstance(pool, CallersThread) else 2 * workers
     pending: dict[Future[T], Tile] = {}
     remaining = iter(tiles)
     complete = True
+    failed: list[TileError] = []
     try:
         with _interrupts_noted() as interrupts:
             while True:
                 try:
-                    if interrupts and complete:
+                    if complete and (interrupts or (stopped is not None and stopped())):
                         complete = False
                         _drop(pending)
+                    most = 2 * (pool.workers() if isinstance(pool, Elastic) else workers)
+                    most = 1 if isinstance(pool, CallersThread) else most
                     while complete and len(pending) < most:
                         tile = next(remaining, None)
                         if tile is None:
                             break
                         pending[pool.submit(evaluate, tile.start, tile.stop)] = tile
                     if not pending:
+                        if failed and complete:
+                            raise failed[0]
                         return complete
                     done = wait(pending, return_when=FIRST_COMPLETED).done
                     # By start: when a tile failed, what finished before it is handed over first.
                     for future in sorted(done, key=lambda f: pending[f].start):
                         tile = pending.pop(future)
-                        on_result(tile, future.result())
+                        try:
+                            result = future.result()
+                        except TileError as error:
+                            failed.append(error)
+                            if len(failed) == FAILURES:
+                                raise
+                            continue
+                        on_result(tile, result)
                 except KeyboardInterrupt:  # raised by on_result, or where no signal can be noted
                     complete = False
                     _drop(pending)
