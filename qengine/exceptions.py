@@ -7,7 +7,9 @@
     ├── DTypeError(TypeError)        an array or scalar of a type that is not accepted
     ├── UnknownNameError(ValueError) no scheme, recipe, back end ... of that name
     ├── InputFileError(ValueError)   a file that is missing or malformed; names the file and the line
-    └── BackendError(RuntimeError)   a back end that was asked for and cannot serve
+    ├── BackendError(RuntimeError)   a back end that was asked for and cannot serve
+    └── ClusterError(RuntimeError)   a cluster that cannot serve, or is lost
+        └── TileError                a part of the work that fails by itself, while others are done
 
 The texts say what was required, what came, where (the index), and what to do.
 """
@@ -48,3 +50,11 @@ class InputFileError(QEngineError, ValueError):
 
 class BackendError(QEngineError, RuntimeError):
     """A back end that was asked for cannot serve."""
+
+
+class ClusterError(QEngineError, RuntimeError):
+    """A cluster cannot serve, or is lost."""
+
+
+class TileError(ClusterError):
+    """A tile fails by itself, while others are done; the text has its range and what it is a tile of."""

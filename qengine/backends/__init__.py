@@ -231,13 +231,18 @@ def _converted(name: str, value: Any) -> npt.NDArray[Any]:
         raise DTypeError(f"{name} must be an array of numbers; got {type(value).__name__}: {why}.{advice}") from None
 
 
+def named(backend: str | None) -> str | None:
+    """Return the name that was asked for, if any: whether this machine has it is not looked at."""
+    name = backend or _chosen.get() or os.environ.get(ENVIRONMENT) or None
+    return name if name is None else _row(name).name
+
+
 def choose(backend: str | None, *arrays: Any) -> str:
     """Return the name of the back end that serves a call, by the module's rule."""
-    name = backend or _chosen.get() or os.environ.get(ENVIRONMENT) or None
+    name = named(backend)
     device = next((a for a in arrays if on_device(a)), None)
     if name is None:
         name = "cuda" if device is not None else "cpu"
-    _row(name)
     if device is not None and name != "cuda":
         raise BackendError(
             f"back end {name!r} was asked for, but an array ({type(device).__name__}) lives on a CUDA device; "
