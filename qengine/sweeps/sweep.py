@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,15 +25,20 @@ from ..requant.multiplier import QuantizedMultiplier
 from ..requant.scales import scale_table
 from ..requant.schemes import Scheme
 from ..work.checkpoint import Checkpoint, open_checkpoint
+from ..work.cluster import connect
 from ..work.ledger import Ledger
-from ..work.run import CallersThread, Tile, run
+from ..work.run import CallersThread, Elastic, Tile, run
 from .plan import Accumulators, Multipliers, SweepPlan, make_plan
 from .result import SweepResult
 from .tally import Tally
+from .task import SweepTask
 from .work import make_work
 
 #: Pairs a tile: long enough to hide the hand-over, short enough for smooth progress and prompt interruption.
 TILE_PAIRS = {"cpu": 1 << 24, "cuda": 1 << 32, "reference": 1 << 18}
+#: Times as many a tile of a cluster at most, to hide a millisecond of scheduling; fewer where that leaves a worker with
+#: less than `SHARES` tiles, for an even end.
+REMOTE, SHARES = 8, 32
 
 
 def _multipliers(multiplier: Any, multiplier_range: Any, distribution: str, scales: Any) -> Multipliers | None:
@@ -72,6 +80,7 @@ def sweep(
     backend: str | None = None,
     threads: int | None = None,
     tile_pairs: int | None = None,
+    cluster: Any = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -106,6 +115,10 @@ def sweep(
         ``cpu`` (default), ``cuda`` (tiles are split over all visible devices) or ``reference``.
     threads, tile_pairs : int, optional
         Workers (default: one a processor or a device) and pairs a tile; they do not change the result.
+    cluster : str or distributed.Client, optional
+        Count on the workers of a dask cluster: the address of its scheduler (``tcp://HOST:PORT``), a scheduler file,
+        ``local:N`` for N processes here, or an open client (`qengine.work.cluster`). With ``backend="cuda"`` on those
+        that have a GPU; `threads` are theirs.
     checkpoint : path, optional
         A folder where finished pairs are recorded, on the disk about every second: a run that is killed loses no more.
     resume : bool
@@ -125,6 +138,9 @@ def sweep(
     DomainError, DTypeError, UnknownNameError, InputFileError, BackendError
         For choices that are out of range, contradict each other or name nothing; a bad CSV names its line; a folder
         that cannot hold a checkpoint, that another process uses, or that holds one which is not to be resumed.
+    ClusterError, TileError
+        A cluster that cannot be reached, has another qengine, or is lost; at the end, pairs that no worker could count
+        (all others are in the checkpoint).
 
     Notes
     -----
@@ -148,13 +164,25 @@ def sweep(
     >>> r.witnesses[0].acc, r.witnesses[0].outputs
     (-2999, (-1060, -1061))
     """
-    plan = make_plan(
-        schemes, pairs=pairs, seed=seed, accumulators=acc, zero_point=zero_point, dtype=dtype, qmin=qmin, qmax=qmax,
-        multipliers=_multipliers(multiplier, multiplier_range, distribution, scales), witnesses=witnesses,
+    plan = plan_of(
+        *schemes, pairs=pairs, seed=seed, multiplier=multiplier, multiplier_range=multiplier_range,
+        distribution=distribution, scales=scales, acc=acc, zero_point=zero_point, dtype=dtype, qmin=qmin, qmax=qmax,
+        witnesses=witnesses,
     )  # fmt: skip
     return run_plan(
-        plan, backend=backend, threads=threads, tile_pairs=tile_pairs, checkpoint=checkpoint, resume=resume,
-        progress=progress,
+        plan, backend=backend, threads=threads, tile_pairs=tile_pairs, cluster=cluster, checkpoint=checkpoint,
+        resume=resume, progress=progress,
+    )  # fmt: skip
+
+
+def plan_of(
+    *schemes: str | Scheme, multiplier: Any = None, multiplier_range: Any = None, distribution: str = "uniform",
+    scales: Any = None, acc: Accumulators | str | None = None, **choices: Any,
+) -> SweepPlan:  # fmt: skip
+    """Return the validated plan of what `sweep` was given; it takes no back end and no tiles."""
+    return make_plan(
+        schemes, accumulators=acc, multipliers=_multipliers(multiplier, multiplier_range, distribution, scales),
+        **choices,
     )  # fmt: skip
 
 
@@ -164,25 +192,17 @@ def run_plan(
     backend: str | None = None,
     threads: int | None = None,
     tile_pairs: int | None = None,
+    cluster: Any = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> SweepResult:
     """Run a validated plan."""
-    name = backends.choose(backend)
-    engine = backends.load(name)
-    workers = _workers(name, threads)
-    size = TILE_PAIRS[name] if tile_pairs is None else tile_pairs
-    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or not 1 <= size <= 2**40:
-        raise DomainError(f"tile_pairs must be in [1, 2^40]; got {size!r}.")
-    if tile_pairs is None and plan.pairs < size * workers:
-        # A short sweep still uses every worker; tiles of whole groups draw nothing twice.
-        size = max(GROUP, -(-plan.pairs // (2 * workers) + GROUP - 1) // GROUP * GROUP)
     work = make_work(plan)
-    empty = Tally.of(engine.sweep_tile(work, 0, 0), 0)  # an empty tile: shapes, and the compilation
-    evaluate = _evaluator(name, engine, work)
-    here = CallersThread() if name == "cuda" and workers == 1 else None  # on the caller's device and stream
-    with open_checkpoint(checkpoint, _run_of(plan), resume) as kept:
+    with contextlib.ExitStack() as stack:
+        place = stack.enter_context(_place(plan, work, backend, threads, tile_pairs, cluster))
+        empty = Tally.of(backends.load(place.empty).sweep_tile(work, 0, 0), 0)  # shapes, and here the compilation
+        kept = stack.enter_context(open_checkpoint(checkpoint, _run_of(plan), resume))
         start = time.perf_counter()
         with _ledger(plan, empty, kept) as ledger:
 
@@ -192,11 +212,69 @@ def run_plan(
                     progress(ledger.total.pairs, plan.pairs)
 
             complete = run(
-                ledger.tiles(int(size)), evaluate, on_result, workers=workers, executor=here, stopped=ledger.stopped
-            )
+                ledger.tiles(place.size), place.evaluate, on_result, workers=place.workers,
+                executor=place.executor, stopped=ledger.stopped,
+            )  # fmt: skip
         seconds = time.perf_counter() - start
+        workers = place.executor.workers() if isinstance(place.executor, Elastic) else place.workers
     notes = () if kept is None else kept.notes()
-    return SweepResult(plan, work, ledger.total, complete, seconds, name, workers, ledger.resumed, notes)
+    return SweepResult(plan, work, ledger.total, complete, seconds, place.name, workers, ledger.resumed, notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where tiles are counted: on which back end, by what, in which pieces; `empty` makes the tally of none."""
+
+    name: str
+    empty: str
+    evaluate: Callable[[int, int], Any]
+    size: int
+    workers: int
+    executor: Executor | None
+
+
+def tiling(
+    plan: SweepPlan, backend: str | None, threads: int | None, tile_pairs: int | None
+) -> tuple[str, backends.Backend, int, int]:
+    """Return (back end's name, back end, workers, pairs a tile) of a sweep on this machine."""
+    name = backends.choose(backend)
+    workers, size = _workers(name, threads), _tile_pairs(tile_pairs)
+    if size is None:
+        size = TILE_PAIRS[name]
+        if plan.pairs < size * workers:  # a short sweep still uses every worker
+            size = _groups(-(-plan.pairs // (2 * workers)))
+    return name, backends.load(name), workers, size
+
+
+def _tile_pairs(given: Any) -> int | None:
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or not 1 <= given <= 2**40:
+        raise DomainError(f"tile_pairs must be in [1, 2^40]; got {given!r}.")
+    return int(given)
+
+
+@contextlib.contextmanager
+def _place(
+    plan: SweepPlan, work: Work, backend: str | None, threads: int | None, tile_pairs: int | None, cluster: Any
+) -> Iterator[_Place]:
+    if cluster is None:
+        name, engine, workers, size = tiling(plan, backend, threads, tile_pairs)
+        here = CallersThread() if name == "cuda" and workers == 1 else None  # on the caller's device and stream
+        yield _Place(name, name, evaluator(name, engine, work), size, workers, here)
+        return
+    if threads is not None:
+        raise DomainError(f"threads are those of the cluster's workers; leave them out (got {threads!r}).")
+    name, given = backends.named(backend) or "cpu", _tile_pairs(tile_pairs)
+    with connect(cluster, backend=name) as executor:
+        workers = executor.workers()
+        size = given or min(REMOTE * TILE_PAIRS[name], _groups(plan.pairs // (SHARES * workers)))
+        yield _Place(name, "reference", SweepTask(plan, name, plan.digest), size, workers, executor)
+
+
+def _groups(pairs: int) -> int:
+    """Return at least so many pairs, in whole groups: nothing is drawn twice."""
+    return max(GROUP, (pairs + GROUP - 1) // GROUP * GROUP)
 
 
 def _run_of(plan: SweepPlan) -> dict[str, Any]:
@@ -229,7 +307,7 @@ def _workers(name: str, threads: int | None) -> int:
     return 1
 
 
-def _evaluator(name: str, engine: backends.Backend, work: Work) -> Callable[[int, int], Any]:
+def evaluator(name: str, engine: backends.Backend, work: Work) -> Callable[[int, int], Any]:
     """Return what evaluates a tile; workers of ``cuda`` take the visible devices in turn, the caller's first."""
     if name != "cuda":
         return lambda start, stop: engine.sweep_tile(work, start, stop)

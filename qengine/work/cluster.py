@@ -19,7 +19,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -327,7 +327,7 @@ class ClusterExecutor(Elastic):
 
     def _fail(self, job: _Job, error: BaseException, how: str) -> None:
         text = TileError(
-            f"the tile [{job.start}, {job.stop}) cannot be done, {how}: {type(error).__name__}: {error} It is a tile of "
+            f"the tile [{job.start}, {job.stop}) cannot be done, {how}: {type(error).__name__}: {error} It is part of "
             f"{job.task}."
         )
         text.__cause__ = error
