@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from .checkpoints import checkpoint_options, checkpoint_warnings, say_notes
 from .explain import read_multiplier
 from .options import Count, Integer, ScalesCommand, emit, emit_json, json_option, parse_scales
 from .progress import progress_bar
+
+if TYPE_CHECKING:
+    from ..sweeps.plan import SweepPlan
 
 
 @click.command("sweep", cls=ScalesCommand)
@@ -34,13 +38,18 @@ from .progress import progress_bar
 @click.option("--backend", type=str, help="cpu | cuda | reference")
 @click.option("--threads", type=Count(), help="Workers.  [default: all processors]")
 @click.option("--tile", "tile_pairs", type=Count(), help="Pairs a tile; does not change the result.")
+@checkpoint_options
+@click.option("--plan", "planned", is_flag=True, help="Run nothing: tell tiles and time, from a calibration of 2 s.")
+@click.option("--workers", type=Count(), multiple=True, help="With --plan: for so many workers too; repeatable.")
+@click.option("--price", type=float, metavar="PER_HOUR", help="With --plan: price of a worker; tell the cost.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @json_option
 def command(
     schemes: tuple[str, ...], pairs: int | None, seed: int, scales: str | None, multiplier: str | None,
     shift: int | None, multiplier_range: tuple[float, float] | None, log_uniform: bool, acc: str | None,
     dtype: str | None, zero_point: int | None, qmin: int | None, qmax: int | None, witnesses: int,
-    backend: str | None, threads: int | None, tile_pairs: int | None, quiet: bool, as_json: bool,
+    backend: str | None, threads: int | None, tile_pairs: int | None, checkpoint: str | None, resume: bool,
+    planned: bool, workers: tuple[int, ...], price: float | None, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Count how often two or more schemes disagree, over pairs (multiplier, accumulator).
 
@@ -49,22 +58,49 @@ def command(
     \b
     Example:
       qengine sweep single double fp32 --range 0.01 0.99 --pairs 33.4M --seed 42
+      qengine sweep single double --pairs 100M --plan --workers 64 --price 0.05
     """
     from ..report.sweep import parts
-    from ..sweeps.sweep import sweep
+    from ..sweeps.sweep import plan_of, run_plan
 
     given: Any = read_multiplier(multiplier, shift)
-    with progress_bar("sweep", "pairs", quiet) as progress:
-        result = sweep(
-            *schemes, pairs=pairs, seed=seed, multiplier=given, multiplier_range=multiplier_range,
-            distribution="log-uniform" if log_uniform else "uniform",
-            scales=None if scales is None else parse_scales(scales), acc=acc, zero_point=zero_point, dtype=dtype,
-            qmin=qmin, qmax=qmax, witnesses=witnesses, backend=backend, threads=threads, tile_pairs=tile_pairs,
+    plan = plan_of(
+        *schemes, pairs=pairs, seed=seed, multiplier=given, multiplier_range=multiplier_range,
+        distribution="log-uniform" if log_uniform else "uniform",
+        scales=None if scales is None else parse_scales(scales), acc=acc, zero_point=zero_point, dtype=dtype,
+        qmin=qmin, qmax=qmax, witnesses=witnesses,
+    )  # fmt: skip
+    if planned:
+        if checkpoint is not None or resume:
+            raise click.UsageError("--plan runs nothing: leave out --checkpoint and --resume.")
+        _tell(plan, scales, backend, threads, tile_pairs, workers, price, as_json)
+        return
+    if workers or price is not None:
+        raise click.UsageError("--workers and --price are for --plan, which tells what a sweep would take.")
+    with progress_bar("sweep", "pairs", quiet) as progress, checkpoint_warnings():
+        result = run_plan(
+            plan, backend=backend, threads=threads, tile_pairs=tile_pairs, checkpoint=checkpoint, resume=resume,
             progress=progress,
         )  # fmt: skip
+    say_notes(result.notes, result.complete, checkpoint)
     if as_json:
         emit_json(result.to_dict())
     else:
         emit(parts(result))
     if not result.complete:
         sys.exit(1)
+
+
+def _tell(
+    plan: SweepPlan, scales: str | None, backend: str | None, threads: int | None, tile_pairs: int | None,
+    workers: tuple[int, ...], price: float | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Print what a sweep would take."""
+    from ..report.estimate import parts
+    from ..sweeps.estimate import estimate
+
+    told = estimate(plan, backend=backend, threads=threads, tile_pairs=tile_pairs, workers=workers, price=price)
+    if as_json:
+        emit_json(told.to_dict(scales))
+    else:
+        emit(parts(told, scales))

@@ -188,6 +188,23 @@ def compare_schemes(
     )  # fmt: skip
 
 
+def engines_of(
+    schemes: Sequence[str | Scheme], multiplier: Any = None, *, scales: Any = None, dtype: npt.DTypeLike | None = None,
+    zero_point: Any = None, qmin: int | None = None, qmax: int | None = None,
+) -> tuple[str, ...]:  # fmt: skip
+    """Return who would count each pair in `compare_schemes`, whose parameters these are; nothing is counted.
+
+    Examples
+    --------
+    >>> from qengine.exact.divergence import engines_of
+    >>> engines_of(("single", "double", "fp32"), 0.25)
+    ('lattice', 'scan', 'scan')
+    """
+    rows = [get_scheme(scheme) for scheme in schemes]
+    sides, _ = _sides(rows, multiplier, scales, dtype, zero_point, qmin, qmax, "empty")
+    return tuple(_choose((sides[i], sides[j]), len(sides), None, "cpu") for i, j in staircase.pairs(len(sides)))
+
+
 def across_shifts(result: SchemeComparison, right_shifts: Sequence[int] = range(25)) -> SchemeComparison | None:
     """Compare the same schemes at other shifts: channel n has the first channel's mantissa shifted right by n.
 

@@ -73,14 +73,16 @@ class Tally:
         return [self.pairs, self.outside.tolist(), couples]
 
     def unpack(self, data: Any) -> Tally:
-        """Return the tally that `pack` wrote, of the plan that this one is of; ValueError and the like if it is none."""
+        """Return the tally that `pack` wrote, of the plan of this one; ValueError and the like if it is none."""
         pairs, outside, couples = data
         one = Tally(
             np.zeros_like(self.counts), np.zeros_like(self.differences), np.zeros_like(self.largest),
             np.zeros_like(self.outside), np.full_like(self.witnesses, -1), int(pairs),
         )  # fmt: skip
         one.outside[:] = outside
-        for c, (bins, counts, cells, differences, largest, witnesses) in zip(range(one.largest.size), couples, strict=True):
+        for c, (bins, counts, cells, differences, largest, witnesses) in zip(
+            range(one.largest.size), couples, strict=True
+        ):
             one.counts[c, bins] = np.array(counts, np.int64).reshape(-1, 2)
             one.differences[c, cells] = differences
             one.largest[c] = largest

@@ -1,9 +1,9 @@
 """Results of parts of a long run, kept so that a killed run goes on where it was.
 
 A file of lines that only grows: each holds a checksum, the run it belongs to, the key of a part and its value, and is
-on the disk (fsync of the file, and of the folder when the file is new) before the next part is recorded. A process that
-dies in the middle of a line, or a disk that fills up, leaves a line whose checksum fails: it is dropped, and that part is
-done again. One process at a time writes to a folder.
+on the disk (fsync of the file, and of the folder when the file is new) before the next part is recorded. A process
+that dies in the middle of a line, or a disk that fills up, leaves a line whose checksum fails: it is dropped, and that
+part is done again. One process at a time writes to a folder.
 """
 
 from __future__ import annotations
@@ -95,8 +95,8 @@ class Checkpoint:
 
     Notes
     -----
-    Values are plain data that JSON gives back as it was: integers of any size, strings, lists, dicts, None. Memory holds
-    the places of the lines, not the values.
+    Values are plain data that JSON gives back as it was: integers of any size, strings, lists, dicts, None. Memory
+    holds the places of the lines, not the values.
 
     Examples
     --------
