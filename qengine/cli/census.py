@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from .checkpoints import checkpoint_options, checkpoint_warnings, say_notes
 from .options import Integer, emit, emit_json, json_option
 from .progress import progress_bar
 
@@ -30,8 +31,7 @@ from .progress import progress_bar
     help="Divisor and floor sums over all mantissas, or mantissa by mantissa (which tells how many diverge).",
 )  # fmt: skip
 @click.option("--backend", type=str, help="cpu | cuda | reference")
-@click.option("--checkpoint", metavar="FOLDER", help="Record what is finished there, for a run that may be killed.")
-@click.option("--resume", is_flag=True, help="Go on from what the checkpoint holds.")
+@checkpoint_options
 @click.option("--csv", "csv_path", type=str, metavar="FILE", help="Write the counts, one line a shift.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @json_option
@@ -61,12 +61,13 @@ def command(
         chosen = range(shifts[0], shifts[1] + step, step)
     if csv_path is not None:
         check_target(csv_path)
-    with progress_bar("census", "pairs", quiet) as progress:
+    with progress_bar("census", "pairs", quiet) as progress, checkpoint_warnings():
         result = census(
             *schemes, shifts=chosen, multipliers=multipliers or MANTISSAS, acc_range=acc_range,
             dtype=None if dtype == "raw" else dtype, zero_point=zero_point, qmin=qmin, qmax=qmax, method=method,
             backend=backend, checkpoint=checkpoint, resume=resume, progress=progress,
         )  # fmt: skip
+    say_notes(result.notes, result.complete, checkpoint)
     if csv_path is not None:
         write_file(csv_path, to_csv(result).encode())
     if as_json:

@@ -25,12 +25,12 @@ def checkpoint_warnings() -> Iterator[None]:
     """Say on stderr at once when a checkpoint cannot be written."""
     from ..work.checkpoint import CheckpointWarning
 
-    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    def show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
         click.echo(f"warning: {message}", err=True)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", CheckpointWarning)
-        warnings.showwarning = show
+        warnings.showwarning = show  # type: ignore[assignment]
         yield
 
 

@@ -32,8 +32,9 @@ from .._version import __version__
 from ..backends.cpu import thread_count
 from ..exceptions import DomainError, DTypeError, UnknownNameError
 from ..requant.schemes import Scheme, get_scheme
-from ..work.checkpoint import Checkpoint
-from ..work.run import Tile, cut, run
+from ..work.checkpoint import Checkpoint, open_checkpoint
+from ..work.ledger import Ledger
+from ..work.run import Tile, run
 from .census_question import Question
 from .census_result import CensusResult, Tally
 from .divisor_sums import divisor_sums
@@ -46,10 +47,10 @@ SHIFTS = range(0, -31, -1)
 METHODS = ("auto", "closed", "tiles")
 #: Accumulators a tile of a closed raw census; divisor sums a tile.
 ACCUMULATORS, SUMS = 1 << 13, 32
-#: Tiles between two entries of a checkpoint: a second or so, against a millisecond that an entry takes.
-RECORDED = 1 << 10
 
 Progress = Callable[[int, int], None] | None
+#: Divergent pairs, and the sum of their differences.
+Sums = tuple[int, int]
 
 
 def census(
@@ -96,7 +97,7 @@ def census(
     backend : str, optional
         Where it counts: ``cpu``, which has both methods; ``cuda`` or ``reference``, by tiles and clamped outputs alone.
     checkpoint : path, optional
-        A folder where finished parts are recorded, each on the disk before the next: a killed run loses seconds.
+        A folder where finished parts are recorded, on the disk about every second: a killed run loses no more.
     resume : bool
         Take over what `checkpoint` holds of the same question, also of other shifts.
     progress : callable, optional
@@ -119,9 +120,10 @@ def census(
     Notes
     -----
     Interrupted (Ctrl-C), the result holds what is done: by tiles the first so many mantissas of a shift, in closed
-    form the shifts that are finished; ``.complete`` is False then. Of a checkpoint, lines of other questions and torn
-    ones are not used; ``.notes`` says so. Parts are as long as the tiles of the back end: those of another one are
-    counted again.
+    form the shifts that are finished; ``.complete`` is False then. (With a checkpoint of a killed run, mantissas beyond
+    the first ones may be among them.) Of a checkpoint, lines of other questions and torn ones are not used, and a full
+    disk does not stop the run; ``.notes`` says so. With a checkpoint, SIGTERM in the main thread records what is
+    finished before it ends the process.
 
     Examples
     --------
@@ -149,30 +151,28 @@ def census(
     if method not in METHODS:
         raise UnknownNameError.of("method", method, METHODS)
     methods = {one: asked.method(one, method) for one in chosen}
-    if resume and checkpoint is None:
-        raise DomainError("resume needs a checkpoint: the folder of the run that is to go on.")
-    kept = None if checkpoint is None else Checkpoint(checkpoint, _run_of(asked, chosen[0]), resume=resume)
     by_shift: dict[int, Tally] = {}
     whole = asked.multipliers * (asked.high - asked.low + 1)
     complete = True
-    for place, one in enumerate(chosen):
+    with open_checkpoint(checkpoint, _run_of(asked, chosen[0]), resume) as kept:
+        for place, one in enumerate(chosen):
 
-        def advance(share: float, place: int = place) -> None:
-            if progress is not None:
-                progress(place * whole + int(share * whole), len(chosen) * whole)
+            def advance(share: float, place: int = place) -> None:
+                if progress is not None:
+                    progress(place * whole + int(share * whole), len(chosen) * whole)
 
-        try:
-            tally, complete = (_tiles if methods[one] == "tiles" else _closed)(asked, one, advance, kept)
-        except KeyboardInterrupt:  # between tiles: what this shift has counted so far is dropped
-            tally, complete = Tally(), False
-        if tally.multipliers:
-            by_shift[one] = tally
-        if not complete:
-            break
+            try:
+                tally, complete = (_tiles if methods[one] == "tiles" else _closed)(asked, one, advance, kept)
+            except KeyboardInterrupt:  # between tiles: what this shift has counted so far is dropped
+                tally, complete = Tally(), False
+            if tally.multipliers:
+                by_shift[one] = tally
+            if not complete or (kept is not None and kept.terminated):
+                break
     return CensusResult(
         (asked.schemes[0].name, asked.schemes[1].name), chosen, asked, by_shift,
         {one: methods[one] for one in by_shift}, complete, time.perf_counter() - begun,
-        (kept.dropped(),) if kept is not None and kept.dropped() else (),
+        () if kept is None else kept.notes(),
     )  # fmt: skip
 
 
@@ -240,46 +240,24 @@ def _run_of(asked: Question, shift: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _recorded(
-    kept: Checkpoint | None, key: str, count: Callable[[], tuple[tuple[Any, ...], bool]]
-) -> tuple[tuple[Any, ...], bool]:
-    """Return the numbers of a part and whether it is finished: those recorded, or counted now and recorded."""
-    if kept is not None and (known := kept.get(key)) is not None:
-        return tuple(known), True
-    numbers, complete = count()
-    if complete and kept is not None:
-        kept.put(key, list(numbers))
-    return numbers, complete
-
-
 def _tiles(
     asked: Question, shift: int, advance: Callable[[float], None], kept: Checkpoint | None
 ) -> tuple[Tally, bool]:
     """Count a shift mantissa by mantissa; tiles start in order and those that started finish: the first ones."""
-    total, size = Tally(), asked.tile_size(shift)
-    for part in cut(asked.multipliers, asked.multipliers if kept is None else RECORDED * size):
+    with Ledger(
+        asked.multipliers, Tally(), Tally.merge, kept=kept, scope=f"shift={shift}:mantissas", pack=astuple,
+        unpack=lambda data: Tally(*data),
+    ) as ledger:  # fmt: skip
 
-        def count(part: Tile = part) -> tuple[tuple[Any, ...], bool]:
-            found = Tally()
+        def add(tile: Tile, one: Tally) -> None:
+            ledger.add(tile, one)
+            advance(ledger.total.multipliers / asked.multipliers)
 
-            def merge(tile: Tile, one: Tally) -> None:
-                nonlocal found
-                found = found.merge(one)
-                advance((part.start + found.multipliers) / asked.multipliers)
-
-            complete = run(
-                cut(part.stop, size, part.start), lambda start, stop: asked.tile(shift, start, stop), merge,
-                workers=thread_count() if asked.backend == "cpu" else 1,
-            )  # fmt: skip
-            return astuple(found), complete
-
-        key = f"shift {shift}, mantissas {part.start} to {part.stop - 1} from the first"
-        numbers, complete = _recorded(kept, key, count)
-        total = total.merge(Tally(*numbers))
-        if not complete:
-            return total, False
-        advance(total.multipliers / asked.multipliers)
-    return total, True
+        complete = run(
+            ledger.tiles(asked.tile_size(shift)), lambda start, stop: asked.tile(shift, start, stop), add,
+            workers=thread_count() if asked.backend == "cpu" else 1, stopped=ledger.stopped,
+        )  # fmt: skip
+    return ledger.total, complete
 
 
 def _closed(
@@ -290,48 +268,35 @@ def _closed(
     low, high = (int(bound[0]) for bound in asked.domain(sides))
     if low > high:
         return Tally(asked.multipliers), True
-    divergent = signed = 0
     size = high - low + 1
-    # The sums over codes are one part, the accumulators of a raw output many.
-    step = size if sides[0].clamped or kept is None else RECORDED * ACCUMULATORS
-    for part in cut(size, step):
+    if sides[0].clamped:
+        end, step, evaluate = _over_codes(asked, shift, low, high)
+    else:
+        end, step = size, ACCUMULATORS
 
-        def count(part: Tile = part) -> tuple[tuple[Any, ...], bool]:
-            if sides[0].clamped:
-                return _over_codes(asked, shift, low, high, advance)
-            return _over_accumulators(asked, shift, part, lambda done: advance(done / size))
+        def evaluate(start: int, stop: int) -> Sums:
+            return asked.accumulators(shift, start, stop)
 
-        key = f"shift {shift}, closed, accumulators {low + part.start} to {low + part.stop - 1}"
-        numbers, complete = _recorded(kept, key, count)
-        if not complete:
-            return Tally(), False
-        divergent, signed = divergent + numbers[0], signed + numbers[1]
-    return Tally(asked.multipliers, asked.multipliers * size, divergent, signed), True
+    done = 0
 
+    def add(tile: Tile, one: Sums) -> None:
+        nonlocal done
+        ledger.add(tile, one)
+        done += len(tile)
+        advance(done / end)
 
-def _over_accumulators(
-    asked: Question, shift: int, part: Tile, advance: Callable[[int], None]
-) -> tuple[tuple[int, int], bool]:
-    """Count a raw output accumulator by accumulator: ((divergent, sum of differences), whether all were done)."""
-    divergent = signed = 0
-    done = part.start
-
-    def add(tile: Tile, one: tuple[int, int]) -> None:
-        nonlocal divergent, signed, done
-        divergent, signed, done = divergent + one[0], signed + one[1], done + len(tile)
-        advance(done)
-
-    complete = run(
-        cut(part.stop, ACCUMULATORS, part.start), lambda start, stop: asked.accumulators(shift, start, stop), add,
-        workers=thread_count(),
-    )  # fmt: skip
-    return (divergent, signed), complete
+    with Ledger(
+        end, (0, 0), lambda one, other: (one[0] + other[0], one[1] + other[1]), kept=kept,
+        scope=f"shift={shift}:{'codes' if sides[0].clamped else 'accumulators'}", pack=list,
+        unpack=lambda data: (int(data[0]), int(data[1])),
+    ) as ledger:  # fmt: skip
+        done = ledger.resumed
+        complete = run(ledger.tiles(step), evaluate, add, workers=thread_count(), stopped=ledger.stopped)
+    return (Tally(asked.multipliers, asked.multipliers * size, *ledger.total), True) if complete else (Tally(), False)
 
 
-def _over_codes(
-    asked: Question, shift: int, low: int, high: int, advance: Callable[[float], None]
-) -> tuple[tuple[int, int], bool]:
-    """Count a clamped output by divisor sums: ((divergent, sum of differences), whether all were done)."""
+def _over_codes(asked: Question, shift: int, low: int, high: int) -> tuple[int, int, Callable[[int, int], Sums]]:
+    """Return how many divisor sums count a clamped output, how many are a tile, and what a tile of them adds."""
     sides = asked.ends(shift)
     numbers = []
     for one in sides:
@@ -340,21 +305,14 @@ def _over_codes(
         numbers.append(tuple(int(values[0]) for values in fields))
     clamp = sides[0].epilogue
     sums = divisor_sums(numbers[0], numbers[1], clamp.qmin, clamp.qmax, low, high, asked.last)  # type: ignore[arg-type]
-    divergent = signed = done = 0
 
-    def evaluate(start: int, stop: int) -> list[int]:
+    def evaluate(start: int, stop: int) -> Sums:
         out = np.empty(stop - start, np.int64)
         w, bottom, top = (column[start:stop] for column in (sums.w, sums.low, sums.high))
         kernels.clipped_sums(w, bottom, top, asked.first, asked.last, kernels.DEPTH, kernels.CHEAPEST, out)
         values: list[int] = out.tolist()
-        return values
+        weighed = (sum(map(operator.mul, weights[start:stop], values)) for weights in (sums.count, sums.signed))
+        divergent, signed = weighed
+        return divergent, signed
 
-    def add(tile: Tile, values: list[int]) -> None:
-        nonlocal divergent, signed, done
-        divergent += sum(map(operator.mul, sums.count[tile.start : tile.stop], values))
-        signed += sum(map(operator.mul, sums.signed[tile.start : tile.stop], values))
-        done += len(tile)
-        advance(done / sums.w.size)
-
-    complete = run(cut(sums.w.size, SUMS), evaluate, add, workers=thread_count())
-    return (divergent, signed), complete
+    return int(sums.w.size), SUMS, evaluate

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -86,10 +88,11 @@ class CensusResult:
     methods : dict of int to str
         ``closed`` or ``tiles``.
     complete : bool
-        False where the user interrupted: a tally is then of the first `Tally.multipliers` mantissas, exact for those.
+        False where the user interrupted: a tally is then of `Tally.multipliers` mantissas, exact for those; the first
+        ones, unless a checkpoint of a killed run had others.
     seconds : float
     notes : tuple of str
-        What a checkpoint held that was not used.
+        What of a checkpoint was not used, and whether it could not be written.
     """
 
     schemes: tuple[str, str]
@@ -148,8 +151,18 @@ class CensusResult:
         """Share of the compared pairs that diverge."""
         return self.tally.rate
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `to_dict` but for time and notes."""
+        data = {name: value for name, value in self._counts().items() if name not in ("seconds", "notes")}
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""
+        return {"digest": self.digest, **self._counts()}
+
+    def _counts(self) -> dict[str, Any]:
         asked = self.question
         clamp = asked.ends(self.shifts[0])[0]
         most = None if self.most is None else dict(zip(("divergent", "value", "shift"), self.most, strict=True))

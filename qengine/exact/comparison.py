@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._version import __version__
 from ..exceptions import UnknownNameError
 from ..requant import recipes
 from ..requant.multiplier import QuantizedMultiplier, as_reals, split_real
@@ -60,6 +62,8 @@ class SchemeComparison:
     extents: dict[int, tuple[I64, I64, I64, I64]] = field(default_factory=dict)
     #: By (pair, channel): what brute force found.
     scanned: dict[tuple[int, int], scan.Scanned] = field(default_factory=dict)
+    #: What of a checkpoint was not used, and whether it could not be written.
+    notes: tuple[str, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -242,16 +246,39 @@ class SchemeComparison:
             "zero_point": int(zero[0]) if zero.size == 1 else None,
         }
 
+    def run_of(self) -> dict[str, Any]:
+        """Return what decides all counts, as plain data: the numbers of the sides themselves by their digest."""
+        numbers = hashlib.sha256()
+        for one in self.sides:
+            form, e = one.form, one.epilogue
+            numbers.update(form.rule.encode().tobytes())
+            of_form = (form.a, form.bp, form.bn, form.t, form.scale)
+            for column in (*of_form, e.zero_point, e.low, e.high, one.low, one.high):
+                numbers.update(repr((column.dtype.str, column.shape)).encode() + column.tobytes())
+        numbers.update(self.low.tobytes() + self.high.tobytes())
+        described = self.describe()
+        described["multipliers"].pop("name", None)
+        return {"count": __version__, **described, "numbers": numbers.hexdigest()}
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what was compared and of all counts: the same for every engine and back end."""
+        described = json.dumps(self.describe(), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+        counts = self.divergent.astype("<i8").tobytes() + self.compared.astype("<i8").tobytes()
+        return hashlib.sha256(described + counts).hexdigest()
+
     def to_dict(self, full: bool | None = None) -> dict[str, Any]:
         """Return plain data for JSON; `full`: differences and witnesses too (default: of at most 64 channels)."""
         full = self.channels <= 64 if full is None else full
         return {
+            "digest": self.digest,
             **self.describe(),
             "excluded": self.excluded,
             "classes": [list(group) for group in self.classes],
             "matrix": self.matrix(),
             "couples": [couple.to_dict(full) for couple in self.ordered],
             "timing": {"seconds": self.seconds},
+            "notes": list(self.notes),
         }
 
     def to_json(self, indent: int | None = 2) -> str:

@@ -19,12 +19,16 @@ from .. import backends
 from ..backends.forms import FloorRule
 from ..backends.pairs import Work
 from ..requant.forms import adds_zero_point_after
-from ..work.run import Tile, cut, run
+from ..work.checkpoint import Checkpoint
+from ..work.ledger import Ledger
+from ..work.run import Tile, run
 from .sides import Side
 
 I64 = npt.NDArray[np.int64]
 #: Accumulators a tile of the kernel, and a block that is listed.
 TILE, BLOCK = 1 << 24, 1 << 16
+#: Above every accumulator.
+NONE = 1 << 62
 
 
 def scan_work(sides: Sequence[Side], channel: int, low: int, high: int, witnesses: int = 1) -> Work:
@@ -83,9 +87,54 @@ class Scanned:
     last_tile: int | None = None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """What the tiles of some ranges found of all couples; merges in any order.
+
+    ``first`` and ``last_tile`` are relative to the lowest accumulator, and `NONE` or -1 where nothing differs.
+    """
+
+    divergent: I64
+    largest: I64
+    differences: I64
+    first: I64
+    last_tile: I64
+
+    @classmethod
+    def none(cls, couples: int) -> _Found:
+        zero = np.zeros(couples, np.int64)
+        return cls(zero, zero, np.zeros((couples, DIFFERENCE_CELLS), np.int64), zero + NONE, zero - 1)
+
+    @classmethod
+    def of(cls, start: int, raw: dict[str, I64]) -> _Found:
+        divergent = raw["counts"][:, :, 1].sum(axis=1)
+        differ = divergent > 0
+        first, last_tile = np.where(differ, raw["witnesses"][:, 0], NONE), np.where(differ, start, -1)
+        return cls(divergent, raw["largest"], raw["differences"], first, last_tile)
+
+    def merged(self, other: _Found) -> _Found:
+        return _Found(
+            self.divergent + other.divergent, np.maximum(self.largest, other.largest),
+            self.differences + other.differences, np.minimum(self.first, other.first),
+            np.maximum(self.last_tile, other.last_tile),
+        )  # fmt: skip
+
+    def pack(self) -> list[Any]:
+        couples, cells = np.nonzero(self.differences)
+        columns = (self.divergent, self.largest, self.first, self.last_tile, couples, cells)
+        return [*(column.tolist() for column in columns), self.differences[couples, cells].tolist()]
+
+    @classmethod
+    def unpack(cls, data: Any) -> _Found:
+        divergent, largest, first, last_tile, couples, cells, counts = (np.array(one, np.int64) for one in data)
+        differences = np.zeros((divergent.size, DIFFERENCE_CELLS), np.int64)
+        differences[couples, cells] = counts
+        return cls(divergent, largest, differences, first, last_tile)
+
+
 def scan(
     sides: Sequence[Side], channel: int, low: int, high: int, workers: int = 1,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | None = None, kept: Checkpoint | None = None,
 ) -> dict[tuple[int, int], Scanned]:  # fmt: skip
     """Compare every two sides over accumulators ``[low, high]`` of one channel, all in one pass.
 
@@ -97,43 +146,44 @@ def scan(
     Raises
     ------
     KeyboardInterrupt
-        On Ctrl-C: half a count is none.
+        On Ctrl-C: half a count is none; a checkpoint keeps it.
     """
     couples = [(i, j) for i in range(len(sides)) for j in range(i + 1, len(sides))]
     if low > high:
         return {(i, j): Scanned() for i in range(len(sides)) for j in range(len(sides)) if i != j}
     engine, work = backends.load("cpu"), scan_work(sides, channel, low, high)
-    divergent, largest = (np.zeros(len(couples), np.int64) for _ in range(2))
-    differences = np.zeros((len(couples), DIFFERENCE_CELLS), np.int64)
-    first, last_tile = dict[int, int](), dict[int, int]()
+    with Ledger(
+        high - low + 1, _Found.none(len(couples)), _Found.merged, kept=kept, scope=f"channel={channel}",
+        pack=_Found.pack, unpack=_Found.unpack,
+    ) as ledger:  # fmt: skip
+        if progress is not None and ledger.resumed:
+            progress(ledger.resumed)
 
-    def merge(tile: Tile, raw: dict[str, I64]) -> None:
-        differ = raw["counts"][:, :, 1].sum(axis=1)
-        divergent[:] += differ
-        differences[:] += raw["differences"]
-        np.maximum(largest, raw["largest"], out=largest)
-        for c in np.flatnonzero(differ).tolist():
-            x = low + int(raw["witnesses"][c, 0])
-            first[c] = min(x, first.get(c, x))
-            last_tile[c] = max(low + tile.start, last_tile.get(c, low + tile.start))
-        if progress is not None:
-            progress(len(tile))
+        def add(tile: Tile, raw: dict[str, I64]) -> None:
+            ledger.add(tile, _Found.of(tile.start, raw))
+            if progress is not None:
+                progress(len(tile))
 
-    if not run(cut(high - low + 1, TILE), lambda p, q: engine.sweep_tile(work, p, q), merge, workers=workers):
-        raise KeyboardInterrupt
+        if not run(
+            ledger.tiles(TILE), lambda p, q: engine.sweep_tile(work, p, q), add, workers=workers,
+            stopped=ledger.stopped,
+        ):  # fmt: skip
+            raise KeyboardInterrupt
+    total = ledger.total
     found: dict[tuple[int, int], Scanned] = {}
     for c, (i, j) in enumerate(couples):
-        size = int(largest[c])
-        cells = {int(k) - DIFFERENCE_LIMIT - 1: int(differences[c, k]) for k in np.flatnonzero(differences[c])}
+        size, differences = int(total.largest[c]), total.differences[c]
+        cells = {int(k) - DIFFERENCE_LIMIT - 1: int(differences[k]) for k in np.flatnonzero(differences)}
+        ends = (low + int(total.first[c]), low + int(total.last_tile[c])) if total.divergent[c] else (None, None)
         for pair, sign in (((i, j), -1), ((j, i), 1)):  # the kernel counts the earlier side minus the later
             told = {sign * d: n for d, n in cells.items()} if size <= DIFFERENCE_LIMIT else None
-            found[pair] = Scanned(int(divergent[c]), size, told, first.get(c), last_tile.get(c))
+            found[pair] = Scanned(int(total.divergent[c]), size, told, *ends)
     return found
 
 
 def scan_pairs(
     sides: Sequence[Side], pairs: Sequence[tuple[int, int]], channel: int, low: int, high: int, workers: int = 1,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] | None = None, kept: Checkpoint | None = None,
 ) -> list[Scanned]:  # fmt: skip
     """Compare some pairs of sides in one pass; sides with the same numbers are evaluated once."""
     place: dict[Any, int] = {}
@@ -150,7 +200,7 @@ def scan_pairs(
         max(low, min(int(one.low[channel]) for one in distinct)),
         min(high, max(int(one.high[channel]) for one in distinct)),
     )
-    found = scan(distinct, channel, low, high, workers, progress)
+    found = scan(distinct, channel, low, high, workers, progress, kept)
     return [found[place[i], place[j]] if place[i] != place[j] else Scanned() for i, j in pairs]
 
 

@@ -40,13 +40,11 @@ def _header(result: CensusResult) -> Iterator[Text]:
     )
     yield Text(f"accumulators  every one in [{integer(asked.low)}, {integer(asked.high)}]")
     yield Text(f"outputs       {clamp}")
-    for note in result.notes:
-        yield Text(f"note          {note}")
     if not result.complete:
         finished = sum(_finished(result, tally) for tally in result.by_shift.values())
         yield Text(
             f"INTERRUPTED   {integer(result.multipliers)} of {integer(asked.multipliers * len(shifts))} multipliers "
-            f"done (of each shift the first), {finished} of {len(shifts)} shifts whole; the counts are of those",
+            f"done {finished} of {len(shifts)} shifts whole; the counts are of those",
             style="bold red",
         )
 
@@ -82,6 +80,7 @@ def parts(result: CensusResult) -> Iterator[RenderableType]:
         grid.add_row("all" if result.complete else "done", *cells)
     yield grid
     yield Text(f"{integer(result.compared)} pairs settled in {result.seconds:.3f} s, none sampled")
+    yield Text(f"digest {result.digest}")
 
 
 def render_text(result: CensusResult) -> str:

@@ -201,6 +201,7 @@ def parts(result: SchemeComparison, listed: int = 0) -> Iterator[RenderableType]
         f"{integer(decided)} {'weights' if result.weights is not None else 'accumulators'} of "
         f"{_plural(len(result.ordered), 'pair')} of schemes decided in {result.seconds:.3f} s"
     )
+    yield Text(f"digest {result.digest}")
 
 
 def first_divergent(result: SchemeComparison, most: int) -> list[Divergence]:

@@ -48,7 +48,7 @@ def parts(told: SweepEstimate, scales: str | None) -> Iterator[RenderableType]:
         grid.add_row(where, duration(row.seconds), *([f"{row.cost:.4g}"] if row.cost is not None else []))
     yield grid
     if len(told.rows) > 1:
-        yield Text("Other workers are taken to be as fast as one of this machine alone, with nothing lost between them.")
+        yield Text("Other workers are taken to be as fast as one of this machine alone; nothing is lost between them.")
     if told.exact:
         yield Text(
             f"No sweep is needed: the exact engine ({', '.join(told.exact)}) counts every accumulator at once:\n"

@@ -184,14 +184,13 @@ class Checkpoint:
     def _take(self, place: int, line: bytes) -> None:
         if not line:
             return
-        try:
-            check, text = line[:32], line[33:]
-            whole = check == _checksum(text) and line[32:33] == b" "
-            run, key, value = json.loads(text) if whole else (None, None, None)
-            whole = whole and isinstance(run, str) and isinstance(key, str)
-        except (ValueError, TypeError, RecursionError):
-            whole = False
-        if not whole:
+        check, text = line[:32], line[33:]
+        run: Any = None
+        key: Any = None
+        if line[32:33] == b" " and check == _checksum(text):
+            with contextlib.suppress(ValueError, TypeError, RecursionError):
+                run, key, value = json.loads(text)
+        if not isinstance(run, str) or not isinstance(key, str):
             self.damaged += 1
         elif run != self._run:
             self.foreign += 1
