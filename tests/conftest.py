@@ -95,3 +95,14 @@ def shared(request: pytest.FixtureRequest) -> Path:
     if not (path / "golden" / "README.md").is_file():  # any other folder of that name is somebody else's
         pytest.skip("no ../shared beside the repository: the full recordings are not here")
     return path
+
+
+@pytest.fixture(scope="session")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A scheduler and two workers of dask, processes of their own, for all tests of the session."""
+    pytest.importorskip("distributed", reason="dask is not installed: pip install 'qengine-numerics[cluster]'")
+    from tests.clusters import Processes
+
+    running = Processes(tmp_path_factory.mktemp("cluster"), workers=2)
+    yield running
+    running.stop()

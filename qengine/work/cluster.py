@@ -1,9 +1,9 @@
 """The same tiles on the workers of a dask cluster: an executor for `qengine.work.run.run`.
 
-A task is a small callable ``task(start, stop)`` (names and frozen dataclasses). It is pickled once and handed to the
-scheduler as a result of its own, which a worker fetches once and the scheduler makes again wherever it is lost; a tile
-then carries two integers. Tiles are pure functions of their range: doing one twice changes nothing, so lost ones are
-repeated, and late ones are duplicated.
+A task is a small callable ``task(start, stop)``: names and frozen dataclasses, a few kilobytes. It travels pickled with
+each tile, since what lives on one worker alone is out of reach when that worker hangs, and a worker restores it once.
+Tiles are pure functions of their range: doing one twice changes nothing, so lost ones are repeated, and late ones are
+duplicated.
 """
 
 from __future__ import annotations
@@ -58,18 +58,19 @@ def stamp() -> str:
 # --- what runs on a worker ---
 
 
+@functools.lru_cache(maxsize=8)
 def _restored(pickled: bytes) -> Task:
     task: Task = pickle.loads(pickled)
     return task
 
 
-def _tile(client: str, task: Task, start: int, stop: int) -> Any:
+def _tile(client: str, pickled: bytes, start: int, stop: int) -> Any:
     """Do a tile, if the code is the client's."""
     if client != stamp():
         from distributed import get_worker
 
         raise _different({get_worker().address: stamp()}, client)
-    return task(start, stop)
+    return _restored(pickled)(start, stop)
 
 
 def about() -> tuple[str, str | None]:
@@ -153,7 +154,7 @@ class ClusterExecutor(Elastic):
     def __init__(self, client: Any, backend: str = "cpu", patience: float = PATIENCE) -> None:
         self._client, self._backend, self._patience = client, backend, patience
         self.address: str = client.scheduler.address
-        self._payloads: dict[int, tuple[Task, Any]] = {}
+        self._payloads: dict[int, tuple[Task, bytes]] = {}
         self._jobs: set[_Job] = set()
         self._lock = threading.RLock()
         self._events: queue.SimpleQueue[tuple[_Job, str] | None] = queue.SimpleQueue()
@@ -193,8 +194,6 @@ class ClusterExecutor(Elastic):
             for job in self._jobs:
                 self._drop_attempts(job)
             self._jobs.clear()
-            for _, payload in self._payloads.values():
-                payload.release()
             self._payloads.clear()
 
     # --- workers ---
@@ -243,22 +242,21 @@ class ClusterExecutor(Elastic):
 
     # --- tiles ---
 
-    def _payload(self, task: Task) -> Any:
+    def _pickled(self, task: Task) -> bytes:
         known = self._payloads.get(id(task))
         if known is None:
-            pickled = importlib.import_module("cloudpickle").dumps(task)
-            key = f"qengine-task-{hashlib.sha256(pickled).hexdigest()[:32]}"
-            known = self._payloads[id(task)] = (task, self._client.submit(_restored, pickled, key=key))
+            pickled: bytes = importlib.import_module("cloudpickle").dumps(task)
+            known = self._payloads[id(task)] = (task, pickled)
         return known[1]
 
-    def _launch(self, job: _Job, but: frozenset[str] = frozenset()) -> None:
-        """Start an attempt at a tile, on a worker that is not one of `but`."""
-        chosen = [address for address in self._threads if address not in but]
-        where = chosen if (but or self._backend == "cuda") and chosen else None
+    def _launch(self, job: _Job, where: list[str] | None = None) -> None:
+        """Start an attempt at a tile, on one of some workers."""
+        if where is None and self._backend == "cuda":
+            where = list(self._threads) or None
         executor = self._client.get_executor(pure=False, retries=0, workers=where)
         key = f"qengine-tile-{id(self):x}-{next(self._numbers)}"
         job.starts, job.since = job.starts + 1, time.monotonic()
-        attempt = executor.submit(_tile, stamp(), self._payload(job.task), job.start, job.stop, key=key)
+        attempt = executor.submit(_tile, stamp(), self._pickled(job.task), job.start, job.stop, key=key)
         job.attempts[key] = attempt
         attempt.add_done_callback(lambda _: self._events.put((job, key)))
 
@@ -367,27 +365,28 @@ class ClusterExecutor(Elastic):
             if not running and suspects:
                 self._launch(min(suspects, key=lambda job: job.start))
                 return
-            if sum(len(job.attempts) for job in running) >= self.workers() or not self._done:
-                return
             late = [
                 job for job in running
-                if job.starts < STARTS and not job.suspect and now - job.since > max(LATE, LATER * self._usual)
+                if self._done and job.starts < STARTS and not job.suspect
+                and now - job.since > max(LATE, LATER * self._usual)
             ]  # fmt: skip
-        self._duplicate(sorted(late, key=lambda job: job.since))
+        if late:
+            self._duplicate(sorted(late, key=lambda job: job.since))
 
     def _duplicate(self, late: list[_Job]) -> None:
-        if not late:
-            return
+        """Start late tiles on workers that have a thread to spare."""
         try:
-            places = self._client.processing()
+            places = self._client.sync(self._client.scheduler.processing, callback_timeout=CONNECT)
         except Exception:  # the next look finds what is wrong
             return
         with self._lock:
+            spare = {a: n - len(places.get(a, ())) for a, n in self._threads.items()}
             for job in late:
-                if job in self._jobs and job.attempts:
-                    there = frozenset(a for a, keys in places.items() if any(key in job.attempts for key in keys))
-                    if there < frozenset(self._threads):
-                        self._launch(job, there)
+                there = frozenset(a for a, keys in places.items() if any(key in job.attempts for key in keys))
+                idle = [address for address, n in spare.items() if n > 0 and address not in there]
+                if job in self._jobs and job.attempts and idle:
+                    spare[idle[0]] -= 1
+                    self._launch(job, idle)
 
 
 def _processes(text: str) -> int:
