@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import backends
+from .._version import __version__
 from ..backends.quantizers import ErrorPlan
 from ..exceptions import DomainError, DTypeError, UnknownNameError
-from ..work.run import Tile, run
-from .metrics import HIGHER_IS_BETTER, METRICS, Errors, Totals, bin_edges
+from ..work.checkpoint import Checkpoint, open_checkpoint
+from .measure import Array, Chunked, Progress, in_memory, measure
+from .metrics import HIGHER_IS_BETTER, METRICS, Errors, bin_edges
 from .params import QuantParams, integer, normal_axis
 from .resolve import Resolved, resolve
 from .segments import samples
 from .spec import QuantSpec, as_specs
-
-#: Elements a tile. It belongs to the definition of the sums: the same bits for every number of threads and chunks.
-TILE = 1 << 20
-Array = npt.NDArray[Any]
-Progress = Callable[[int, int], None]
-
-
-@runtime_checkable
-class Chunked(Protocol):
-    """A tensor that is read in pieces: its shape, and flat pieces that follow one another in C order."""
-
-    shape: tuple[int, ...]
-
-    def chunks(self, elements: int = ...) -> Iterator[Array]:
-        """Yield flat pieces of at most `elements` elements; each call starts anew."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,12 +155,20 @@ class ErrorReport:
         Channel axis of `ErrorRow.channels`.
     nonfinite : int
         NaN and infinite samples left out.
+    notes : tuple of str
+        What of a checkpoint was not used, and whether it could not be written.
     """
 
     rows: tuple[ErrorRow, ...]
     shape: tuple[int, ...]
     axis: int | None
     nonfinite: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `to_dict`: the same for any number of threads and any chunks; last bits depend on the back end."""
+        return hashlib.sha256(json.dumps(self.to_dict(), sort_keys=True).encode()).hexdigest()
 
     def best(self, metric: str = "sqnr") -> ErrorRow:
         """Return the row that is best under a metric: the first of equals.
@@ -203,118 +203,6 @@ class ErrorReport:
         return to_text(*parts(self))
 
 
-def _flat_reader(x: Array) -> Callable[[int, int], Array]:
-    """Return a function that gives elements ``start .. stop - 1`` in C order as float32 or float64."""
-    if x.flags.c_contiguous or backends.on_device(x):
-        flat = backends.arrays_of(x).ascontiguousarray(x).reshape(-1)
-        return lambda start, stop: samples(flat[start:stop])
-    if x.ndim and x[0].flags.c_contiguous and x.strides[0] > 0 and x[0].size >= TILE:
-        rows, size = x, x[0].size
-
-        def read(start: int, stop: int) -> Array:
-            pieces = []
-            while start < stop:
-                row, place = divmod(start, size)
-                end = min(stop, (row + 1) * size)
-                pieces.append(rows[row].reshape(-1)[place : place + end - start])
-                start = end
-            return samples(np.concatenate(pieces) if len(pieces) > 1 else pieces[0])
-
-        return read
-    return lambda start, stop: samples(x.flat[start:stop])
-
-
-def _regrouped(source: Chunked, size: int, length: int) -> Iterator[Array]:
-    """Yield a tensor's pieces again in pieces of `length` elements, whatever pieces it comes in."""
-    buffer: Array | None = None
-    filled = done = 0
-    for piece in source.chunks(length):
-        piece = samples(np.asarray(piece).reshape(-1))
-        while piece.size:
-            if buffer is None:
-                if done == size:
-                    raise DomainError(f"the tensor has more than the {size} elements of its shape.")
-                buffer, filled = np.empty(min(length, size - done), piece.dtype), 0
-            elif buffer.dtype != piece.dtype:
-                buffer = buffer.astype(np.float64)
-            take = min(buffer.size - filled, piece.size)
-            buffer[filled : filled + take] = piece[:take]
-            piece, filled = piece[take:], filled + take
-            if filled == buffer.size:
-                yield buffer
-                done, buffer = done + filled, None
-    if buffer is not None or done != size:
-        raise DomainError(f"the tensor ended after {done + filled} of {size} elements.")
-
-
-def _measure(
-    x: Array | Chunked, size: int, plan: ErrorPlan, name: str, threads: int | None, progress: Progress | None
-) -> Totals:
-    """Run the tiles and add them up in their order."""
-    backend = backends.load(name)
-    totals = Totals(plan.rows.shape[0], plan.channels, plan.histograms, int(plan.starts[-1]))
-    workers = threads or _workers(name)
-    waiting: dict[int, list[Any]] = {}
-    done = 0
-
-    def on_result(task: Tile, results: list[Any]) -> None:
-        nonlocal done
-        waiting[task.start] = results
-        while (ready := waiting.pop(done, None)) is not None:
-            for result in ready:
-                totals.add(result)
-            done = min(done + TILE * len(ready), size)
-            if progress is not None:
-                progress(done, size)
-
-    held: dict[int, Array] = {}
-    if name == "cuda":
-        together = backends.device_backend().tiles_at_once(plan, TILE)
-    else:
-        # Handing out a task costs as much as a tenth of a tile: tensors of many tiles go several at a time.
-        together = max(1, min(8, size // TILE // (8 * workers)))
-    span = TILE * together
-
-    def tasks() -> Iterator[Tile]:
-        if is_array:
-            yield from (Tile(start, min(start + span, size)) for start in range(0, size, span))
-            return
-        piece_size = span if name == "cuda" else TILE
-        for k, piece in enumerate(_regrouped(cast(Chunked, x), size, piece_size)):
-            held[k * piece_size] = piece
-            yield Tile(k * piece_size, k * piece_size + piece.size)
-
-    is_array = _in_memory(x)
-    read = _flat_reader(cast(Array, x)) if is_array else lambda start, stop: held.pop(start)
-
-    def evaluate(start: int, stop: int) -> list[Any]:
-        if name == "cuda":
-            return backends.device_backend().error_tiles(read(start, stop), start, plan, TILE)
-        return [
-            backend.error_tile(read(first, min(first + TILE, stop)), first, plan) for first in range(start, stop, TILE)
-        ]
-
-    if name == "cuda":  # in the caller's thread: a device and a stream are current for one thread
-        for task in tasks():
-            on_result(task, evaluate(task.start, task.stop))
-    elif not run(tasks(), evaluate, on_result, workers=workers):
-        raise KeyboardInterrupt
-    return totals
-
-
-def _in_memory(x: Any) -> bool:
-    """Tell an array, of host or device, from a tensor that is read in pieces."""
-    return isinstance(x, np.ndarray) or backends.on_device(x)
-
-
-def _workers(name: str) -> int:
-    if name != "cpu":
-        return 1
-    from ..backends.cpu import thread_count
-
-    return thread_count()
-
-
 def _as_tensor(x: Any) -> Array | Chunked:
     if backends.on_device(x):
         device_array = backends.adopt("x", x)
@@ -336,6 +224,8 @@ def error_report(
     histograms: bool = True,
     backend: str | None = None,
     threads: int | None = None,
+    checkpoint: str | os.PathLike[str] | Shared | None = None,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> ErrorReport:
     """Measure the error of one or many choices of quantization on a tensor.
@@ -361,6 +251,12 @@ def error_report(
     backend : {"reference", "cpu", "cuda"}, optional
     threads : int, optional
         Workers; every number of them gives the same bits.
+    checkpoint : path, optional
+        A folder where the sums so far are recorded, on the disk about every second, for a run that may be killed; or a
+        checkpoint that several tensors share.
+    resume : bool
+        Go on from what `checkpoint` holds of the same specs on the same tensor: its samples are read again up to there,
+        and compared with a checksum. Ranges are found anew.
     progress : callable(done, total), optional
         Called with elements.
 
@@ -374,6 +270,10 @@ def error_report(
     DomainError
         An empty tensor; NaN or infinity; parameters that a convention cannot have; squares beyond float64.
     DTypeError, UnknownNameError, BackendError
+    InputFileError
+        A folder that cannot hold a checkpoint, that another process uses, or that holds one which is not to be resumed.
+    KeyboardInterrupt
+        On Ctrl-C; a checkpoint keeps what is finished. So does SIGTERM, in the main thread.
 
     Notes
     -----
@@ -408,32 +308,57 @@ def error_report(
         raise DTypeError(f"histograms must be True or False; got {histograms!r}.")
     if axis is not None:
         axis = normal_axis(integer("axis", axis), len(shape), shape)
-    with backends.device_of(tensor):
-        return _report(tensor, shape, wanted, axis, nonfinite, histograms, name, threads, progress)
+    if checkpoint is not None and backends.on_device(tensor):
+        raise DomainError("a checkpoint needs the samples on the host; this tensor is on a device. Copy it first.")
+    with backends.device_of(tensor), contextlib.ExitStack() as stack:
+        resolved = resolve(tensor, shape, wanted, nonfinite, name)
+        if not isinstance(checkpoint, Shared):
+            run = {} if checkpoint is None else run_of(wanted, axis, nonfinite, histograms, name) | {"shape": shape}
+            kept = stack.enter_context(open_checkpoint(checkpoint, run, resume))
+            checkpoint = Shared(kept, "tensor")
+        report = _report(tensor, shape, resolved, axis, nonfinite, histograms, name, threads, progress, checkpoint)
+    return dataclasses.replace(report, notes=() if checkpoint.kept is None else checkpoint.kept.notes())
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A tensor's part of an open checkpoint: `name` is its own among those that share it."""
+
+    kept: Checkpoint | None
+    name: str
+
+
+def run_of(
+    specs: Sequence[QuantSpec], axis: int | None, nonfinite: str, histograms: bool, backend: str
+) -> dict[str, Any]:
+    """Return what decides the sums of a tensor beside its samples, as plain data."""
+    return {
+        "errors": __version__, "specs": [repr(spec) for spec in specs], "axis": axis, "nonfinite": nonfinite,
+        "histograms": histograms, "backend": backend,
+    }  # fmt: skip
 
 
 def _report(
-    tensor: Array | Chunked, shape: tuple[int, ...], wanted: Sequence[QuantSpec], axis: int | None, nonfinite: str,
-    histograms: bool, name: str, threads: int | None, progress: Progress | None,
+    tensor: Array | Chunked, shape: tuple[int, ...], resolved: list[Resolved], axis: int | None, nonfinite: str,
+    histograms: bool, name: str, threads: int | None, progress: Progress | None, shared: Shared,
 ) -> ErrorReport:  # fmt: skip
-    resolved = resolve(tensor, shape, wanted, nonfinite, name)
     rows: dict[int, ErrorRow] = {}
     left_out = 0
     # Groups along an axis that is not the last see the tensor with that axis moved last: a pass of its own.
     for moved in sorted({item.moved for item in resolved}, key=lambda m: (m is not None, m)):
         some = [(k, item) for k, item in enumerate(resolved) if item.moved == moved]
-        left_out = _pass(tensor, shape, some, moved, axis, nonfinite, histograms, name, threads, progress, rows)
-    return ErrorReport(tuple(rows[k] for k in range(len(wanted))), shape, axis, left_out)
+        left_out = _pass(tensor, shape, some, moved, axis, nonfinite, histograms, name, threads, progress, rows, shared)
+    return ErrorReport(tuple(rows[k] for k in range(len(resolved))), shape, axis, left_out)
 
 
 def _pass(
     tensor: Array | Chunked, shape: tuple[int, ...], some: list[tuple[int, Resolved]], moved: int | None,
     axis: int | None, nonfinite: str, histograms: bool, name: str, threads: int | None, progress: Progress | None,
-    rows: dict[int, ErrorRow],
+    rows: dict[int, ErrorRow], shared: Shared,
 ) -> int:  # fmt: skip
     order = list(range(len(shape)))
     if moved is not None:
-        if not _in_memory(tensor):
+        if not in_memory(tensor):
             raise DomainError(
                 f"groups along axis {moved} of a tensor of shape {shape} need it in memory; read in pieces, they run "
                 "along the last axis."
@@ -450,7 +375,8 @@ def _pass(
         channels = seen[place]
     numbers = np.stack([item.numbers for _, item in some])
     plan = ErrorPlan.of([item.quantizer for _, item in some], numbers, length, channels, histograms)
-    totals = _measure(tensor, size, plan, name, threads, progress)
+    key = "" if shared.kept is None else f"{shared.name} {_numbers_of(some)}"
+    totals = measure(tensor, size, plan, name, threads, progress, shared.kept, key)
     if totals.nonfinite and nonfinite == "raise":
         at = [int(i) for i in np.unravel_index(totals.first_nonfinite, seen)]
         place_of = tuple(at[order.index(k)] for k in range(len(shape)))
@@ -470,3 +396,14 @@ def _pass(
             error_counts=totals.bins[j].copy() if histograms else None,
         )  # fmt: skip
     return totals.nonfinite
+
+
+def _numbers_of(some: list[tuple[int, Resolved]]) -> str:
+    """Return a digest of the numbers that specs take on a tensor."""
+    digest = hashlib.blake2b(digest_size=16)
+    for _, item in some:
+        plan = item.quantizer
+        columns = (plan.row, np.array(plan.layout), plan.scales, plan.zero_points, item.numbers)
+        digest.update(b"".join(np.ascontiguousarray(column).tobytes() for column in columns))
+        digest.update(repr(item.moved).encode())
+    return digest.hexdigest()

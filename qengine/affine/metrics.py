@@ -208,6 +208,26 @@ class Totals:
         self.bins = np.zeros((quantizers if histograms else 0, codes.ERROR_BINS), np.int64)
         self.nonfinite, self.first_nonfinite = 0, -1
 
+    def empty(self) -> Totals:
+        """Return the totals of nothing, of the same shapes."""
+        quantizers, channels = self.high.shape[:2]
+        return Totals(quantizers, channels, bool(self.bins.size), self.codes.size)
+
+    def pack(self) -> list[npt.NDArray[Any]]:
+        """Return everything as arrays, for a checkpoint."""
+        bad = np.array([self.nonfinite, self.first_nonfinite], np.int64)
+        return [self.high, self.low, self.counts, self.extremes, self.codes, self.bins, bad]
+
+    def unpack(self, contents: list[bytes]) -> None:
+        """Take over what `pack` gave of totals of the same shapes, in little-endian bytes; ValueError if it is not."""
+        here = self.pack()
+        parts: list[npt.NDArray[Any]] = [
+            np.frombuffer(content, one.dtype.newbyteorder("<")).astype(one.dtype).reshape(one.shape)
+            for one, content in zip(here, contents, strict=True)
+        ]
+        self.high, self.low, self.counts, self.extremes, self.codes, self.bins, bad = parts
+        self.nonfinite, self.first_nonfinite = (int(number) for number in bad)
+
     def add(self, tile: Any) -> None:
         """Add the next tile."""
         self.codes += tile.codes

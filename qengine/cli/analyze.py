@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from .checkpoints import checkpoint_options, checkpoint_warnings, say_notes
 from .options import Count, Integer
 from .progress import progress_bar
 from .tensors import Outputs, Selection, input_options, progress_from, run_options
@@ -69,10 +72,12 @@ def read_spec(ctx: click.Context, options: dict[str, Any]) -> QuantSpec:
 @click.option("--overflow", type=str, default="saturate", show_default=True, help="Of formats: saturate, nan, ieee.")
 @click.option("--seed", type=Count(), default=0, show_default=True, help="Key of stochastic rounding.")
 @click.option("--per-channel", is_flag=True, help="Report every metric for each channel along --axis too.")
+@checkpoint_options
 @run_options
 def command(
     file: str, only: tuple[str, ...], per_channel: bool, nonfinite: str, backend: str | None,
-    threads: int | None, as_json: bool, csv: str | None, pdf: str | None, plot: str | None, quiet: bool, **options: Any,
+    threads: int | None, as_json: bool, csv: str | None, pdf: str | None, plot: str | None, quiet: bool,
+    checkpoint: str | None, resume: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Quantize the tensors of FILE, reconstruct them, and report the error.
 
@@ -87,22 +92,35 @@ def command(
     if per_channel and spec.axis is None:
         raise click.UsageError("--per-channel needs --axis, the axis of the channels.")
     selection = Selection.of(file, only)
-    with progress_bar("analyze", "elements", quiet) as progress:
+    from ..affine.error_report import Shared, error_report, run_of
+    from ..backends import choose
+    from ..work.checkpoint import open_checkpoint
+
+    axis = spec.axis if per_channel else None
+    run = run_of((spec,), axis, nonfinite, True, choose(backend)) | {"file": Path(file).name}
+    with (
+        progress_bar("analyze", "elements", quiet) as progress,
+        checkpoint_warnings(),
+        open_checkpoint(checkpoint, run, resume) as kept,
+    ):
 
         def measure(source: TensorSource, before: int) -> Measured:
-            from ..affine.error_report import error_report
             from ..report.samples import Tracer
             from ..report.tensors import Measured, load
 
             tensor = load(source)
             report = error_report(
-                tensor, spec, axis=spec.axis if per_channel else None, nonfinite=nonfinite, backend=backend,
-                threads=threads, progress=progress_from(progress, before, selection.elements),
+                tensor, spec, axis=axis, nonfinite=nonfinite, backend=backend, threads=threads,
+                checkpoint=None if kept is None else Shared(kept, source.name),
+                progress=progress_from(progress, before, selection.elements),
             )  # fmt: skip
             small = source.size <= LISTED
             return Measured(source, report, samples=Tracer(tensor, report.rows[0]).samples(LISTED) if small else None)
 
         measured = selection.measured(measure)
+    notes = () if kept is None else kept.notes()
+    say_notes(notes, True, checkpoint)
+    digest = hashlib.sha256("".join(item.report.digest for item in measured).encode()).hexdigest()
     from ..report.csv_table import to_csv
     from ..report.tensors import worst_first
 
@@ -113,7 +131,10 @@ def command(
         for item in measured:
             samples = None if item.samples is None else item.samples.to_list()
             tensors.append({**item.to_dict(), "samples": samples})
-        return {"file": file, "spec": spec.to_dict(), "tensors": tensors, **selection.to_dict()}
+        return {
+            "digest": digest, "file": file, "spec": spec.to_dict(), "tensors": tensors, **selection.to_dict(),
+            "notes": list(notes),
+        }  # fmt: skip
 
     def drawn_pdf() -> bytes:
         from ..report.pdf import analysis_pdf
@@ -126,10 +147,10 @@ def command(
 
         return tensor_picture(measured[0], nonfinite, kind) if len(measured) == 1 else tensors_picture(measured, kind)
 
-    outputs.deliver(data, lambda: to_csv(measured), lambda: _parts(measured, selection), drawn_pdf, drawn)
+    outputs.deliver(data, lambda: to_csv(measured), lambda: _parts(measured, selection, digest), drawn_pdf, drawn)
 
 
-def _parts(measured: list[Measured], selection: Selection) -> Iterator[RenderableType]:
+def _parts(measured: list[Measured], selection: Selection, digest: str) -> Iterator[RenderableType]:
     from rich.text import Text
 
     from ..report.errors import channels_table, detail_parts
@@ -153,3 +174,4 @@ def _parts(measured: list[Measured], selection: Selection) -> Iterator[Renderabl
     if len(measured) == 1 and measured[0].samples is not None:
         yield sample_table(measured[0].samples)
     yield from selection.parts()
+    yield Text(f"digest {digest}")

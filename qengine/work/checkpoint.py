@@ -14,6 +14,7 @@ import json
 import os
 import signal
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,8 @@ from .lock import FolderLock, FolderTakenError
 FILE = "checkpoint.log"
 #: Key of the line that says what the run is.
 RUN = ""
+#: Seconds between two lines: this share of the time so far, within these bounds, and so many times what the last took.
+SHARE, LEAST, MOST, COST = 0.01, 1.0, 60.0, 50
 #: Bytes up to which a line is read at all, and bytes read at a time.
 LONGEST, BLOCK = 1 << 28, 1 << 20
 
@@ -76,8 +79,8 @@ class Checkpoint:
 
     Attributes
     ----------
-    foreign, damaged : int
-        Lines of other runs, and lines that are torn or altered: neither is used.
+    foreign, damaged, changed : int
+        Lines of other runs, torn or altered ones, and those of samples that are not what they were: none is used.
     terminated : bool
         Whether the process was asked to end (SIGTERM, SIGHUP) since the context began, in the main thread: the run
         should stop, and when the context ends, with all recorded, the signal takes its usual course.
@@ -117,7 +120,7 @@ class Checkpoint:
         if not os.fspath(folder):
             raise InputFileError("a checkpoint needs the name of a folder; got an empty one.")
         self.path = Path(folder) / FILE
-        self.foreign = self.damaged = 0
+        self.foreign = self.damaged = self.changed = 0
         self.terminated = False
         self._handlers: dict[int, Any] = {}
         self._about = dict(run)
@@ -126,6 +129,7 @@ class Checkpoint:
         self._places: dict[str, tuple[int, int]] = {}
         self._held: dict[str, bytes] = {}  # lines that could not be written
         self._problem = ""
+        self._begun = self._due = time.monotonic()  # the first line at once: what cannot be written is known early
         try:
             _make_folder(self.path.parent)
             lock = FolderLock(self.path.parent)
@@ -258,8 +262,12 @@ class Checkpoint:
         text = json.dumps([self._run, key, value], separators=(",", ":"), allow_nan=False).encode()
         return _checksum(text) + b" " + text + b"\n"
 
-    def put(self, key: str, value: Any, *, hold: bool = True) -> bool:
-        """Record a finished part: it is on the disk if this returns True.
+    def due(self) -> bool:
+        """Tell whether it is time for another line: few lines, and little to do again."""
+        return time.monotonic() >= self._due
+
+    def put(self, key: str, value: Any, *, hold: bool = True, lazy: bool = False) -> bool:
+        """Record a finished part: it is on the disk if this returns True; with ``lazy=True``, once a line is due.
 
         Otherwise the disk refused it, there was a warning, and the next call tries again; with ``hold=False`` the
         part is then forgotten, and the caller keeps it.
@@ -267,7 +275,7 @@ class Checkpoint:
         if RUN not in self._places and RUN not in self._held:
             self._held[RUN] = self._line(RUN, self._about)
         self._held[key] = self._line(key, value)
-        if self._append():
+        if (lazy and not self.due()) or self._append():
             return True
         if not hold:
             del self._held[key]
@@ -275,6 +283,13 @@ class Checkpoint:
 
     def _append(self) -> bool:
         """Write the held lines; of those that cannot be, nothing stays in the file."""
+        before = time.monotonic()
+        done = self._write()
+        after = time.monotonic()
+        self._due = after + max(LEAST, min(MOST, SHARE * (after - self._begun)), COST * (after - before))
+        return done
+
+    def _write(self) -> bool:
         content = b"\n" * self._torn + b"".join(self._held.values())
         rest = memoryview(content)
         try:
@@ -302,13 +317,15 @@ class Checkpoint:
         self._held.clear()
         return True
 
-    def left_out(self) -> None:
-        """Count one more damaged line: its checksum is right, but its content is not a part of this run."""
-        self.damaged += 1
+    def left_out(self, *, changed: bool = False) -> None:
+        """Count one more line as damaged: its checksum is right, its content is none; or as one of other samples."""
+        self.damaged += not changed
+        self.changed += changed
 
     def notes(self) -> tuple[str, ...]:
         """Say which lines were not used, and what could not be written."""
         counts = ((self.foreign, "of other runs" + self._difference()), (self.damaged, "torn or altered"))
+        counts += ((self.changed, "of samples that have changed"),)
         told = [f"{count} line{'s' * (count != 1)} {what}" for count, what in counts if count]
         notes = [f"{self.path}: {' and '.join(told)} left out."] if told else []
         if self._problem:

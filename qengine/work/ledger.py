@@ -7,7 +7,6 @@ cuts what is left into tiles of its own.
 from __future__ import annotations
 
 import itertools
-import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
@@ -16,10 +15,6 @@ from .checkpoint import Checkpoint
 from .run import Tile, cut
 
 T = TypeVar("T")
-#: Seconds between two lines: this share of the time so far, within these bounds: few lines, and little to do again.
-SHARE, LEAST, MOST = 0.01, 1.0, 60.0
-#: A line is written at most every so many times the seconds that the last one took.
-COST = 50
 
 
 class Spans:
@@ -105,8 +100,6 @@ class Ledger(Generic[T]):
         self._end, self._empty, self._merge, self._kept, self._scope = end, empty, merge, kept, scope
         self._pack, self._spans, self._new, self._fresh = pack, Spans(), Spans(), empty
         self._half = False
-        self._begun = time.monotonic()
-        self._due = self._begun  # the first result at once: what cannot be written is known early
         if kept is not None and unpack is not None:
             for key in kept.keys(f"{scope} "):
                 self._take_over(kept, key, unpack)
@@ -147,21 +140,18 @@ class Ledger(Generic[T]):
                 self._new.add(tile.start, tile.stop)
                 self._fresh = self._merge(self._fresh, value)
         self._half = half
-        if time.monotonic() >= self._due:
+        if self._kept is not None and self._kept.due():
             self.flush()
 
-    def flush(self) -> None:
-        """Record what is new now; nothing, if an interruption has left it half counted."""
+    def flush(self, *, hold: bool = False) -> None:
+        """Record what is new; nothing, if an interruption has left it half counted. `hold`: as `Checkpoint.put`."""
         if self._kept is None or self._pack is None or self._half or not len(self._new):
             return
-        before = time.monotonic()
-        if self._kept.put(f"{self._scope} {self._new}", self._pack(self._fresh), hold=False):
+        if self._kept.put(f"{self._scope} {self._new}", self._pack(self._fresh), hold=hold, lazy=True) or hold:
             self._new, self._fresh = Spans(), self._empty
-        after = time.monotonic()
-        self._due = after + max(LEAST, min(MOST, SHARE * (after - self._begun)), COST * (after - before))
 
     def __enter__(self) -> Ledger[T]:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.flush()
+        self.flush(hold=True)
