@@ -7,7 +7,7 @@ import sys
 import click
 
 from .checkpoints import checkpoint_options, checkpoint_warnings, say_notes
-from .options import Integer, emit, emit_json, json_option
+from .options import Integer, cluster_option, emit, emit_json, json_option
 from .progress import progress_bar
 
 
@@ -31,6 +31,7 @@ from .progress import progress_bar
     help="Divisor and floor sums over all mantissas, or mantissa by mantissa (which tells how many diverge).",
 )  # fmt: skip
 @click.option("--backend", type=str, help="cpu | cuda | reference")
+@cluster_option
 @checkpoint_options
 @click.option("--csv", "csv_path", type=str, metavar="FILE", help="Write the counts, one line a shift.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")
@@ -38,8 +39,8 @@ from .progress import progress_bar
 def command(
     schemes: tuple[str, str], shift: tuple[int, ...], shifts: tuple[int, int] | None,
     multipliers: tuple[int, int] | None, acc_range: tuple[int, int] | None, dtype: str, zero_point: int,
-    qmin: int | None, qmax: int | None, method: str, backend: str | None, checkpoint: str | None, resume: bool,
-    csv_path: str | None, quiet: bool, as_json: bool,
+    qmin: int | None, qmax: int | None, method: str, backend: str | None, cluster: str | None,
+    checkpoint: str | None, resume: bool, csv_path: str | None, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Count exactly, over all mantissas of one or more shifts and all accumulators, where two schemes disagree.
 
@@ -65,7 +66,7 @@ def command(
         result = census(
             *schemes, shifts=chosen, multipliers=multipliers or MANTISSAS, acc_range=acc_range,
             dtype=None if dtype == "raw" else dtype, zero_point=zero_point, qmin=qmin, qmax=qmax, method=method,
-            backend=backend, checkpoint=checkpoint, resume=resume, progress=progress,
+            backend=backend, cluster=cluster, checkpoint=checkpoint, resume=resume, progress=progress,
         )  # fmt: skip
     say_notes(result.notes, result.complete, checkpoint)
     if csv_path is not None:

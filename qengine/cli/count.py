@@ -8,7 +8,7 @@ import click
 
 from .checkpoints import checkpoint_options, checkpoint_warnings, say_notes
 from .explain import read_multiplier
-from .options import Count, Integer, ScalesCommand, emit, emit_json, json_option, parse_scales
+from .options import Count, Integer, ScalesCommand, cluster_option, emit, emit_json, json_option, parse_scales
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 )
 @click.option("--csv", "csv_path", type=str, metavar="FILE", help="Write the counts, one line a channel.")
 @click.option("--picture", type=str, metavar="FILE", help="Draw all pairs, and divergence against shift: .png or .svg.")
+@cluster_option
 @checkpoint_options
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 @json_option
@@ -43,7 +44,7 @@ def command(
     schemes: tuple[str, ...], all_schemes: bool, multiplier: str | None, shift: int | None, scales: str | None,
     acc_range: tuple[int, int] | None, dtype: str | None, zero_point: int | None, qmin: int | None, qmax: int | None,
     engine: str | None, backend: str | None, listed: int, csv_path: str | None, picture: str | None,
-    checkpoint: str | None, resume: bool, quiet: bool, as_json: bool,
+    cluster: str | None, checkpoint: str | None, resume: bool, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Count exactly on how many of all accumulators schemes disagree, and show which; nothing is sampled.
 
@@ -78,7 +79,7 @@ def command(
         result = compare_schemes(
             *(tuple(SCHEMES) if all_schemes else schemes), multiplier=given, scales=table, acc_range=acc_range,
             dtype=None if raw else dtype, zero_point=zero_point, qmin=qmin, qmax=qmax, engine=engine,
-            backend=backend, checkpoint=checkpoint, resume=resume, progress=progress,
+            backend=backend, cluster=cluster, checkpoint=checkpoint, resume=resume, progress=progress,
         )  # fmt: skip
     say_notes(result.notes, True, checkpoint)
     if csv_path is not None:

@@ -152,3 +152,7 @@ def emit(parts: Iterable[RenderableType]) -> None:
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+cluster_option = click.option(
+    "--cluster", metavar="ADDRESS",
+    help="Work on a dask cluster: tcp://HOST:PORT or the file of its scheduler, or local:N for N processes here.",
+)  # fmt: skip

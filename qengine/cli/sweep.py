@@ -9,7 +9,7 @@ import click
 
 from .checkpoints import checkpoint_options, checkpoint_warnings, say_notes
 from .explain import read_multiplier
-from .options import Count, Integer, ScalesCommand, emit, emit_json, json_option, parse_scales
+from .options import Count, Integer, ScalesCommand, cluster_option, emit, emit_json, json_option, parse_scales
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 @click.option("--backend", type=str, help="cpu | cuda | reference")
 @click.option("--threads", type=Count(), help="Workers.  [default: all processors]")
 @click.option("--tile", "tile_pairs", type=Count(), help="Pairs a tile; does not change the result.")
+@cluster_option
 @checkpoint_options
 @click.option("--plan", "planned", is_flag=True, help="Run nothing: tell tiles and time, from a calibration of 2 s.")
 @click.option("--workers", type=Count(), multiple=True, help="With --plan: for so many workers too; repeatable.")
@@ -48,8 +49,8 @@ def command(
     schemes: tuple[str, ...], pairs: int | None, seed: int, scales: str | None, multiplier: str | None,
     shift: int | None, multiplier_range: tuple[float, float] | None, log_uniform: bool, acc: str | None,
     dtype: str | None, zero_point: int | None, qmin: int | None, qmax: int | None, witnesses: int,
-    backend: str | None, threads: int | None, tile_pairs: int | None, checkpoint: str | None, resume: bool,
-    planned: bool, workers: tuple[int, ...], price: float | None, quiet: bool, as_json: bool,
+    backend: str | None, threads: int | None, tile_pairs: int | None, cluster: str | None, checkpoint: str | None,
+    resume: bool, planned: bool, workers: tuple[int, ...], price: float | None, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Count how often two or more schemes disagree, over pairs (multiplier, accumulator).
 
@@ -71,16 +72,16 @@ def command(
         qmin=qmin, qmax=qmax, witnesses=witnesses,
     )  # fmt: skip
     if planned:
-        if checkpoint is not None or resume:
-            raise click.UsageError("--plan runs nothing: leave out --checkpoint and --resume.")
+        if checkpoint is not None or resume or cluster is not None:
+            raise click.UsageError("--plan runs nothing: leave out --cluster, --checkpoint and --resume.")
         _tell(plan, scales, backend, threads, tile_pairs, workers, price, as_json)
         return
     if workers or price is not None:
         raise click.UsageError("--workers and --price are for --plan, which tells what a sweep would take.")
     with progress_bar("sweep", "pairs", quiet) as progress, checkpoint_warnings():
         result = run_plan(
-            plan, backend=backend, threads=threads, tile_pairs=tile_pairs, checkpoint=checkpoint, resume=resume,
-            progress=progress,
+            plan, backend=backend, threads=threads, tile_pairs=tile_pairs, cluster=cluster, checkpoint=checkpoint,
+            resume=resume, progress=progress,
         )  # fmt: skip
     say_notes(result.notes, result.complete, checkpoint)
     if as_json:

@@ -15,6 +15,7 @@ Source: for divisor sums, `qengine.kernels.cpu.census`. That the thresholds sett
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import os
 import time
@@ -25,20 +26,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qengine.kernels.cpu import census as kernels
-
 from .. import backends
 from .._version import __version__
 from ..backends.cpu import thread_count
 from ..exceptions import DomainError, DTypeError, UnknownNameError
 from ..requant.schemes import Scheme, get_scheme
 from ..work.checkpoint import Checkpoint, open_checkpoint
+from ..work.cluster import ClusterExecutor, connect
 from ..work.ledger import Ledger
 from ..work.run import Tile, run
-from .census_question import Question
+from . import tasks
+from .census_question import TILE, Question
 from .census_result import CensusResult, Tally
-from .divisor_sums import divisor_sums
 from .sides import as_range
+from .tasks import Sums
 
 #: All normalized mantissas, closed.
 MANTISSAS = (1 << 30, (1 << 31) - 1)
@@ -48,9 +49,10 @@ METHODS = ("auto", "closed", "tiles")
 #: Accumulators a tile of a closed raw census; divisor sums a tile.
 ACCUMULATORS, SUMS = 1 << 13, 32
 
+#: Multipliers a tile of a cluster at most; of closed forms, tiles of this machine.
+REMOTE_MULTIPLIERS, REMOTE = {"cpu": 1 << 20, "cuda": 1 << 28, "reference": 1 << 14}, 64
+
 Progress = Callable[[int, int], None] | None
-#: Divergent pairs, and the sum of their differences.
-Sums = tuple[int, int]
 
 
 def census(
@@ -67,6 +69,7 @@ def census(
     qmax: int | None = None,
     method: str = "auto",
     backend: str | None = None,
+    cluster: Any = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: Progress = None,
@@ -96,6 +99,8 @@ def census(
         most 2**18 multipliers it prefers tiles, which also tell how many multipliers diverge and which most.
     backend : str, optional
         Where it counts: ``cpu``, which has both methods; ``cuda`` or ``reference``, by tiles and clamped outputs alone.
+    cluster : str or distributed.Client, optional
+        Count on the workers of a dask cluster, as in `qengine.sweep`.
     checkpoint : path, optional
         A folder where finished parts are recorded, on the disk about every second: a killed run loses no more.
     resume : bool
@@ -114,6 +119,8 @@ def census(
     DomainError, DTypeError, UnknownNameError
         As `qengine.requantize`; mantissas, shifts or ranges outside their bounds; a method that does not apply (the
         text says why); `resume` without `checkpoint`.
+    ClusterError, TileError
+        As `qengine.sweep`.
     InputFileError
         A folder that cannot hold a checkpoint, or that has one which is not to be resumed.
 
@@ -145,16 +152,17 @@ def census(
     -1
     """
     begun = time.perf_counter()
-    asked, chosen = _question(
-        a, b, shift, shifts, multipliers, acc_range, dtype, zero_point, qmin, qmax, backends.choose(backend)
-    )
+    name = backends.choose(backend) if cluster is None else backends.named(backend) or "cpu"
+    asked, chosen = _question(a, b, shift, shifts, multipliers, acc_range, dtype, zero_point, qmin, qmax, name)
     if method not in METHODS:
         raise UnknownNameError.of("method", method, METHODS)
     methods = {one: asked.method(one, method) for one in chosen}
     by_shift: dict[int, Tally] = {}
     whole = asked.multipliers * (asked.high - asked.low + 1)
     complete = True
-    with open_checkpoint(checkpoint, _run_of(asked, chosen[0]), resume) as kept:
+    with contextlib.ExitStack() as stack:
+        executor = None if cluster is None else stack.enter_context(connect(cluster, backend=name))
+        kept = stack.enter_context(open_checkpoint(checkpoint, _run_of(asked, chosen[0]), resume))
         for place, one in enumerate(chosen):
 
             def advance(share: float, place: int = place) -> None:
@@ -162,7 +170,8 @@ def census(
                     progress(place * whole + int(share * whole), len(chosen) * whole)
 
             try:
-                tally, complete = (_tiles if methods[one] == "tiles" else _closed)(asked, one, advance, kept)
+                way = _tiles if methods[one] == "tiles" else _closed
+                tally, complete = way(asked, one, advance, kept, executor)
             except KeyboardInterrupt:  # between tiles: what this shift has counted so far is dropped
                 tally, complete = Tally(), False
             if tally.multipliers:
@@ -241,9 +250,14 @@ def _run_of(asked: Question, shift: int) -> dict[str, Any]:
 
 
 def _tiles(
-    asked: Question, shift: int, advance: Callable[[float], None], kept: Checkpoint | None
-) -> tuple[Tally, bool]:
+    asked: Question, shift: int, advance: Callable[[float], None], kept: Checkpoint | None,
+    executor: ClusterExecutor | None,
+) -> tuple[Tally, bool]:  # fmt: skip
     """Count a shift mantissa by mantissa; tiles start in order and those that started finish: the first ones."""
+    if executor is None:
+        size = asked.tile_size(shift)
+    else:
+        size = executor.share(asked.multipliers, TILE, REMOTE_MULTIPLIERS[asked.backend])
     with Ledger(
         asked.multipliers, Tally(), Tally.merge, kept=kept, scope=f"shift={shift}:mantissas", pack=astuple,
         unpack=lambda data: Tally(*data),
@@ -254,29 +268,30 @@ def _tiles(
             advance(ledger.total.multipliers / asked.multipliers)
 
         complete = run(
-            ledger.tiles(asked.tile_size(shift)), lambda start, stop: asked.tile(shift, start, stop), add,
-            workers=thread_count() if asked.backend == "cpu" else 1, stopped=ledger.stopped,
+            ledger.tiles(size), tasks.Mantissas(asked, shift), add,
+            workers=thread_count() if asked.backend == "cpu" else 1, executor=executor, stopped=ledger.stopped,
         )  # fmt: skip
     return ledger.total, complete
 
 
 def _closed(
-    asked: Question, shift: int, advance: Callable[[float], None], kept: Checkpoint | None
-) -> tuple[Tally, bool]:
+    asked: Question, shift: int, advance: Callable[[float], None], kept: Checkpoint | None,
+    executor: ClusterExecutor | None,
+) -> tuple[Tally, bool]:  # fmt: skip
     """Count a shift in closed form; nothing, if it was not finished."""
     sides = asked.ends(shift)
     low, high = (int(bound[0]) for bound in asked.domain(sides))
     if low > high:
         return Tally(asked.multipliers), True
     size = high - low + 1
+    task: tasks.Codes | tasks.Accumulators
     if sides[0].clamped:
-        end, step, evaluate = _over_codes(asked, shift, low, high)
+        task = tasks.Codes(asked, shift)
+        end, step = int(task.sums().w.size), SUMS
     else:
-        end, step = size, ACCUMULATORS
-
-        def evaluate(start: int, stop: int) -> Sums:
-            return asked.accumulators(shift, start, stop)
-
+        task, end, step = tasks.Accumulators(asked, shift), size, ACCUMULATORS
+    if executor is not None:
+        step = executor.share(end, step, REMOTE * step)
     done = 0
 
     def add(tile: Tile, one: Sums) -> None:
@@ -291,28 +306,5 @@ def _closed(
         unpack=lambda data: (int(data[0]), int(data[1])),
     ) as ledger:  # fmt: skip
         done = ledger.resumed
-        complete = run(ledger.tiles(step), evaluate, add, workers=thread_count(), stopped=ledger.stopped)
+        complete = run(ledger.tiles(step), task, add, workers=thread_count(), executor=executor, stopped=ledger.stopped)
     return (Tally(asked.multipliers, asked.multipliers * size, *ledger.total), True) if complete else (Tally(), False)
-
-
-def _over_codes(asked: Question, shift: int, low: int, high: int) -> tuple[int, int, Callable[[int, int], Sums]]:
-    """Return how many divisor sums count a clamped output, how many are a tile, and what a tile of them adds."""
-    sides = asked.ends(shift)
-    numbers = []
-    for one in sides:
-        form, e = one.form, one.epilogue
-        fields = (form.bp, form.bn, form.t, e.low, e.high, e.zero_point)
-        numbers.append(tuple(int(values[0]) for values in fields))
-    clamp = sides[0].epilogue
-    sums = divisor_sums(numbers[0], numbers[1], clamp.qmin, clamp.qmax, low, high, asked.last)  # type: ignore[arg-type]
-
-    def evaluate(start: int, stop: int) -> Sums:
-        out = np.empty(stop - start, np.int64)
-        w, bottom, top = (column[start:stop] for column in (sums.w, sums.low, sums.high))
-        kernels.clipped_sums(w, bottom, top, asked.first, asked.last, kernels.DEPTH, kernels.CHEAPEST, out)
-        values: list[int] = out.tolist()
-        weighed = (sum(map(operator.mul, weights[start:stop], values)) for weights in (sums.count, sums.signed))
-        divergent, signed = weighed
-        return divergent, signed
-
-    return int(sums.w.size), SUMS, evaluate

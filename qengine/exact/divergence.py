@@ -12,6 +12,7 @@ All three are exact, and tests hold them against each other.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from ..requant.multiplier import QuantizedMultiplier, split_real
 from ..requant.scales import ScaleTable, scale_table
 from ..requant.schemes import Scheme, get_scheme
 from ..work.checkpoint import Checkpoint, open_checkpoint
+from ..work.cluster import ClusterExecutor, connect
 from . import lattice, scan, staircase
 from .comparison import SchemeComparison, sizes
 from .couple import Couple, Divergence
@@ -137,6 +139,7 @@ def compare_schemes(
     weights: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
     engine: str | None = None,
     backend: str | None = None,
+    cluster: Any = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: Progress = None,
@@ -150,6 +153,8 @@ def compare_schemes(
     multiplier, scales, acc_range, dtype, zero_point, qmin, qmax, weights, engine, backend, progress
         As in `count_divergence`. A channel whose multiplier a scheme does not admit has no accumulators there: it
         is counted as excluded.
+    cluster : str or distributed.Client, optional
+        Scan on the workers of a dask cluster, as in `qengine.sweep`. What the other engines answer is answered here.
     checkpoint : path, optional
         A folder where a scan of many accumulators records what is finished, on the disk about every second; the other
         engines take seconds, and are done again.
@@ -167,6 +172,8 @@ def compare_schemes(
     DomainError, DTypeError, UnknownNameError, InputFileError
         As `count_divergence`; fewer than two schemes, or one twice; a multiplier that at most one scheme admits; a
         folder that cannot hold a checkpoint, that another process uses, or that holds one which is not to be resumed.
+    ClusterError, TileError
+        As `qengine.sweep`.
 
     Notes
     -----
@@ -198,7 +205,7 @@ def compare_schemes(
         raise DomainError(f"the schemes must differ; got {', '.join(names)} (aliases count as the same).")
     return _compare(
         rows, multiplier, scales, acc_range, dtype, zero_point, qmin, qmax, weights, engine, "empty", progress,
-        backends.choose(backend), checkpoint, resume,
+        backends.choose(backend), cluster, checkpoint, resume,
     )  # fmt: skip
 
 
@@ -369,7 +376,8 @@ def _choose(pair: Sequence[Side], schemes: int, engine: str | None, backend: str
 def _compare(
     rows: Sequence[Scheme], multiplier: Any, scales: Any, acc_range: Any, dtype: npt.DTypeLike | None,
     zero_point: Any, qmin: int | None, qmax: int | None, weights: Any, engine: str | None, outside: str,
-    progress: Progress, backend: str, checkpoint: str | os.PathLike[str] | None = None, resume: bool = False,
+    progress: Progress, backend: str, cluster: Any = None, checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
 ) -> SchemeComparison:  # fmt: skip
     begun = time.perf_counter()
     sides, table = _sides(rows, multiplier, scales, dtype, zero_point, qmin, qmax, outside)
@@ -389,8 +397,10 @@ def _compare(
     domains = [common_domain([sides[i], sides[j]], (low, high)) for i, j in pairs]
     for p, domain in enumerate(domains):
         result.compared[p] = sizes(*domain, histogram)
-    with open_checkpoint(checkpoint, {} if checkpoint is None else result.run_of(), resume) as kept:
-        _fill(result, pairs, domains, weights, progress, backend, kept)
+    with contextlib.ExitStack() as stack:
+        executor = None if cluster is None else stack.enter_context(connect(cluster))
+        kept = stack.enter_context(open_checkpoint(checkpoint, {} if checkpoint is None else result.run_of(), resume))
+        _fill(result, pairs, domains, weights, progress, backend, kept, executor)
     result.notes = () if kept is None else kept.notes()
     result.seconds = time.perf_counter() - begun
     return result
@@ -408,7 +418,7 @@ def _weighted_engines(
 
 def _fill(
     result: SchemeComparison, pairs: Sequence[tuple[int, int]], domains: Sequence[tuple[I64, I64]], given: Any,
-    progress: Progress, backend: str, kept: Checkpoint | None,
+    progress: Progress, backend: str, kept: Checkpoint | None, executor: ClusterExecutor | None,
 ) -> None:  # fmt: skip
     """Count every pair by its engine."""
     sides, weights = result.sides, result.weights
@@ -450,7 +460,7 @@ def _fill(
         for c in range(result.channels):
             bounds = int(result.low[c]), int(result.high[c])
             taken = [pairs[p] for p in some]
-            found_here = scan.scan_pairs(sides, taken, c, *bounds, thread_count(), advance, kept)
+            found_here = scan.scan_pairs(sides, taken, c, *bounds, thread_count(), advance, kept, executor)
             for p, one in zip(some, found_here, strict=True):
                 result.divergent[p, c] = one.divergent
                 result.scanned[p, c] = one

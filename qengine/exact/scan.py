@@ -20,13 +20,16 @@ from ..backends.forms import FloorRule
 from ..backends.pairs import Work
 from ..requant.forms import adds_zero_point_after
 from ..work.checkpoint import Checkpoint
+from ..work.cluster import ClusterExecutor
 from ..work.ledger import Ledger
-from ..work.run import Tile, run
+from ..work.run import Tile, cut, run
 from .sides import Side
 
 I64 = npt.NDArray[np.int64]
 #: Accumulators a tile of the kernel, and a block that is listed.
 TILE, BLOCK = 1 << 24, 1 << 16
+#: Tiles of this machine that make one of a cluster at most.
+REMOTE = 16
 #: Above every accumulator.
 NONE = 1 << 62
 
@@ -132,9 +135,28 @@ class _Found:
         return cls(divergent, largest, differences, first, last_tile)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ScanTask:
+    """What a tile of a scan finds: the kernel's plain arrays, of one channel, are all that it needs."""
+
+    work: Work
+    names: tuple[str, ...]
+
+    def __call__(self, start: int, stop: int) -> _Found:
+        """Scan a tile, in steps of `TILE`."""
+        engine, found = backends.load("cpu"), _Found.none(len(self.names) * (len(self.names) - 1) // 2)
+        for tile in cut(stop, TILE, start):
+            found = found.merged(_Found.of(tile.start, engine.sweep_tile(self.work, tile.start, tile.stop)))
+        return found
+
+    def __str__(self) -> str:
+        return f"the scan of {', '.join(self.names)} from accumulator {int(self.work.acc_low[0])}"
+
+
 def scan(
     sides: Sequence[Side], channel: int, low: int, high: int, workers: int = 1,
     progress: Callable[[int], None] | None = None, kept: Checkpoint | None = None,
+    executor: ClusterExecutor | None = None,
 ) -> dict[tuple[int, int], Scanned]:  # fmt: skip
     """Compare every two sides over accumulators ``[low, high]`` of one channel, all in one pass.
 
@@ -151,7 +173,8 @@ def scan(
     couples = [(i, j) for i in range(len(sides)) for j in range(i + 1, len(sides))]
     if low > high:
         return {(i, j): Scanned() for i in range(len(sides)) for j in range(len(sides)) if i != j}
-    engine, work = backends.load("cpu"), scan_work(sides, channel, low, high)
+    task = ScanTask(scan_work(sides, channel, low, high), tuple(one.scheme.name for one in sides))
+    size = TILE if executor is None else executor.share(high - low + 1, TILE, REMOTE * TILE)
     with Ledger(
         high - low + 1, _Found.none(len(couples)), _Found.merged, kept=kept, scope=f"channel={channel}",
         pack=_Found.pack, unpack=_Found.unpack,
@@ -159,15 +182,12 @@ def scan(
         if progress is not None and ledger.resumed:
             progress(ledger.resumed)
 
-        def add(tile: Tile, raw: dict[str, I64]) -> None:
-            ledger.add(tile, _Found.of(tile.start, raw))
+        def add(tile: Tile, one: _Found) -> None:
+            ledger.add(tile, one)
             if progress is not None:
                 progress(len(tile))
 
-        if not run(
-            ledger.tiles(TILE), lambda p, q: engine.sweep_tile(work, p, q), add, workers=workers,
-            stopped=ledger.stopped,
-        ):  # fmt: skip
+        if not run(ledger.tiles(size), task, add, workers=workers, executor=executor, stopped=ledger.stopped):
             raise KeyboardInterrupt
     total = ledger.total
     found: dict[tuple[int, int], Scanned] = {}
@@ -184,6 +204,7 @@ def scan(
 def scan_pairs(
     sides: Sequence[Side], pairs: Sequence[tuple[int, int]], channel: int, low: int, high: int, workers: int = 1,
     progress: Callable[[int], None] | None = None, kept: Checkpoint | None = None,
+    executor: ClusterExecutor | None = None,
 ) -> list[Scanned]:  # fmt: skip
     """Compare some pairs of sides in one pass; sides with the same numbers are evaluated once."""
     place: dict[Any, int] = {}
@@ -200,7 +221,7 @@ def scan_pairs(
         max(low, min(int(one.low[channel]) for one in distinct)),
         min(high, max(int(one.high[channel]) for one in distinct)),
     )
-    found = scan(distinct, channel, low, high, workers, progress, kept)
+    found = scan(distinct, channel, low, high, workers, progress, kept, executor)
     return [found[place[i], place[j]] if place[i] != place[j] else Scanned() for i, j in pairs]
 
 

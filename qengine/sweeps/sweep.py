@@ -36,9 +36,8 @@ from .work import make_work
 
 #: Pairs a tile: long enough to hide the hand-over, short enough for smooth progress and prompt interruption.
 TILE_PAIRS = {"cpu": 1 << 24, "cuda": 1 << 32, "reference": 1 << 18}
-#: Times as many a tile of a cluster at most, to hide a millisecond of scheduling; fewer where that leaves a worker with
-#: less than `SHARES` tiles, for an even end.
-REMOTE, SHARES = 8, 32
+#: Times as many a tile of a cluster at most: seconds hide a millisecond of scheduling.
+REMOTE = 8
 
 
 def _multipliers(multiplier: Any, multiplier_range: Any, distribution: str, scales: Any) -> Multipliers | None:
@@ -268,7 +267,7 @@ def _place(
     name, given = backends.named(backend) or "cpu", _tile_pairs(tile_pairs)
     with connect(cluster, backend=name) as executor:
         workers = executor.workers()
-        size = given or min(REMOTE * TILE_PAIRS[name], _groups(plan.pairs // (SHARES * workers)))
+        size = given or _groups(executor.share(plan.pairs, GROUP, REMOTE * TILE_PAIRS[name]))
         yield _Place(name, "reference", SweepTask(plan, name, plan.digest), size, workers, executor)
 
 

@@ -35,6 +35,8 @@ FORMS = "tcp://HOST:PORT, the file of a scheduler (.json), or local:N"
 CONNECT, PATIENCE = 10.0, 60.0
 #: Seconds between two looks at the workers; a tile is late after LATE seconds and LATER times the usual time.
 TICK, LATE, LATER = 0.25, 2.0, 4.0
+#: Tiles a worker: enough for an even end.
+SHARES = 32
 #: Times that a tile is started at most, late ones included.
 STARTS = 3
 #: A worker of this machine leaves Ctrl-C to the process that started it.
@@ -172,6 +174,10 @@ class ClusterExecutor(Elastic):
     def workers(self) -> int:
         """Return the number of threads of the workers that take tiles now."""
         return max(1, sum(self._threads.values()))
+
+    def share(self, total: int, least: int, most: int) -> int:
+        """Return a length of tiles that gives every worker `SHARES` of them, within bounds."""
+        return max(least, min(most, total // (SHARES * self.workers())))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Schedule ``fn(start, stop)``; `fn` is pickled when it first comes."""
@@ -403,7 +409,8 @@ def _local(processes: int, distributed: Any) -> Any:
     # A tile that kills its worker is to fail soon: nobody shares this cluster.
     with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
         return distributed.LocalCluster(
-            n_workers=processes, threads_per_worker=1, dashboard_address=None, silence_logs=50, preload=_NO_INTERRUPT
+            n_workers=processes, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50,
+            preload=_NO_INTERRUPT,
         )  # fmt: skip
 
 

@@ -230,9 +230,9 @@ def test_cuda_needs_a_worker_that_has_it(processes: Processes) -> None:
 def test_no_worker(tmp_path: Path) -> None:
     lonely = Processes(tmp_path)
     try:
-        with pytest.raises(ClusterError, match=r"no worker for 0\.2 s; start some with `dask worker tcp:"):
-            with connect(str(lonely.file), patience=0.2):
-                pass
+        text = r"no worker for 0\.2 s; start some with `dask worker tcp:"
+        with pytest.raises(ClusterError, match=text), connect(str(lonely.file), patience=0.2):
+            pass
     finally:
         lonely.stop()
 
