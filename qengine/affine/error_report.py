@@ -20,12 +20,14 @@ from .._version import __version__
 from ..backends.quantizers import ErrorPlan
 from ..exceptions import DomainError, DTypeError, UnknownNameError
 from ..work.checkpoint import Checkpoint, open_checkpoint
+from ..work.cluster import ClusterExecutor, connect
 from .measure import Array, Chunked, Progress, in_memory, measure
 from .metrics import HIGHER_IS_BETTER, METRICS, Errors, bin_edges
 from .params import QuantParams, integer, normal_axis
 from .resolve import Resolved, resolve
 from .segments import samples
 from .spec import QuantSpec, as_specs
+from .windows import DaskTensor, Windowed, is_dask
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,6 +210,8 @@ def _as_tensor(x: Any) -> Array | Chunked:
         device_array = backends.adopt("x", x)
         samples(device_array[..., :0] if device_array.ndim else device_array)
         return device_array
+    if is_dask(x):
+        return DaskTensor(x)
     if not isinstance(x, np.ndarray) and isinstance(x, Chunked) and not hasattr(x, "__array__"):
         return x
     array = backends.as_numpy("x", x)
@@ -224,6 +228,7 @@ def error_report(
     histograms: bool = True,
     backend: str | None = None,
     threads: int | None = None,
+    cluster: Any = None,
     checkpoint: str | os.PathLike[str] | Shared | None = None,
     resume: bool = False,
     progress: Progress | None = None,
@@ -251,6 +256,9 @@ def error_report(
     backend : {"reference", "cpu", "cuda"}, optional
     threads : int, optional
         Workers; every number of them gives the same bits.
+    cluster : str or distributed.Client, optional
+        Measure on the workers of a dask cluster, as in `qengine.sweep`: x is a dask array, or the tensor of a file that
+        all of them reach (`qengine.models.tensors.FileTensor`); workers read the samples, sums come back.
     checkpoint : path, optional
         A folder where the sums so far are recorded, on the disk about every second, for a run that may be killed; or a
         checkpoint that several tensors share.
@@ -294,12 +302,19 @@ def error_report(
     (5.5, 1, 0.041666666666666664)
     """
     wanted = as_specs(specs)
-    name = backends.choose(backend, x)
+    name = backends.choose(backend, x) if cluster is None else backends.named(backend) or "cpu"
     if nonfinite not in ("raise", "ignore"):
         raise DomainError(f"nonfinite must be 'raise' or 'ignore'; got {nonfinite!r}.")
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise DomainError(f"threads must be an integer of at least 1; got {threads!r}.")
     tensor = _as_tensor(x)
+    if cluster is not None and not isinstance(tensor, Windowed):
+        raise DomainError(
+            f"a cluster needs a tensor that its workers read themselves, a dask array or one of a file "
+            f"(qengine.models.tensors.FileTensor); got {type(x).__name__}. Measure it here: leave cluster out."
+        )
+    if cluster is not None and threads is not None:
+        raise DomainError(f"threads are those of the cluster's workers; leave them out (got {threads!r}).")
     shape = tuple(tensor.shape)
     size = functools.reduce(lambda a, b: a * b, shape, 1)
     if size == 0:
@@ -311,12 +326,15 @@ def error_report(
     if checkpoint is not None and backends.on_device(tensor):
         raise DomainError("a checkpoint needs the samples on the host; this tensor is on a device. Copy it first.")
     with backends.device_of(tensor), contextlib.ExitStack() as stack:
-        resolved = resolve(tensor, shape, wanted, nonfinite, name)
+        executor = None if cluster is None else stack.enter_context(connect(cluster, backend=name))
+        resolved = resolve(tensor, shape, wanted, nonfinite, name, executor)
         if not isinstance(checkpoint, Shared):
             run = {} if checkpoint is None else run_of(wanted, axis, nonfinite, histograms, name) | {"shape": shape}
             kept = stack.enter_context(open_checkpoint(checkpoint, run, resume))
             checkpoint = Shared(kept, "tensor")
-        report = _report(tensor, shape, resolved, axis, nonfinite, histograms, name, threads, progress, checkpoint)
+        report = _report(
+            tensor, shape, resolved, axis, nonfinite, histograms, name, threads, progress, checkpoint, executor
+        )
     return dataclasses.replace(report, notes=() if checkpoint.kept is None else checkpoint.kept.notes())
 
 
@@ -341,20 +359,23 @@ def run_of(
 def _report(
     tensor: Array | Chunked, shape: tuple[int, ...], resolved: list[Resolved], axis: int | None, nonfinite: str,
     histograms: bool, name: str, threads: int | None, progress: Progress | None, shared: Shared,
+    executor: ClusterExecutor | None,
 ) -> ErrorReport:  # fmt: skip
     rows: dict[int, ErrorRow] = {}
     left_out = 0
     # Groups along an axis that is not the last see the tensor with that axis moved last: a pass of its own.
     for moved in sorted({item.moved for item in resolved}, key=lambda m: (m is not None, m)):
         some = [(k, item) for k, item in enumerate(resolved) if item.moved == moved]
-        left_out = _pass(tensor, shape, some, moved, axis, nonfinite, histograms, name, threads, progress, rows, shared)
+        left_out = _pass(
+            tensor, shape, some, moved, axis, nonfinite, histograms, name, threads, progress, rows, shared, executor
+        )
     return ErrorReport(tuple(rows[k] for k in range(len(resolved))), shape, axis, left_out)
 
 
 def _pass(
     tensor: Array | Chunked, shape: tuple[int, ...], some: list[tuple[int, Resolved]], moved: int | None,
     axis: int | None, nonfinite: str, histograms: bool, name: str, threads: int | None, progress: Progress | None,
-    rows: dict[int, ErrorRow], shared: Shared,
+    rows: dict[int, ErrorRow], shared: Shared, executor: ClusterExecutor | None,
 ) -> int:  # fmt: skip
     order = list(range(len(shape)))
     if moved is not None:
@@ -376,7 +397,7 @@ def _pass(
     numbers = np.stack([item.numbers for _, item in some])
     plan = ErrorPlan.of([item.quantizer for _, item in some], numbers, length, channels, histograms)
     key = "" if shared.kept is None else f"{shared.name} {_numbers_of(some)}"
-    totals = measure(tensor, size, plan, name, threads, progress, shared.kept, key)
+    totals = measure(tensor, size, plan, name, threads, progress, shared.kept, key, executor)
     if totals.nonfinite and nonfinite == "raise":
         at = [int(i) for i in np.unravel_index(totals.first_nonfinite, seen)]
         place_of = tuple(at[order.index(k)] for k in range(len(shape)))

@@ -15,12 +15,16 @@ from .. import backends
 from ..backends.quantizers import ErrorPlan
 from ..exceptions import DomainError
 from ..work.checkpoint import Checkpoint
-from ..work.run import Tile, run
+from ..work.cluster import ClusterExecutor
+from ..work.run import Tile, cut, run
 from .metrics import Totals
 from .segments import samples
+from .windows import Windowed
 
 #: Elements a tile. It belongs to the definition of the sums: the same bits for every number of threads and chunks.
 TILE = 1 << 20
+#: Tiles of a task of a cluster.
+TOGETHER = 8
 #: 64-bit words of a tile that are summed, for its checksum.
 WORDS = 1 << 10
 Array = npt.NDArray[Any]
@@ -168,27 +172,25 @@ def unpacked(texts: list[str]) -> list[bytes]:
 
 def measure(
     x: Array | Chunked, size: int, plan: ErrorPlan, name: str, threads: int | None, progress: Progress | None,
-    kept: Checkpoint | None = None, key: str = "",
+    kept: Checkpoint | None = None, key: str = "", executor: ClusterExecutor | None = None,
 ) -> Totals:  # fmt: skip
     """Run the tiles and add them up in their order."""
     totals = Totals(plan.rows.shape[0], plan.channels, plan.histograms, int(plan.starts[-1]))
     whole = name == "cuda"  # codes of tiles that go together stand in the first one's result
     try:
         state = Progression(totals.empty(), size, kept, key, whole=whole)
-        return _measure(x, size, plan, name, threads, progress, state, kept)
+        return _measure(x, size, plan, name, threads, progress, state, kept, executor)
     except _ChangedError:
         assert kept is not None
         kept.left_out(changed=True)
     state = Progression(totals, size, kept, key, whole=whole, anew=True)
-    return _measure(x, size, plan, name, threads, progress, state, kept)
+    return _measure(x, size, plan, name, threads, progress, state, kept, executor)
 
 
 def _measure(
     x: Array | Chunked, size: int, plan: ErrorPlan, name: str, threads: int | None, progress: Progress | None,
-    state: Progression, kept: Checkpoint | None,
+    state: Progression, kept: Checkpoint | None, executor: ClusterExecutor | None,
 ) -> Totals:  # fmt: skip
-    backend = backends.load(name)
-    workers = threads or _workers(name)
     waiting: dict[int, list[Any]] = {}
 
     def on_result(task: Tile, results: list[Any]) -> None:
@@ -200,6 +202,18 @@ def _measure(
                 progress(state.done, size)
         state.record()
 
+    stopped = None if kept is None else lambda: kept.terminated
+    if executor is not None:
+        from .tasks import ErrorTask
+
+        task = ErrorTask(cast(Windowed, x), plan, name, state.known, kept is not None)
+        if not run(cut(size, TOGETHER * TILE), task, on_result, executor=executor, stopped=stopped):
+            state.record(now=True)
+            raise KeyboardInterrupt
+        state.record(now=True)
+        return state.totals
+    backend = backends.load(name)
+    workers = threads or _workers(name)
     held: dict[int, Array] = {}
     if name == "cuda":
         together = backends.device_backend().tiles_at_once(plan, TILE)
@@ -239,9 +253,7 @@ def _measure(
     if name == "cuda":  # in the caller's thread: a device and a stream are current for one thread
         for task in tasks():
             on_result(task, evaluate(task.start, task.stop))
-    elif not run(
-        tasks(), evaluate, on_result, workers=workers, stopped=None if kept is None else lambda: kept.terminated
-    ):
+    elif not run(tasks(), evaluate, on_result, workers=workers, stopped=stopped):
         state.record(now=True)
         raise KeyboardInterrupt
     state.record(now=True)

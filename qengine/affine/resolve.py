@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from qengine.kernels.reference.formats import block_scales
 from .. import backends
 from ..backends.quantizers import Quantizer
 from ..exceptions import DomainError
+from ..work.cluster import ClusterExecutor
+from ..work.run import Tile, cut, run
 from .calibrate import RangeFinder, choose_qparams
 from .conventions import get_convention
 from .formats import Format, get_format
@@ -23,11 +25,14 @@ from .histogram import Histogram
 from .params import QuantParams, Target, normal_axis
 from .quantize import group_last, layout, quantizer
 from .spec import QuantSpec
+from .tasks import ExtremesTask, HistogramTask, extremes
 
 F64 = npt.NDArray[np.float64]
 #: The running sum of errors starts at this many steps: above any sum of a tile's errors, so that its low part is
 #: exact; float64 then resolves 2**-32 of a step, and what is finer goes to the low part.
 OFFSET_STEPS = 2.0**20
+#: Elements of a worker's share of a statistic, and extremes that one answer holds at most.
+PART, SENT = 1 << 24, 1 << 16
 #: Errors whose squares float64 holds lie below ``2**512``.
 LARGEST_OFFSET = 2.0**600
 
@@ -49,10 +54,11 @@ class Resolved:
 
 
 def resolve(
-    tensor: Any, shape: tuple[int, ...], specs: Sequence[QuantSpec], nonfinite: str, backend: str
-) -> list[Resolved]:
+    tensor: Any, shape: tuple[int, ...], specs: Sequence[QuantSpec], nonfinite: str, backend: str,
+    executor: ClusterExecutor | None = None,
+) -> list[Resolved]:  # fmt: skip
     """Return every spec with its numbers on a tensor; ranges are found in one pass over it where any needs them."""
-    found = Ranges(tensor, shape, nonfinite, backend)
+    found = Ranges(tensor, shape, nonfinite, backend, executor)
     resolved = []
     for k, spec in enumerate(specs):
         try:
@@ -67,7 +73,11 @@ def resolve(
 class Ranges:
     """Statistics of a tensor, found when they are first asked for: of an array, or of a tensor read in pieces."""
 
-    def __init__(self, tensor: Any, shape: tuple[int, ...], nonfinite: str, backend: str) -> None:
+    def __init__(
+        self, tensor: Any, shape: tuple[int, ...], nonfinite: str, backend: str,
+        executor: ClusterExecutor | None = None,
+    ) -> None:  # fmt: skip
+        self._executor = executor
         self._tensor, self._shape, self._nonfinite, self._backend = tensor, shape, nonfinite, backend
         self._in_memory = isinstance(tensor, np.ndarray) or backends.on_device(tensor)
         self._finder: RangeFinder | None = None
@@ -94,9 +104,16 @@ class Ranges:
 
     def _read_histogram(self) -> Histogram:
         histogram = Histogram()
+        if self._executor is not None:
+            self._on_workers(HistogramTask(self._tensor, self._backend), lambda tile, one: histogram.merge(one))
+            return histogram
         for piece in self._tensor.chunks():
             histogram.update(np.asarray(piece), backend=self._backend)
         return histogram
+
+    def _on_workers(self, task: Callable[[int, int], Any], merge: Callable[[Tile, Any], Any]) -> None:
+        if not run(cut(math.prod(self._shape), PART), task, merge, executor=self._executor):
+            raise KeyboardInterrupt
 
     def extremes(self, axis: int | None, group: int | None) -> tuple[Any, Any]:
         """Return (least, greatest) sample of the tensor, of each channel or group."""
@@ -111,17 +128,21 @@ class Ranges:
                 f"groups along axis {axis} of a tensor of shape {self._shape} need it in memory; read in pieces, "
                 "they run along the last axis."
             )
-        length, run, groups, rows = layout(self._shape, axis, group)
+        length, run_length, groups, rows = layout(self._shape, axis, group)
         low, high = np.full(groups * rows, np.inf), np.full(groups * rows, -np.inf)
-        done = 0
-        for piece in self._tensor.chunks():
-            values = np.asarray(piece).reshape(-1).astype(np.float64)
-            at = done + np.arange(values.size, dtype=np.int64)
-            index = (at // length % rows) * groups + at % length // run
-            finite = np.isfinite(values)
-            np.minimum.at(low, index[finite], values[finite])
-            np.maximum.at(high, index[finite], values[finite])
-            done += values.size
+
+        def merge(one: tuple[Any, Any]) -> None:
+            np.minimum(low, one[0], out=low)
+            np.maximum(high, one[1], out=high)
+
+        places = length, run_length, groups, rows
+        if self._executor is not None and low.size <= SENT:
+            self._on_workers(ExtremesTask(self._tensor, places), lambda tile, one: merge(one))
+        else:
+            done = 0
+            for piece in self._tensor.chunks():
+                merge(extremes(piece, done, places))
+                done += np.asarray(piece).size
         empty = low > high  # nothing finite in it
         shape = (self._shape[axis],) if group is None else (*self._shape[:axis], groups)
         return np.where(empty, 0.0, low).reshape(shape), np.where(empty, 0.0, high).reshape(shape)

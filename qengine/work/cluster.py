@@ -35,6 +35,8 @@ FORMS = "tcp://HOST:PORT, the file of a scheduler (.json), or local:N"
 CONNECT, PATIENCE = 10.0, 60.0
 #: Seconds between two looks at the workers; a tile is late after LATE seconds and LATER times the usual time.
 TICK, LATE, LATER = 0.25, 2.0, 4.0
+#: Bytes of a task at most.
+LARGEST = 1 << 23
 #: Tiles a worker: enough for an even end.
 SHARES = 32
 #: Times that a tile is started at most, late ones included.
@@ -252,6 +254,11 @@ class ClusterExecutor(Elastic):
         known = self._payloads.get(id(task))
         if known is None:
             pickled: bytes = importlib.import_module("cloudpickle").dumps(task)
+            if len(pickled) > LARGEST:
+                raise DomainError(
+                    f"a task goes to the workers with every tile; this one has {len(pickled):,} bytes, and at most "
+                    f"{LARGEST:,} are sent: {task}. Use fewer scales or channels, or leave the cluster out."
+                )
             known = self._payloads[id(task)] = (task, pickled)
         return known[1]
 
@@ -466,6 +473,9 @@ def connect(cluster: Any, *, backend: str = "cpu", patience: float = PATIENCE) -
         ...
     qengine.exceptions.DomainError: a cluster of this machine is local:N with N in [1, 1024]; got 'local:0'.
     """
+    if isinstance(cluster, ClusterExecutor):  # open already, by who wants it for more than this
+        yield cluster
+        return
     if not isinstance(cluster, str) and not hasattr(cluster, "get_executor"):
         raise DTypeError(f"cluster must be {FORMS}, or a distributed.Client; got {type(cluster).__name__}.")
     processes = _processes(cluster) if isinstance(cluster, str) and cluster.startswith(LOCAL) else 0
