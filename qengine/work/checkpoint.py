@@ -324,8 +324,11 @@ class Checkpoint:
 
     def notes(self) -> tuple[str, ...]:
         """Say which lines were not used, and what could not be written."""
-        counts = ((self.foreign, "of other runs" + self._difference()), (self.damaged, "torn or altered"))
-        counts += ((self.changed, "of samples that have changed"),)
+        counts = (
+            (self.foreign, "of other runs" + self._difference()),
+            (self.damaged, "torn or altered"),
+            (self.changed, "of samples that have changed"),
+        )
         told = [f"{count} line{'s' * (count != 1)} {what}" for count, what in counts if count]
         notes = [f"{self.path}: {' and '.join(told)} left out."] if told else []
         if self._problem:
