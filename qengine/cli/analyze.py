@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from .checkpoints import checkpoint_options, checkpoint_warnings, say_notes
-from .options import Count, Integer
+from .options import Count, Integer, cluster_option
 from .progress import progress_bar
 from .tensors import Outputs, Selection, input_options, progress_from, run_options
 
@@ -72,16 +73,18 @@ def read_spec(ctx: click.Context, options: dict[str, Any]) -> QuantSpec:
 @click.option("--overflow", type=str, default="saturate", show_default=True, help="Of formats: saturate, nan, ieee.")
 @click.option("--seed", type=Count(), default=0, show_default=True, help="Key of stochastic rounding.")
 @click.option("--per-channel", is_flag=True, help="Report every metric for each channel along --axis too.")
+@cluster_option
 @checkpoint_options
 @run_options
 def command(
     file: str, only: tuple[str, ...], per_channel: bool, nonfinite: str, backend: str | None,
     threads: int | None, as_json: bool, csv: str | None, pdf: str | None, plot: str | None, quiet: bool,
-    checkpoint: str | None, resume: bool, **options: Any,
+    cluster: str | None, checkpoint: str | None, resume: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Quantize the tensors of FILE, reconstruct them, and report the error.
 
-    FILE is .npy, .npz, .csv, .txt, .safetensors, .onnx or .tflite, or - for numbers on stdin.
+    FILE is .npy, .npz, .csv, .txt, .safetensors, .onnx, .tflite, .parquet, .zarr, a folder or quoted pattern of shards
+    of one tensor, or - for numbers on stdin. With --cluster, workers read it themselves: all have to reach it.
 
     \b
     Example:
@@ -93,13 +96,17 @@ def command(
         raise click.UsageError("--per-channel needs --axis, the axis of the channels.")
     selection = Selection.of(file, only)
     from ..affine.error_report import Shared, error_report, run_of
-    from ..backends import choose
+    from ..backends import choose, named
+    from ..models.tensors import FileTensor
     from ..work.checkpoint import open_checkpoint
+    from ..work.cluster import connect
 
     axis = spec.axis if per_channel else None
-    run = run_of((spec,), axis, nonfinite, True, choose(backend)) | {"file": Path(file).name}
+    name = choose(backend) if cluster is None else named(backend) or "cpu"
+    run = run_of((spec,), axis, nonfinite, True, name) | {"file": Path(file).name}
     with (
         progress_bar("analyze", "elements", quiet) as progress,
+        nullcontext() if cluster is None else connect(cluster, backend=name) as executor,
         checkpoint_warnings(),
         open_checkpoint(checkpoint, run, resume) as kept,
     ):
@@ -108,14 +115,16 @@ def command(
             from ..report.samples import Tracer
             from ..report.tensors import Measured, load
 
-            tensor = load(source)
+            tensor = load(source) if executor is None else FileTensor.of(file, source.name)
             report = error_report(
-                tensor, spec, axis=axis, nonfinite=nonfinite, backend=backend, threads=threads,
+                tensor, spec, axis=axis, nonfinite=nonfinite, backend=backend, threads=threads, cluster=executor,
                 checkpoint=None if kept is None else Shared(kept, source.name),
                 progress=progress_from(progress, before, selection.elements),
             )  # fmt: skip
             small = source.size <= LISTED
-            return Measured(source, report, samples=Tracer(tensor, report.rows[0]).samples(LISTED) if small else None)
+            return Measured(
+                source, report, samples=Tracer(load(source), report.rows[0]).samples(LISTED) if small else None
+            )
 
         measured = selection.measured(measure)
     notes = () if kept is None else kept.notes()

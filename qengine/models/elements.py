@@ -146,6 +146,19 @@ def stream(
     return pieces
 
 
+def anywhere(path: Path, offset: int, element: Element, where: str) -> Callable[[int, int], Array] | None:
+    """Return what reads elements ``[start, stop)`` of those that begin at a byte of a file; None below a byte each."""
+    if element.bits < 8:
+        return None
+
+    def windows(start: int, stop: int) -> Array:
+        with file_at(path, offset + element.nbytes(start))() as source, reading(where):
+            stored = read_exactly(source, element.nbytes(stop - start), where).view(element.storage)
+        return element.widen(stored, stop - start, start, where)
+
+    return windows
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class StoredScale:
     """Scales and zero points that stand in a file: ``real = (q - zero_point) * scale``.

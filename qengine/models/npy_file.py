@@ -21,7 +21,7 @@ from typing import BinaryIO
 import numpy as np
 
 from ..exceptions import DTypeError, InputFileError
-from .elements import ELEMENTS, Element, Opener, file_at, read_exactly, stream
+from .elements import ELEMENTS, Element, Opener, anywhere, file_at, read_exactly, stream
 from .source import Array, TensorSource, file_size, reading, shape_of
 
 _MAGIC = b"\x93NUMPY"
@@ -174,6 +174,8 @@ def open_npy(path: Path) -> list[TensorSource]:
     )
     if source.refusal:
         raise DTypeError(f"{where}: {source.refusal}")
+    if element is not None and (not header.fortran or sum(n > 1 for n in header.shape) < 2):
+        source = dataclasses.replace(source, windows=anywhere(path, header.length, element, where))
     return [source]
 
 

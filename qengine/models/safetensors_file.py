@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..exceptions import InputFileError
-from .elements import ELEMENTS, file_at, read_exactly, stream
+from .elements import ELEMENTS, anywhere, file_at, read_exactly, stream
 from .source import TensorSource, file_size, reading, shape_of
 
 #: The limit of the reference implementation.
@@ -81,7 +81,8 @@ def _tensor(path: Path, name: str, fields: Any, data: int, available: int) -> tu
             f"data_offsets [{begin}, {end}] are {end - begin}."
         )
     pieces = stream(file_at(path, data + begin), element, count, where)
-    return begin, end, TensorSource(name, shape, element.name, element.values, pieces)
+    windows = anywhere(path, data + begin, element, where)
+    return begin, end, TensorSource(name, shape, element.name, element.values, pieces, windows=windows)
 
 
 def open_safetensors(path: Path) -> list[TensorSource]:

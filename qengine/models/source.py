@@ -41,6 +41,8 @@ class TensorSource:
         What was done to the stored numbers, for instance ``int8, dequantized per channel (axis 0, 32 scales)``.
     refusal : str
         Why the values cannot be had (bool, strings ...); empty if they can.
+    windows : callable(start, stop), optional
+        What reads any range of elements, where the format allows it.
 
     Examples
     --------
@@ -57,6 +59,7 @@ class TensorSource:
     pieces: Callable[[int], Iterator[Array]] = field(repr=False)
     note: str = ""
     refusal: str = ""
+    windows: Callable[[int, int], Array] | None = field(default=None, repr=False)
 
     @property
     def size(self) -> int:
@@ -86,6 +89,25 @@ class TensorSource:
         if self.refusal:
             raise DTypeError(f"{self.name}: {self.refusal}")
         return self.pieces(elements) if self.size else iter(())
+
+    def window(self, start: int, stop: int) -> Array:
+        """Return the flat elements ``start .. stop - 1``; raises as `chunks` does.
+
+        Raises
+        ------
+        DomainError
+            A range outside ``[0, size]``, or a format that is read from its beginning alone.
+        """
+        if not 0 <= start <= stop <= self.size:
+            raise DomainError(f"a window must lie within [0, {self.size}]; got [{start}, {stop}).")
+        if self.refusal:
+            raise DTypeError(f"{self.name}: {self.refusal}")
+        if self.windows is None:
+            raise DomainError(
+                f"{self.name}: this file is read from its beginning alone (compressed, text, a model's, or in Fortran "
+                "order): save the tensor as .npy, .safetensors, .parquet or .zarr, or measure it without a cluster."
+            )
+        return self.windows(start, stop) if start < stop else np.empty(0, self.values)
 
     def read(self) -> Array:
         """Return the whole tensor in its shape, as one array of dtype `values`. Raises as `chunks` does."""
@@ -135,11 +157,11 @@ def shape_of(dimensions: Any, where: str) -> tuple[int, ...]:
     return shape
 
 
-def optional(package: str, path: os.PathLike[str] | str) -> Any:
-    """Import a package of the `models` extra; `path` is the file that needs it."""
+def optional(package: str, path: os.PathLike[str] | str, extra: str = "models") -> Any:
+    """Import a package of an extra; `path` is the file that needs it."""
     try:
         return importlib.import_module(package)
     except ImportError as error:
         raise InputFileError(
-            f"{path}: reading this needs the package {package} ({error}); pip install 'qengine-numerics[models]'."
+            f"{path}: reading this needs the package {package} ({error}); pip install 'qengine-numerics[{extra}]'."
         ) from error

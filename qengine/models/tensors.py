@@ -1,4 +1,6 @@
-"""The tensors of any file that holds some, streamed: .npy, .npz, text, .safetensors, .onnx, .tflite.
+"""The tensors of any file that holds some, streamed: .npy, .npz, text, .safetensors, .onnx, .tflite, .parquet, .zarr.
+
+A folder or a pattern (``w-*.npy``) of files of one kind is one tensor in shards.
 
 for source in open_tensors("model.safetensors", only="*.weight"):
     for piece in source.chunks():
@@ -10,19 +12,24 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import fnmatch
+import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..exceptions import DTypeError, InputFileError, UnknownNameError
 from .npy_file import open_npy, open_npz
 from .onnx_file import open_onnx
+from .parquet_file import open_parquet
 from .safetensors_file import open_safetensors
-from .source import TensorSource
+from .shards import PATTERN, open_shards, shard_paths
+from .source import PIECE, Array, TensorSource
 from .text import open_stdin, open_text_file, parse_numbers
 from .tflite_file import open_tflite
+from .zarr_file import open_zarr
 
-__all__ = ["FORMATS", "TensorSource", "open_tensors", "parse_numbers"]
+__all__ = ["FORMATS", "FileTensor", "TensorSource", "open_tensors", "parse_numbers"]
 
 #: Ending of the file's name -> what opens it.
 FORMATS: dict[str, Callable[[Path], list[TensorSource]]] = {
@@ -34,7 +41,10 @@ FORMATS: dict[str, Callable[[Path], list[TensorSource]]] = {
     ".safetensors": open_safetensors,
     ".onnx": open_onnx,
     ".tflite": open_tflite,
+    ".parquet": open_parquet,
 }
+#: The ending of a folder that is a store.
+STORE = ".zarr"
 
 
 def _distinct(sources: list[TensorSource]) -> list[TensorSource]:
@@ -75,7 +85,9 @@ def open_tensors(path: str | os.PathLike[str], *, only: str | Iterable[str] | No
     ----------
     path : str or path
         The ending says the format: .npy, .npz, .csv, .txt, .tsv, .safetensors, .onnx (initializers and constants),
-        .tflite (constant tensors). ``-`` is text from standard input.
+        .tflite (constant tensors), .parquet (columns of numbers), .zarr (a folder). ``-`` is text from standard input.
+        Another folder, or a pattern with ``* ? [`` in its last part, names shards: files of one ending, in the order of
+        the numbers in their names, that follow one another along the first axis.
     only : str, or several
         Names, or patterns with ``*``, ``?`` and ``[...]``; an exact name comes first. Each must find something.
 
@@ -112,11 +124,15 @@ def open_tensors(path: str | os.PathLike[str], *, only: str | Iterable[str] | No
         if "\0" in str(path):
             raise InputFileError(f"{str(path)!r}: the name of a file has no NUL character.")
         opener = FORMATS.get(path.suffix.lower())
-        if opener is None and path.is_dir():
-            raise InputFileError(f"{path}: a file is required; this is a folder.")
+        if path.suffix.lower() == STORE and path.is_dir():
+            opener = open_zarr
+        elif (opener is None and path.is_dir()) or (PATTERN.search(path.name) and not path.exists()):
+            files = shard_paths(path, FORMATS)
+            one, opener = FORMATS[files[0].suffix.lower()], lambda path: open_shards(path, one, files)
         if opener is None:
             raise InputFileError(
-                f"{path}: the ending must say the format; known: {', '.join(FORMATS)}; '-' is text from standard input."
+                f"{path}: the ending must say the format; known: {', '.join(FORMATS)}, and folders in {STORE}; "
+                "'-' is text from standard input."
             )
         sources = opener(path)
     if not sources:
@@ -127,3 +143,67 @@ def open_tensors(path: str | os.PathLike[str], *, only: str | Iterable[str] | No
     if all(source.refusal for source in sources):
         raise DTypeError(f"{path}: {sources[0].name}: {sources[0].refusal}")
     return sources
+
+
+def _opened(path: str, name: str) -> TensorSource:
+    """Return a tensor; a file that has not changed is not opened again for every window."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return _known(path, name, None)
+    return _known(path, name, (status.st_mtime_ns, status.st_size))
+
+
+@functools.lru_cache(maxsize=64)
+def _known(path: str, name: str, version: tuple[int, int] | None) -> TensorSource:
+    (source,) = open_tensors(path, only=name)
+    return source
+
+
+@dataclass(frozen=True, slots=True)
+class FileTensor:
+    """A tensor of a file by its name: small enough to send to a worker, which opens the file itself.
+
+    Attributes
+    ----------
+    path : str
+        As `open_tensors` takes it; absolute, where workers have another folder than the client.
+    name : str
+    shape : tuple of int
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder, "w.npy")
+    ...     np.save(path, np.float32([[-1.5, 0.5], [2.5, 3.5]]))
+    ...     FileTensor.of(path, "w").window(1, 3).tolist()
+    [0.5, 2.5]
+    """
+
+    path: str
+    name: str
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str], name: str) -> FileTensor:
+        """Return a tensor of a file; raises as `open_tensors` does."""
+        whole = os.path.abspath(path)
+        return cls(whole, name, _opened(whole, name).shape)
+
+    def _source(self) -> TensorSource:
+        source = _opened(self.path, self.name)
+        if source.shape != self.shape:
+            raise InputFileError(
+                f"{self.path}: tensor {self.name!r} must have shape {self.shape}, as where it was opened first; here "
+                f"it has {source.shape}."
+            )
+        return source
+
+    def chunks(self, elements: int = PIECE) -> Iterator[Array]:
+        """Return flat pieces, as `TensorSource.chunks` does."""
+        return self._source().chunks(elements)
+
+    def window(self, start: int, stop: int) -> Array:
+        """Return the flat elements ``start .. stop - 1``, as `TensorSource.window` does."""
+        return self._source().window(start, stop)
