@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-MODULES = ("bench_requantize", "bench_sweep", "bench_errors", "bench_exact", "bench_cold")
+MODULES = ("bench_requantize", "bench_sweep", "bench_errors", "bench_exact", "bench_cold", "bench_cluster")
 #: Units of which less is better.
 TIMES = ("s", "ms", "us", "ns")
 
@@ -77,7 +77,11 @@ def measure(cls: type, method: str, parameters: tuple[Any, ...]) -> dict[str, An
     if hasattr(instance, "setup"):
         instance.setup(*parameters)
     track = getattr(instance, method)
-    value = track(*parameters)
+    try:
+        value = track(*parameters)
+    finally:
+        if hasattr(instance, "teardown"):
+            instance.teardown(*parameters)
     goal = track.goal(*parameters)
     met = None if goal is None else bool(value <= goal if track.unit.split()[0] in TIMES else value >= goal)
     return {"value": float(f"{value:.4g}"), "unit": track.unit, "goal": goal, "met": met}
