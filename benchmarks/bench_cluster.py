@@ -1,7 +1,7 @@
 """`qengine.sweep` on a cluster of this machine's processes: what a second worker adds, and what the scheduler costs.
 
-A share of 1 is perfect. Both need processors that do nothing else: ``python benchmarks/report.py --match Cluster`` prints
-the load beside them.
+A share of 1 is perfect. Both need processors that do nothing else: ``python benchmarks/report.py --match Cluster``
+prints the load beside them.
 """
 
 from __future__ import annotations

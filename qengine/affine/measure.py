@@ -35,7 +35,9 @@ Progress = Callable[[int, int], None]
 class Chunked(Protocol):
     """A tensor that is read in pieces: its shape, and flat pieces that follow one another in C order."""
 
-    shape: tuple[int, ...]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor."""
 
     def chunks(self, elements: int = ...) -> Iterator[Array]:
         """Yield flat pieces of at most `elements` elements; each call starts anew."""
@@ -206,8 +208,8 @@ def _measure(
     if executor is not None:
         from .tasks import ErrorTask
 
-        task = ErrorTask(cast(Windowed, x), plan, name, state.known, kept is not None)
-        if not run(cut(size, TOGETHER * TILE), task, on_result, executor=executor, stopped=stopped):
+        remote = ErrorTask(cast(Windowed, x), plan, name, state.known, kept is not None)
+        if not run(cut(size, TOGETHER * TILE), remote, on_result, executor=executor, stopped=stopped):
             state.record(now=True)
             raise KeyboardInterrupt
         state.record(now=True)

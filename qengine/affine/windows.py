@@ -22,7 +22,9 @@ Get = Callable[[tuple[Any, ...]], Array]
 class Windowed(Protocol):
     """A tensor that is read in pieces, and from any place; to be sent to workers it can be pickled."""
 
-    shape: tuple[int, ...]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor."""
 
     def chunks(self, elements: int = ...) -> Iterator[Array]:
         """Yield flat pieces of at most `elements` elements, in C order; each call starts anew."""
