@@ -26,7 +26,8 @@ for line in sys.stdin:
         except BaseException:
             traceback.print_exc()
         os._exit(code)
-    print(child, flush=True)
+    print(f"child {child}", flush=True)
+    sys.stdin.readline()  # until then its number is its own, even if it has ended
     print(os.waitpid(child, 0)[1], flush=True)
 """
 
@@ -53,10 +54,12 @@ class Forks:
     def run(self, code: str, *, kill_after: float | None = None, number: int = signal.SIGKILL) -> int:
         """Run code; return its exit status, negative for the signal that ended it."""
         self._tell(code)
-        child = int(self._answer())
+        word, child = self._answer().split()
+        assert word == "child"
         if kill_after is not None:
             time.sleep(kill_after)
-            os.kill(child, number)  # it is waited for below: the number is still its own
+            os.kill(int(child), number)
+        self._tell("wait for it")
         return os.waitstatus_to_exitcode(int(self._answer()))
 
     def __enter__(self) -> Forks:

@@ -69,6 +69,13 @@ def test_lines_of_other_runs_are_left_alone(tmp_path: Path) -> None:
         assert again.notes()[0].endswith("2 lines of other runs (other low) left out.")
 
 
+@pytest.fixture
+def no_fsync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what is in the file, not of when."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.mark.usefixtures("no_fsync")
 def test_a_file_cut_anywhere_gives_its_whole_lines(tmp_path: Path) -> None:
     """Every prefix of a file: the lines that end in it count, a torn one does not, and the next one is readable."""
     write(tmp_path, {f"part {k}": [k, 10 * k] for k in range(3)})
@@ -84,6 +91,7 @@ def test_a_file_cut_anywhere_gives_its_whole_lines(tmp_path: Path) -> None:
         assert read(tmp_path)[0] == parts | {"next": "value"}
 
 
+@pytest.mark.usefixtures("no_fsync")
 def test_an_altered_line_is_dropped(tmp_path: Path) -> None:
     """Any byte altered in any way: a value never comes back as another one, and what is intact is used."""
     write(tmp_path, {"part": [12345], "other": ["x"]})
@@ -112,6 +120,7 @@ def test_blocks_of_zeros_after_a_power_loss(tmp_path: Path) -> None:
     assert read(tmp_path) == ({}, 0, 1)
 
 
+@pytest.mark.usefixtures("no_fsync")
 def test_noise(tmp_path: Path) -> None:
     """Random bytes before, between and after the lines change nothing but the count of damaged ones."""
     write(tmp_path, {"a": 1, "b": 2})
