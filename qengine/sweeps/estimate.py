@@ -118,7 +118,7 @@ class SweepEstimate:
 
 def estimate(
     plan: SweepPlan, *, backend: str | None = None, threads: int | None = None, tile_pairs: int | None = None,
-    workers: Sequence[int] = (), price: float | None = None, seconds: float = SECONDS,
+    workers: Sequence[int] = (), price: float | None = None, seconds: float | None = None,
 ) -> SweepEstimate:  # fmt: skip
     """Measure for some seconds how fast this machine runs a plan, and say what the whole would take.
 
@@ -132,8 +132,8 @@ def estimate(
         shared memory bandwidth are not in it.
     price : float, optional
         Of a worker, an hour.
-    seconds : float
-        Length of the calibration.
+    seconds : float, optional
+        Length of the calibration: 2.
 
     Raises
     ------
@@ -155,6 +155,7 @@ def estimate(
         raise DomainError(f"a price must be a finite number of at least 0; got {price!r}.")
     if any(count < 1 for count in workers):
         raise DomainError(f"workers must be at least 1; got {min(workers)}.")
+    seconds = SECONDS if seconds is None else seconds
     name, engine, here, size = tiling(plan, backend, threads, tile_pairs)
     work = make_work(plan)
     evaluate = evaluator(name, engine, work)

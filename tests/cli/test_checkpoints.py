@@ -110,7 +110,7 @@ def test_analyze_is_killed_again_and_again(forks: Forks, tmp_path: Path) -> None
     np.savez(tmp_path / "x.npz", **tensors)
     expected = json.loads(qengine("analyze", tmp_path / "x.npz", "--json", "--range", "-4", "4").out)
     program = (
-        "import contextlib, io; from qengine.cli import main\nout = io.StringIO()\nwith contextlib.redirect_stdout(out):\n"
+        "import contextlib, io; from qengine.cli import main\nwith contextlib.redirect_stdout(io.StringIO()):\n"
         f" main(['analyze', {str(tmp_path / 'x.npz')!r}, '--json', '--range', '-4', '4', '--quiet', '--checkpoint',"
         f" {str(tmp_path / 'kept')!r}, '--resume'])\n"
     )
