@@ -12,10 +12,12 @@ from ._version import __version__
 
 _HOME = {
     "BackendError": ".exceptions",
+    "ClusterError": ".exceptions",
     "DTypeError": ".exceptions",
     "DomainError": ".exceptions",
     "InputFileError": ".exceptions",
     "QEngineError": ".exceptions",
+    "TileError": ".exceptions",
     "UnknownNameError": ".exceptions",
     "QuantizedMultiplier": ".requant.multiplier",
     "quantize_multiplier": ".requant.multiplier",
@@ -69,10 +71,12 @@ if TYPE_CHECKING:
     from .exact.probes import probes
     from .exceptions import (
         BackendError,
+        ClusterError,
         DomainError,
         DTypeError,
         InputFileError,
         QEngineError,
+        TileError,
         UnknownNameError,
     )
     from .identification.identify import identify

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -15,25 +14,24 @@ from typing import Any
 class Processes:
     """A scheduler and its workers. Whatever happens, `stop` ends them; left alone, they end by themselves."""
 
-    def __init__(self, folder: Path, workers: int = 0, allowed_failures: int = 3) -> None:
+    def __init__(self, folder: Path, workers: int = 0) -> None:
         self.folder, self.file = folder, folder / "scheduler.json"
         self.processes: list[subprocess.Popen[bytes]] = []
         self.workers: list[subprocess.Popen[bytes]] = []
         self.scheduler = self._start(
             "scheduler", "--port", "0", "--scheduler-file", str(self.file), "--idle-timeout", "300 s",
             "--no-show", "--no-dashboard",
-            DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES=str(allowed_failures),
         )  # fmt: skip
         until(lambda: self.file.exists() and self.file.read_text().endswith("}"), "the scheduler's file")
         for _ in range(workers):
             self.add()
 
-    def _start(self, kind: str, *options: str, **environment: str) -> subprocess.Popen[bytes]:
+    def _start(self, kind: str, *options: str) -> subprocess.Popen[bytes]:
         log = (self.folder / f"{kind}-{len(self.processes)}.log").open("wb")
         with log:
             process = subprocess.Popen(
                 [sys.executable, "-m", f"distributed.cli.dask_{kind}", *options], cwd=self.folder, stdout=log,
-                stderr=log, stdin=subprocess.DEVNULL, env=os.environ | environment,
+                stderr=log, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         self.processes.append(process)
         return process

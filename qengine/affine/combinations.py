@@ -15,8 +15,9 @@ from qengine.kernels.codes import ERROR_BINS
 
 from .. import backends
 from ..exceptions import DomainError
-from .error_report import ErrorReport, ErrorRow, Progress, error_report
+from .error_report import ErrorReport, ErrorRow, error_report
 from .formats import get_format
+from .measure import Progress
 from .resolve import resolve
 from .spec import QuantSpec
 

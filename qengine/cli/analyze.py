@@ -94,6 +94,8 @@ def command(
     spec = read_spec(click.get_current_context(), options)
     if per_channel and spec.axis is None:
         raise click.UsageError("--per-channel needs --axis, the axis of the channels.")
+    if cluster is not None and file == "-":
+        raise click.UsageError("--cluster: workers read the file themselves; numbers on stdin are measured here.")
     selection = Selection.of(file, only)
     from ..affine.error_report import Shared, error_report, run_of
     from ..backends import choose, named

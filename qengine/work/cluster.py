@@ -35,8 +35,8 @@ FORMS = "tcp://HOST:PORT, the file of a scheduler (.json), or local:N"
 CONNECT, PATIENCE = 10.0, 60.0
 #: Seconds between two looks at the workers; a tile is late after LATE seconds and LATER times the usual time.
 TICK, LATE, LATER = 0.25, 2.0, 4.0
-#: Bytes of a task at most.
-LARGEST = 1 << 23
+#: Bytes of a task at most; tasks that are kept pickled, and restored on a worker.
+LARGEST, REMEMBERED = 1 << 23, 8
 #: Tiles a worker: enough for an even end.
 SHARES = 32
 #: Times that a tile is started at most, late ones included.
@@ -62,7 +62,7 @@ def stamp() -> str:
 # --- what runs on a worker ---
 
 
-@functools.lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=REMEMBERED)
 def _restored(pickled: bytes) -> Task:
     task: Task = pickle.loads(pickled)
     return task
@@ -259,6 +259,8 @@ class ClusterExecutor(Elastic):
                     f"a task goes to the workers with every tile; this one has {len(pickled):,} bytes, and at most "
                     f"{LARGEST:,} are sent: {task}. Use fewer scales or channels, or leave the cluster out."
                 )
+            if len(self._payloads) == REMEMBERED:
+                del self._payloads[next(iter(self._payloads))]
             known = self._payloads[id(task)] = (task, pickled)
         return known[1]
 
@@ -430,8 +432,6 @@ def _client(address: Any, distributed: Any) -> Any:
                 f"{address}: there is no such scheduler file; `dask scheduler --scheduler-file` makes it."
             )
         where = {"scheduler_file": address}
-    elif isinstance(address, str) and not re.fullmatch(r"([a-z]+://)?[^/\s]+:\d+", address):
-        raise DomainError(f"cluster must be {FORMS}; got {address!r}.")
     try:
         return distributed.Client(**where, timeout=CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -478,7 +478,11 @@ def connect(cluster: Any, *, backend: str = "cpu", patience: float = PATIENCE) -
         return
     if not isinstance(cluster, str) and not hasattr(cluster, "get_executor"):
         raise DTypeError(f"cluster must be {FORMS}, or a distributed.Client; got {type(cluster).__name__}.")
-    processes = _processes(cluster) if isinstance(cluster, str) and cluster.startswith(LOCAL) else 0
+    processes = 0
+    if isinstance(cluster, str) and cluster.startswith(LOCAL):
+        processes = _processes(cluster)
+    elif isinstance(cluster, str) and not re.fullmatch(r".+\.json|([a-z]+://)?[^/\s]+:\d+", cluster):
+        raise DomainError(f"cluster must be {FORMS}; got {cluster!r}.")
     distributed = _distributed()
     with contextlib.ExitStack() as closing:
         client = cluster

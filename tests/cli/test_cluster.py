@@ -55,6 +55,7 @@ def test_a_cluster_and_what_it_excludes() -> None:
         (("sweep", "single", "double", "--cluster", "local:2", "--plan"), "--plan runs nothing"),
         (("sweep", "single", "double", "--cluster", "local:2", "--threads", "2"), "threads are those of the cluster"),
         (("sweep", "single", "double", "--cluster", "elsewhere"), "tcp://HOST:PORT"),
+        (("analyze", "-", "--cluster", "local:2"), "workers read the file themselves"),
     ):
         result = subprocess.run([sys.executable, "-m", "qengine", *args], capture_output=True, text=True, check=False)
         assert (result.returncode, result.stdout) == (2, ""), result.stderr

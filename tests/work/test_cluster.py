@@ -65,7 +65,8 @@ class Meddler:
 
 def test_same_digest_as_here(processes: Processes, local_digest: str) -> None:
     far = qe.sweep("single", "double", cluster=str(processes.file), tile_pairs=TILE * 4, **SWEEP)
-    assert (far.digest, far.complete, far.workers) == (local_digest, True, len(processes.alive()))
+    assert (far.digest, far.complete) == (local_digest, True)
+    assert far.workers >= 1
     import json
 
     address = json.loads(processes.file.read_text())["address"]
@@ -78,7 +79,7 @@ def test_a_worker_dies_and_another_comes(processes: Processes, local_digest: str
 
     def meddle() -> None:
         victim.kill()
-        processes.add()
+        processes.add(threads=2)
 
     watch = Meddler(meddle, after=4 * TILE)
     far = qe.sweep("single", "double", cluster=str(processes.file), tile_pairs=TILE, progress=watch, **SWEEP)
@@ -118,6 +119,29 @@ def test_a_lost_scheduler_is_an_error_and_the_checkpoint_goes_on(
     )
     assert again.resumed >= 9 * TILE
     assert (again.digest, again.complete) == (local_digest, True)
+
+
+def test_all_workers_die_and_one_comes(tmp_path: Path) -> None:
+    """Nobody is there for a while: tiles wait."""
+    short = Processes(tmp_path, workers=1)
+    done: dict[Tile, Any] = {}
+
+    def on_result(tile: Tile, value: Any) -> None:
+        assert tile not in done
+        done[tile] = value
+        if len(done) == 10:
+            short.workers[0].kill()
+            short.workers[0].wait()
+            short.add(threads=2)
+
+    try:
+        with connect(str(short.file)) as executor:
+            assert run(cut(400, 10), names_itself, on_result, executor=executor)
+            assert set(done) == set(cut(400, 10))
+            assert executor.workers() == 2
+    finally:
+        short.stop()
+    assert {pid for pid, _ in done.values()} == {worker.pid for worker in short.workers}
 
 
 def raises(start: int, stop: int) -> int:
