@@ -25,7 +25,7 @@ class Spans:
     >>> spans = Spans()
     >>> [spans.add(*one) for one in ((0, 4), (8, 9), (4, 6), (5, 8), (8, 9))]      # the last two overlap
     [True, True, True, False, False]
-    >>> str(spans), len(spans), spans.gaps(10)
+    >>> str(spans), spans.size, spans.gaps(10)
     ('0-6 8-9', 7, [(6, 8), (9, 10)])
     """
 
@@ -45,7 +45,9 @@ class Spans:
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return zip(self._edges[::2], self._edges[1::2], strict=True)
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
+        """Number of indices; not the length, which lists are made for beforehand."""
         return sum(self._edges[1::2]) - sum(self._edges[::2])
 
     def __str__(self) -> str:
@@ -103,7 +105,7 @@ class Ledger(Generic[T]):
         if kept is not None and unpack is not None:
             for key in kept.keys(f"{scope} "):
                 self._take_over(kept, key, unpack)
-        self.resumed = len(self._spans)
+        self.resumed = self._spans.size
 
     def _take_over(self, kept: Checkpoint, key: str, unpack: Callable[[Any], T]) -> None:
         """Count what a line holds, unless some of its indices are counted already: those are done again."""
@@ -145,7 +147,7 @@ class Ledger(Generic[T]):
 
     def flush(self, *, hold: bool = False) -> None:
         """Record what is new; nothing, if an interruption has left it half counted. `hold`: as `Checkpoint.put`."""
-        if self._kept is None or self._pack is None or self._half or not len(self._new):
+        if self._kept is None or self._pack is None or self._half or not self._new.size:
             return
         if self._kept.put(f"{self._scope} {self._new}", self._pack(self._fresh), hold=hold, lazy=True) or hold:
             self._new, self._fresh = Spans(), self._empty

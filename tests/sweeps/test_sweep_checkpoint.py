@@ -319,15 +319,19 @@ def progress(done, total):
     if done in (total // 10, total):
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 r = qe.sweep("single", "double", pairs=10**10, tile_pairs=10**6, backend="cpu", checkpoint=FOLDER, progress=progress)
+again = qe.sweep("single", "double", pairs=10**10, backend="cpu", checkpoint=FOLDER, resume=True)
+assert (again.digest, again.resumed) == (r.digest, 10**10)
+peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 open(FOLDER + ".peaks", "w").write(json.dumps([r.pairs, *peaks]))
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss in KiB")
 def test_memory_is_constant(forks: Forks, tmp_path: Path) -> None:
-    """10**10 pairs in 10,000 tiles that do nothing: the peak after all is that after a tenth, within 2 MiB."""
+    """10**10 pairs in 10,000 tiles that do nothing: the peak after all, and of a resumed one, is that after a tenth."""
     folder = str(tmp_path / "kept")
     assert forks.run(f"FOLDER = {folder!r}\n" + MEMORY) == 0
-    pairs, early, late = json.loads(Path(folder + ".peaks").read_text())
+    pairs, early, late, resumed = json.loads(Path(folder + ".peaks").read_text())
     assert pairs == 10**10
     assert late - early < 2048
+    assert resumed - early < 4096

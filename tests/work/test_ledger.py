@@ -26,7 +26,7 @@ def test_spans_are_sets_of_indices(ranges: list[tuple[int, int]]) -> None:
         taken = bool(new) and not new & indices
         assert spans.add(start, stop) == taken
         indices |= new if taken else set()
-        assert len(spans) == len(indices)
+        assert spans.size == len(indices)
         assert [k for a, b in spans for k in range(a, b)] == sorted(indices)
         assert [k for a, b in spans.gaps(31) for k in range(a, b)] == sorted(set(range(31)) - indices)
         assert all(b < c for (_, b), (c, _) in zip(list(spans), list(spans)[1:], strict=False)), "neighbours are joined"
