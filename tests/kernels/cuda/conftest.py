@@ -31,7 +31,7 @@ def nvrtc() -> Callable[..., build.Compiled]:
 
 @pytest.fixture
 def nvcc() -> Callable[..., object]:
-    """``nvcc(room, arch, folder)``: compile to a cubin, with the resources of each kernel."""
+    """``nvcc(room, arch)``: compile to a cubin, with the resources of each kernel."""
     if build.nvcc() is None:
         pytest.skip("no nvcc on this machine")
     return build.compile_nvcc

@@ -25,10 +25,8 @@ def test_nvrtc(room: str, arch: str, nvrtc: Callable[..., build.Compiled]) -> No
 
 @pytest.mark.parametrize("room", sources.rooms())
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_nvcc(
-    room: str, arch: str, nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]], tmp_path: Path
-) -> None:
-    _, resources = nvcc(room, arch, tmp_path)
+def test_nvcc(room: str, arch: str, nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]]) -> None:
+    _, resources = nvcc(room, arch)
     assert set(resources) == set(sources.kernels(room))
     spilling = {name: used for name, used in resources.items() if used.spill_stores or used.spill_loads or used.stack}
     assert not spilling
