@@ -22,7 +22,7 @@ from qengine.kernels.cuda import arguments, sources
 
 SHIM = Path(__file__).with_name("shim")
 GXX_OPTIONS = (
-    "-std=c++17", "-O1", "-g1", "-fPIC", "-shared", "-ffp-contract=off", "-fno-strict-aliasing",
+    "-std=c++17", "-O1", "-g1", "-U_FORTIFY_SOURCE", "-fPIC", "-shared", "-ffp-contract=off", "-fno-strict-aliasing",
     "-fsanitize=undefined,float-cast-overflow", "-fno-sanitize=vptr", "-static-libubsan",
     "-Wall", "-Wextra", "-Werror",
 )  # fmt: skip
