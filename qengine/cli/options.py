@@ -35,7 +35,7 @@ def parse_count(text: str) -> int:
         ...
     ValueError: '-5' is not a count; write 33400000, 33.4M, 1e9 or 2^32
     """
-    problem = ValueError(f"{text!r} is not a count; write 33400000, 33.4M, 1e9 or 2^32")
+    problem = ValueError(f"{brief(text)} is not a count; write 33400000, 33.4M, 1e9 or 2^32")
     stripped = text.strip()
     power = _POWER.fullmatch(stripped)
     if power:
@@ -54,7 +54,7 @@ def parse_count(text: str) -> int:
         raise problem
     value *= _SUFFIXES[match["suffix"].replace("K", "k")]
     if value != value.to_integral_value():
-        raise ValueError(f"{text!r} is not a whole number")
+        raise ValueError(f"{brief(text)} is not a whole number")
     return int(value)
 
 
@@ -90,7 +90,7 @@ class Integer(_IntegerType):
             sign, rest = (-1, value[1:]) if value.startswith("-") else (1, value)
             return sign * parse_count(rest)
         except ValueError:
-            self.fail(f"{value!r} is not an integer.", param, ctx)
+            self.fail(f"{brief(value)} is not an integer.", param, ctx)
 
 
 def _is_number(text: str) -> bool:

@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
+from ..arguments import integer
 from ..backends.cpu import thread_count
-from ..exceptions import BackendError, DomainError, DTypeError, UnknownNameError
+from ..exceptions import BackendError, DomainError
 from ..requant.multiplier import QuantizedMultiplier, split_real
 from ..requant.scales import ScaleTable, scale_table
 from ..requant.schemes import Scheme, get_scheme
@@ -273,10 +274,7 @@ def divergent_inputs(
         if channels > 1:
             raise DomainError(f"channel must be one of 0 to {channels - 1}; none was given.")
         channel = 0
-    if isinstance(channel, bool) or not isinstance(channel, (int, np.integer)):
-        raise DTypeError(f"channel must be an integer; got {channel!r}.")
-    if not 0 <= channel < channels:
-        raise DomainError(f"channel must be in [0, {channels - 1}]; got {channel}.")
+    channel = integer("channel", channel, 0, channels - 1)
     low, high = common_domain(sides, acc_range)
     pair = [one.take(np.array([channel])) for one in sides]
     name = _choose(pair, 2, engine, "cpu")
@@ -323,8 +321,6 @@ def _choose(pair: Sequence[Side], schemes: int, engine: str | None, backend: str
             f"back end {backend!r} cannot compare {a.scheme.name!r} with {b.scheme.name!r}: {why}. Back end 'cpu' can."
         )
     if engine is not None:
-        if engine not in ENGINES:
-            raise UnknownNameError.of("engine", engine, ENGINES)
         if engine in reasons:
             raise DomainError(
                 f"engine {engine!r} cannot compare {a.scheme.name!r} with {b.scheme.name!r}: {reasons[engine]}."

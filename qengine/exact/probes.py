@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments import several
 from ..backends.forms import I64
 from ..exceptions import DomainError, DTypeError, InputFileError
 from ..requant.binding import clamped_type
 from ..requant.multiplier import QuantizedMultiplier
-from ..requant.schemes import get_scheme
+from ..requant.schemes import Scheme, get_scheme
 from ..requant.schemes import schemes as all_schemes
 from .sides import Side, as_range, side
 from .staircase import atoms
@@ -219,9 +220,7 @@ def probes(
     >>> p.outputs.T.tolist()
     [[0, 1, 1, 0], [0, -1, 0, -1]]
     """
-    names = (
-        [row.name for row in all_schemes()] if schemes is None else [schemes] if isinstance(schemes, str) else schemes
-    )
+    names = all_schemes() if schemes is None else several("schemes", schemes, Scheme)
     rows = list(dict.fromkeys(map(get_scheme, names)))
     if not rows:
         raise DomainError("probes needs at least one scheme; got none.")

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.forms import I64
-from ..exceptions import BackendError, DomainError, DTypeError, InputFileError
+from ..exceptions import BackendError, DomainError, DTypeError, InputFileError, brief
 from ..requant.multiplier import QuantizedMultiplier
 from .rows import SCALES, Rows, integers, make_rows, output_type, type_limits
 
@@ -193,7 +193,7 @@ def _activations(
         k = int(bad.argmax())
         where = f"line {int(lines[k])}" if lines is not None else f"row {k}"
         raise InputFileError(
-            f"{path}: {where}: activation must be one of {', '.join(ACTIVATIONS)}; got {str(names.reshape(-1)[k])!r}."
+            f"{path}: {where}: activation must be one of {', '.join(ACTIVATIONS)}; got {brief(str(names.reshape(-1)[k]))}."
         )
     ends = []
     for side in (0, 1):
@@ -269,7 +269,7 @@ def _cells(
                     raise ValueError
                 kind(text)
             except ValueError:
-                raise InputFileError(f"{path}: line {line}: {heading} must be {what}; got {text!r}.") from None
+                raise InputFileError(f"{path}: line {line}: {heading} must be {what}; got {brief(text)}.") from None
         raise
 
 
@@ -287,7 +287,7 @@ def _read_npz(path: Path) -> tuple[dict[str, npt.NDArray[Any]], None]:
                     if columns[name].ndim > 1:
                         columns[name] = columns[name].reshape(-1)
     except damage as error:
-        raise InputFileError(f"{path}: not a readable .npz file: {error}.") from None
+        raise InputFileError(f"{path}: not a readable .npz file: {brief(error)}.") from None
     return columns, None
 
 
@@ -311,8 +311,8 @@ def _read_parquet(path: Path) -> tuple[dict[str, npt.NDArray[Any]], None]:
                 k = column.is_null().to_pylist().index(True)
                 raise InputFileError(f"{path}: row {k}: {name} must not be null.")
             columns[name] = np.asarray(column.to_numpy())
-    except damage as error:
-        raise InputFileError(f"{path}: not a readable Parquet file: {error}.") from None
+    except (damage, UnicodeDecodeError) as error:  # a name in its schema may be no UTF-8
+        raise InputFileError(f"{path}: not a readable Parquet file: {brief(error)}.") from None
     if "activation" in columns:
         columns["activation"] = columns["activation"].astype(str)
     return columns, None

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
+from ..arguments import flag
 from ..exceptions import DomainError, DTypeError
 
 INT32_MAX = 2**31 - 1
@@ -134,7 +135,7 @@ class QuantizedMultiplier:
         >>> round(quantize_multiplier(0.1).error_ppm(0.1), 9)
         -0.000232831
         """
-        exact = np.asarray(real, dtype=np.float64)
+        exact = _reals("real", real)
         if np.any(exact == 0):
             raise DomainError("the relative error of a zero multiplier is undefined; got real = 0.")
         error = 1e6 * ((np.asarray(self.real) - exact) / exact)
@@ -238,7 +239,7 @@ def quantize_multiplier(real: npt.ArrayLike, *, single_rounding: bool = False) -
 into the accumulator.
     """
     value, shift = split_real(_reals("multiplier", real))
-    if single_rounding:
+    if flag("single_rounding", single_rounding):
         over = shift > SINGLE_SHIFT_MAX
         value, shift = np.where(over, INT32_MAX, value), np.where(over, SINGLE_SHIFT_MAX, shift)
     return QuantizedMultiplier(value, shift)
