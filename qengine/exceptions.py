@@ -35,6 +35,11 @@ def brief(value: object) -> str:
         text = " ".join(repr(value).split())
     except Exception:  # a caller's class may do anything here
         text = f"an object of type {type(value).__name__}"
+    return clipped(text)
+
+
+def clipped(text: str) -> str:
+    """Return a text for a message, cut where it is long."""
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 

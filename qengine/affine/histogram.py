@@ -19,7 +19,7 @@ import numpy.typing as npt
 from .. import backends
 from ..arguments import integer, real
 from ..exceptions import DomainError, DTypeError, brief
-from .params import at, first, normal_axis
+from .params import first, normal_axis
 from .segments import Segments, samples
 
 #: Mantissa bits of a histogram of a whole tensor, and of one a channel.
@@ -28,6 +28,8 @@ TENSOR_BITS, CHANNEL_BITS = 11, 7
 _CONVERTED, _COUNTED = 1 << 22, 1 << 30
 #: A cell is ``channel << _CHANNEL | key``.
 _CHANNEL = 32
+#: Most samples of a cell or a channel, so that sums of a few fit int64.
+_MOST = (1 << 62) - 1
 _FIELDS = ("mantissa_bits", "axis", "min", "max", "nonfinite", "keys", "counts")
 
 

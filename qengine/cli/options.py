@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..exceptions import brief
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 

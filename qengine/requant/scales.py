@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..exceptions import DomainError, DTypeError, InputFileError, brief
+from ..exceptions import DomainError, DTypeError, InputFileError, brief, clipped
 from .recipes import as_scales
 
 COLUMNS = ("input_scale", "weight_scale", "output_scale")
@@ -94,7 +94,7 @@ def read_scales(path: str | Path) -> ScaleTable:
     except (OSError, UnicodeDecodeError) as error:
         raise InputFileError(f"{path}: cannot be read as text: {error}.") from None
     except csv.Error as error:
-        raise InputFileError(f"{path}: not a CSV file: {brief(error)}.") from None
+        raise InputFileError(f"{path}: not a CSV file: {clipped(str(error))}.") from None
 
 
 def _parse(path: Path, file: Iterable[str]) -> ScaleTable:
@@ -103,7 +103,7 @@ def _parse(path: Path, file: Iterable[str]) -> ScaleTable:
     missing = [name for name in COLUMNS if name not in header]
     if missing:
         raise InputFileError(
-            f"{path}: line 1: the header lacks {', '.join(missing)}; it has {brief(header)}. "
+            f"{path}: line 1: the header lacks {', '.join(missing)}; it has {clipped(', '.join(header)) or 'nothing'}. "
             f"Required columns: {', '.join(COLUMNS)}; optional: {ZERO_POINT}."
         )
     places = [header.index(name) for name in COLUMNS]
