@@ -199,7 +199,9 @@ class Format:
         """Return the 52-bit fraction of amax above which the scale's exponent is one more."""
         if self.scale != "e8m0":
             if name is not None:
-                raise DomainError(f"{self.name} has no E8M0 scale to round; got scale_rounding {name!r}. Leave it out.")
+                raise DomainError(
+                    f"{self.name} has no E8M0 scale to round; got scale_rounding {brief(name)}. Leave it out."
+                )
             return 0
         e = self.element
         thresholds = {

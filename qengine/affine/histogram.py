@@ -72,7 +72,7 @@ class Histogram:
         if mantissa_bits is None:
             mantissa_bits = TENSOR_BITS if axis is None else CHANNEL_BITS
         self.mantissa_bits = integer("mantissa_bits", mantissa_bits, 3, 11)
-        self.axis = None if axis is None else integer("axis", axis)
+        self.axis = None if axis is None else integer("axis", axis, -64, 63)
         self._cells = np.empty(0, np.int64)
         self._counts = np.empty(0, np.int64)
         channels = 1 if axis is None else 0
@@ -165,7 +165,7 @@ class Histogram:
         clean = {int(c): rows[int(c)][arrays.isfinite(rows[int(c)])] for c in np.flatnonzero(holes)}
         for c, row in clean.items():
             low[c], high[c] = (float(row.min()) + 0.0, float(row.max()) + 0.0) if row.size else (np.inf, -np.inf)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", under="ignore"):
             wide = np.isinf(np.float32(high)) & np.isfinite(high) | np.isinf(np.float32(low)) & np.isfinite(low)
         if wide.any():
             raise DomainError(

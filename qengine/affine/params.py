@@ -43,7 +43,7 @@ def first(values: npt.NDArray[Any], bad: npt.NDArray[np.bool_]) -> Any:
 def normal_axis(axis: int, ndim: int, shape: object) -> int:
     """Return the axis counted from the front, or raise `DomainError`."""
     if not -ndim <= axis < ndim:
-        raise DomainError(f"axis must be in [{-ndim}, {ndim - 1}] for an array of shape {shape}; got {axis}.")
+        raise DomainError(f"axis must be in [{-ndim}, {ndim - 1}] for an array of shape {shape}; got {brief(axis)}.")
     return axis % ndim
 
 
@@ -61,7 +61,7 @@ def _scales(value: Any) -> npt.NDArray[np.float64]:
 def _zero_points(value: Any) -> npt.NDArray[np.int64]:
     array = backends.parameter("zero_point", value)
     if array.dtype.kind == "O" and array.ndim == 0 and isinstance(value, int):
-        raise DomainError(f"zero_point must be in (-2**31, 2**31); got {value}.")
+        raise DomainError(f"zero_point must be in (-2**31, 2**31); got {brief(value)}.")
     if array.dtype.kind not in "iu":
         raise DTypeError(f"zero_point must be an integer or an array of them; got dtype {array.dtype}.")
     bad = (array <= -ZERO_POINT_LIMIT) | (array >= ZERO_POINT_LIMIT)
@@ -120,14 +120,16 @@ class QuantParams:
     def __post_init__(self) -> None:
         qmin, qmax = integer("qmin", self.qmin), integer("qmax", self.qmax)
         if not 1 <= qmax - qmin < 2**16:
-            raise DomainError(f"qmax - qmin must be in [1, 65535]; got qmin {qmin}, qmax {qmax}.")
+            raise DomainError(f"qmax - qmin must be in [1, 65535]; got qmin {brief(qmin)}, qmax {brief(qmax)}.")
         if qmin < -(2**31) or qmax > 2**31 - 1:
-            raise DomainError(f"qmin and qmax must fit int32; got qmin {qmin}, qmax {qmax}.")
+            raise DomainError(f"qmin and qmax must fit int32; got qmin {brief(qmin)}, qmax {brief(qmax)}.")
         scale, zero_point = _scales(self.scale), _zero_points(self.zero_point)
         axis = None if self.axis is None else integer("axis", self.axis)
         group = None if self.group is None else integer("group", self.group)
         if group is not None and (axis is None or group < 1):
-            raise DomainError(f"group must be at least 1 and needs an axis; got group {group}, axis {axis}.")
+            raise DomainError(
+                f"group must be at least 1 and needs an axis; got group {brief(group)}, axis {brief(axis)}."
+            )
         if axis is None and scale.ndim:
             raise DomainError(f"an array of scales, shape {scale.shape}, needs the axis that it runs along.")
         if axis is not None and group is None and scale.ndim != 1:

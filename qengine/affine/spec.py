@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ..arguments import chosen, flag, integer, real
-from ..exceptions import DomainError, DTypeError
+from ..exceptions import DomainError, DTypeError, brief
 from .conventions import get_convention
 from .formats import OVERFLOWS, get_format
 from .params import QuantParams
@@ -80,6 +80,10 @@ class QuantSpec:
         for field in ("signed", "narrow", "include_zero"):
             flag(field, getattr(self, field))
         chosen("overflow", self.overflow, OVERFLOWS)
+        for field in ("mode", "method", "scale_rounding"):
+            value = getattr(self, field)
+            if not isinstance(value, str) and (value is not None or field != "scale_rounding"):
+                raise DTypeError(f"{field} must be a name; got {brief(value)}.")
         if self.name is not None and not isinstance(self.name, str):
             raise DTypeError(f"name must be text; got {self.name!r}.")
         for field in ("axis", "group"):
@@ -182,7 +186,7 @@ def as_specs(specs: Any) -> tuple[QuantSpec, ...]:
     """Return a tuple of specs from one or many of `QuantSpec`, `QuantParams`, or mappings of fields."""
     if isinstance(specs, (QuantSpec, QuantParams, Mapping)):
         specs = [specs]
-    if not isinstance(specs, Iterable):
+    if not isinstance(specs, Iterable) or getattr(specs, "ndim", 1) == 0:
         raise DTypeError(f"specs must be QuantSpec objects, QuantParams or mappings; got {type(specs).__name__}.")
     found: list[QuantSpec] = []
     for k, spec in enumerate(specs):

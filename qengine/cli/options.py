@@ -20,6 +20,8 @@ else:  # the class is generic in newer releases only
     _IntegerType = click.ParamType
 
 _SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
+#: Characters of a count.
+_LONGEST = 100
 _POWER = re.compile(r"(\d+)(?:\^|\*\*)(\d+)")
 _NUMBER = re.compile(r"(?P<digits>[\d_,]*\.?\d*(?:[eE]\+?\d+)?)(?P<suffix>[kKMGBT]?)")
 
@@ -39,6 +41,8 @@ def parse_count(text: str) -> int:
     """
     problem = ValueError(f"{brief(text)} is not a count; write 33400000, 33.4M, 1e9 or 2^32")
     stripped = text.strip()
+    if len(stripped) > _LONGEST:  # the pattern below takes quadratic time
+        raise problem
     power = _POWER.fullmatch(stripped)
     if power:
         base, exponent = int(power[1]), int(power[2])

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import backends
-from ..arguments import integer
+from .. import arguments, backends
 from ..backends.cpu import thread_count
 from ..exceptions import BackendError, DomainError
 from ..requant.multiplier import QuantizedMultiplier, split_real
@@ -274,7 +273,7 @@ def divergent_inputs(
         if channels > 1:
             raise DomainError(f"channel must be one of 0 to {channels - 1}; none was given.")
         channel = 0
-    channel = integer("channel", channel, 0, channels - 1)
+    channel = arguments.integer("channel", channel, 0, channels - 1)
     low, high = common_domain(sides, acc_range)
     pair = [one.take(np.array([channel])) for one in sides]
     name = _choose(pair, 2, engine, "cpu")
@@ -304,6 +303,7 @@ def _sides(
 def _choose(pair: Sequence[Side], schemes: int, engine: str | None, backend: str) -> str:
     """Return who compares two sides."""
     a, b = pair
+    engine = None if engine is None else arguments.chosen("engine", engine, ENGINES)
     clamp = a.epilogue
     codes = clamp.qmax - clamp.qmin + 1 if a.clamped else 1 << 32
     reasons: dict[str, str] = {}
@@ -337,6 +337,7 @@ def _compare(
     progress: Progress, backend: str,
 ) -> SchemeComparison:  # fmt: skip
     begun = time.perf_counter()
+    arguments.callback("progress", progress)
     sides, table = _sides(rows, multiplier, scales, dtype, zero_point, qmin, qmax, outside)
     channels = sides[0].channels
     low, high = as_range(acc_range, channels)
@@ -363,7 +364,7 @@ def _weighted_engines(
     sides: Sequence[Side], pairs: Sequence[tuple[int, int]], engine: str | None, backend: str
 ) -> tuple[str, ...]:
     """Return who weighs each pair: thresholds where there are any, else the values are evaluated one by one."""
-    if engine == "lattice":
+    if isinstance(engine, str) and engine == "lattice":
         raise DomainError("engine 'lattice' takes no weights; use 'staircase' or 'scan', or none.")
     chosen = (_choose((sides[i], sides[j]), 3, engine, backend) for i, j in pairs)
     return tuple("scan" if name == "lattice" else name for name in chosen)

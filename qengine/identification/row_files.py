@@ -140,7 +140,8 @@ def _resolve(
     if wanted not in columns:
         others = [name for name in columns if name.startswith("output")]
         hint = (
-            f"choose one of {clipped(', '.join(map(repr, others)))}" if others else f"it has {clipped(', '.join(columns)) or 'nothing'}"
+            f"choose one of {clipped(', '.join(map(repr, others)))}" if others
+            else f"it has {clipped(', '.join(columns)) or 'nothing'}"
         )
         raise InputFileError(f"{path}: there is no column {wanted!r} of recorded outputs; {hint}.")
     found["output"] = columns[wanted]
@@ -203,7 +204,8 @@ def _activations(
         k = int(bad.argmax())
         where = f"line {int(lines[k])}" if lines is not None else f"row {k}"
         raise InputFileError(
-            f"{path}: {where}: activation must be one of {', '.join(ACTIVATIONS)}; got {brief(str(names.reshape(-1)[k]))}."
+            f"{path}: {where}: activation must be one of {', '.join(ACTIVATIONS)}; "
+            f"got {brief(str(names.reshape(-1)[k]))}."
         )
     ends = []
     for side in (0, 1):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import backends
 from ..arguments import integer, real, several
 from ..exceptions import DomainError, brief
 from . import recipes, spec
@@ -136,7 +137,9 @@ def _limits(dtype: npt.DTypeLike | None, zero_point: int) -> tuple[str | None, i
         name, low, high = clamped_type(dtype)
         limits = (low, high)
     if not low <= zero_point <= high:
-        raise DomainError(f"zero_point must be in [{low}, {high}] for dtype {name or 'int32'}; got {zero_point}.")
+        raise DomainError(
+            f"zero_point must be in [{low}, {high}] for dtype {name or 'int32'}; got {brief(zero_point)}."
+        )
     return name, *limits
 
 
@@ -150,7 +153,9 @@ def _one_multiplier(multiplier: Any) -> QuantizedMultiplier | float:
 
 
 def _three_numbers(scales: Any) -> bool:
-    return len(scales) == 3 and all(np.ndim(scale) == 0 for scale in scales)
+    if isinstance(scales, np.ndarray):
+        return scales.shape == (3,)
+    return len(scales) == 3 and all(backends.parameter("scales", scale).ndim == 0 for scale in scales)
 
 
 def check_some_output(explanation: Explanation) -> None:

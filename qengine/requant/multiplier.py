@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from .. import backends
 from ..arguments import flag
-from ..exceptions import DomainError, DTypeError
+from ..exceptions import DomainError, DTypeError, brief
 
 INT32_MAX = 2**31 - 1
 #: Exponents below this flush the multiplier to zero (QuantizeMultiplier step 4).
@@ -49,7 +49,7 @@ def _integers(name: str, value: Any) -> npt.NDArray[np.int64]:
     array = backends.parameter(name, value)
     if array.dtype == bool or array.dtype.kind not in "iu":
         if array.dtype.kind == "O":
-            raise DTypeError(f"{name} must hold integers that fit int64; got {value!r}.")
+            raise DTypeError(f"{name} must hold integers that fit int64; got {brief(value)}.")
         raise DTypeError(f"{name} must be an integer or an integer array; got dtype {array.dtype}.")
     if array.dtype == np.uint64 and (array > np.uint64(2**63 - 1)).any():
         raise DomainError(f"{name} must fit int64; got {int(array.max())}.")
@@ -138,7 +138,8 @@ class QuantizedMultiplier:
         exact = _reals("real", real)
         if np.any(exact == 0):
             raise DomainError("the relative error of a zero multiplier is undefined; got real = 0.")
-        error = 1e6 * ((np.asarray(self.real) - exact) / exact)
+        with np.errstate(over="ignore"):
+            error = 1e6 * ((np.asarray(self.real) - exact) / exact)
         return float(error) if error.ndim == 0 else error
 
     def __repr__(self) -> str:

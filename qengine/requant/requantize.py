@@ -365,7 +365,7 @@ def requantize_scales(
     -6
     """
     row = get_scheme(scheme)
-    real = recipes.apply(recipe or row.recipe, input_scale, weight_scale, output_scale)
+    real = recipes.apply(row.recipe if recipe is None else recipe, input_scale, weight_scale, output_scale)
     return requantize(
         acc, real, scheme=row, zero_point=zero_point, dtype=dtype, qmin=qmin, qmax=qmax, axis=axis,
         backend=backend, out=out, overflow=overflow,

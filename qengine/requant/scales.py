@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..exceptions import DomainError, DTypeError, InputFileError, brief, clipped
+from ..exceptions import DomainError, DTypeError, InputFileError, QEngineError, brief, clipped
 from .recipes import as_scales
 
 COLUMNS = ("input_scale", "weight_scale", "output_scale")
@@ -91,10 +91,12 @@ def read_scales(path: str | Path) -> ScaleTable:
             return _parse(path, file)
     except FileNotFoundError:
         raise InputFileError(f"{path}: no such file.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputFileError(f"{path}: cannot be read as text: {error}.") from None
     except csv.Error as error:
         raise InputFileError(f"{path}: not a CSV file: {clipped(str(error))}.") from None
+    except QEngineError:
+        raise
+    except (OSError, ValueError) as error:  # of bytes that are no text; a name that no file can have
+        raise InputFileError(f"{path}: cannot be read as text: {clipped(str(error))}.") from None
 
 
 def _parse(path: Path, file: Iterable[str]) -> ScaleTable:
@@ -133,7 +135,9 @@ def _parse(path: Path, file: Iterable[str]) -> ScaleTable:
             try:
                 zero = int(text)
             except ValueError:
-                raise InputFileError(f"{path}: line {line}: {ZERO_POINT} must be an integer; got {brief(text)}.") from None
+                raise InputFileError(
+                    f"{path}: line {line}: {ZERO_POINT} must be an integer; got {brief(text)}."
+                ) from None
             if not -32768 <= zero <= 65535:
                 raise InputFileError(f"{path}: line {line}: {ZERO_POINT} must be in [-32768, 65535]; got {zero}.")
             zero_points.append(zero)

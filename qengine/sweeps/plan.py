@@ -28,6 +28,7 @@ I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
 #: Real multipliers of a range lie between these: wider than any scheme's domain, well inside float32.
 REAL_LIMITS = (2.0**-60, 2.0**40)
+DISTRIBUTIONS = ("uniform", "log-uniform")
 ACCUMULATORS = ("uniform", "normal", "laplace", "unsaturated", "all")
 
 
@@ -171,6 +172,7 @@ def make_plan(
     if len(set(names)) < len(names):
         raise DomainError(f"the schemes must differ; got {', '.join(names)} (aliases count as the same).")
     multipliers = multipliers or Multipliers(low=0.01, high=0.99)
+    zero_point = None if zero_point is None else integer("zero_point", zero_point)
     _check_multipliers(multipliers)
     many = multipliers.table is not None and multipliers.table.zero_point.size > 1
     if dtype is None and (many or qmin is not None or qmax is not None or zero_point):
@@ -206,7 +208,7 @@ def _check_multipliers(m: Multipliers) -> None:
     given = (m.fixed is not None) + (m.table is not None) + (m.low is not None or m.high is not None)
     if given != 1:
         raise DomainError("a sweep takes one multiplier, a range (low, high) or a table of scales, one of them.")
-    chosen("distribution", m.distribution, ("uniform", "log-uniform"))
+    chosen("distribution", m.distribution, DISTRIBUTIONS)
     if m.fixed is not None:
         if isinstance(m.fixed, QuantizedMultiplier):
             if m.fixed.shape != ():
@@ -250,7 +252,7 @@ def _accumulators(
     if isinstance(given, str):
         given = parse_accumulators(given)
     if not isinstance(given, Accumulators):
-        raise DTypeError(f"acc must be a distribution such as 'uniform:-100:100'; got {given!r}.")
+        raise DTypeError(f"acc must be a distribution such as 'uniform:-100:100'; got {brief(given)}.")
     chosen("accumulator distribution", given.kind, ACCUMULATORS)
     integer("the lowest accumulator", given.low, INT32_MIN, INT32_MAX)
     integer("the highest accumulator", given.high, INT32_MIN, INT32_MAX)

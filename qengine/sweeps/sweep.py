@@ -13,14 +13,14 @@ import numpy.typing as npt
 from qengine.kernels.codes import GROUP
 
 from .. import backends
-from ..arguments import callback, integer, real
+from ..arguments import callback, chosen, integer, real
 from ..backends.pairs import Work
-from ..exceptions import DomainError, DTypeError
+from ..exceptions import DomainError, DTypeError, brief
 from ..requant.multiplier import QuantizedMultiplier
 from ..requant.scales import scale_table
 from ..requant.schemes import Scheme
 from ..work.run import CallersThread, Tile, cut, run
-from .plan import Accumulators, Multipliers, SweepPlan, make_plan
+from .plan import DISTRIBUTIONS, Accumulators, Multipliers, SweepPlan, make_plan
 from .result import SweepResult
 from .tally import Tally
 from .work import make_work
@@ -33,6 +33,7 @@ def _multipliers(multiplier: Any, multiplier_range: Any, distribution: str, scal
     given = [v is not None for v in (multiplier, multiplier_range, scales)]
     if sum(given) > 1:
         raise DomainError("pass one of multiplier, multiplier_range and scales.")
+    chosen("distribution", distribution, DISTRIBUTIONS)
     if distribution != "uniform" and (multiplier is not None or scales is not None):
         raise DomainError(f"distribution {distribution!r} is of a range of multipliers; nothing is drawn here.")
     if scales is not None:
@@ -45,7 +46,7 @@ def _multipliers(multiplier: Any, multiplier_range: Any, distribution: str, scal
     try:
         low, high = (float(end) for end in ends)
     except (TypeError, ValueError):
-        raise DTypeError(f"multiplier_range must be two numbers (low, high); got {ends!r}.") from None
+        raise DTypeError(f"multiplier_range must be two numbers (low, high); got {brief(ends)}.") from None
     return Multipliers(low=low, high=high, distribution=distribution)  # type: ignore[arg-type]
 
 
