@@ -208,10 +208,17 @@ def refuse_device(name: str, value: Any) -> None:
 def parameter(name: str, value: Any) -> npt.NDArray[Any]:
     """Return a number or an array of numbers, of the host, as a NumPy array of whatever dtype."""
     if isinstance(value, np.ndarray):
-        return value
+        return _plain(name, value)
     refuse_device(name, value)
     _refuse_gradients(name, value)
     return _converted(name, value)
+
+
+def _plain(name: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array whose methods are NumPy's own: a matrix stays 2-D whatever its shape is set to."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise DTypeError(f"{name} must not be a masked array: pass x.compressed(), or x.filled(value).")
+    return np.asarray(value)
 
 
 def _refuse_gradients(name: str, value: Any) -> None:
@@ -274,10 +281,8 @@ def to_host(array: Any) -> npt.NDArray[Any]:
 
 def as_numpy(name: str, value: Any) -> npt.NDArray[Any]:
     """Return a host array without a copy where that is possible: NumPy, DLPack, or anything array-like."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise DTypeError(f"{name} must not be a masked array: pass x.compressed(), or x.filled(value).")
     if isinstance(value, np.ndarray):
-        return value
+        return _plain(name, value)
     if value is None:
         raise DTypeError(f"{name} must be an array of numbers; got None.")
     _refuse_gradients(name, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -77,9 +78,9 @@ def read_rows(
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise InputFileError(f"{path}: the name must end in .csv, .npz or .parquet.")
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
         raise InputFileError(
-            f"{path}: " + ("a file is required; this is a folder." if path.is_dir() else "no such file.")
+            f"{path}: " + ("a file is required; this is a folder." if os.path.isdir(path) else "no such file.")
         )
     try:
         columns, lines = reader(path)
@@ -140,7 +141,8 @@ def _resolve(
     if wanted not in columns:
         others = [name for name in columns if name.startswith("output")]
         hint = (
-            f"choose one of {clipped(', '.join(map(repr, others)))}" if others
+            f"choose one of {clipped(', '.join(map(repr, others)))}"
+            if others
             else f"it has {clipped(', '.join(columns)) or 'nothing'}"
         )
         raise InputFileError(f"{path}: there is no column {wanted!r} of recorded outputs; {hint}.")

@@ -206,7 +206,7 @@ def requantize(
     array = backends.adopt("acc", acc)
     for parameter, value in (("multiplier", multiplier), ("zero_point", zero_point)):
         backends.refuse_device(parameter, value)
-    if isinstance(multiplier, (list, tuple)):
+    if not isinstance(multiplier, (QuantizedMultiplier, int, float, np.number)):
         multiplier = backends.parameter("multiplier", multiplier)
     if isinstance(array, np.ndarray):
         if out is not None and not isinstance(out, np.ndarray):
@@ -249,9 +249,7 @@ def _requantize(
         folded = (1, 1, array.size)
     else:
         total = False
-        shape, folded, prepared = _prepare_many(
-            row, array, multiplier, zero_point, chosen, qmin, qmax, axis, wrap
-        )
+        shape, folded, prepared = _prepare_many(row, array, multiplier, zero_point, chosen, qmin, qmax, axis, wrap)
         if array.shape != shape:
             array = arrays.broadcast_to(array, shape)
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import qengine as qe
 from qengine import backends, selftest
-from qengine.cli import group
+from qengine.cli.commands import group
 from qengine.cli.options import parse_count, parse_scales
 from qengine.sweeps.sweep import sweep
 from tests import oracle
