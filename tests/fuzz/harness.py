@@ -1,11 +1,4 @@
-"""Damage for every parser: seeds, mutations, and what may come out. Also a coverage-guided run, where atheris is.
-
-    pip install atheris
-    python -m tests.fuzz.harness safetensors -max_total_time=300 -rss_limit_mb=2048
-
-runs one parser (one of `PARSERS`) under libFuzzer from the root of the repository; what it finds is written to
-``crash-...`` in the current folder.
-"""
+"""Damage for every parser: seeds, mutations, and what may come out."""
 
 from __future__ import annotations
 
@@ -13,8 +6,6 @@ import io
 import json
 import math
 import re
-import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -169,23 +160,3 @@ def overlapping(count: int) -> bytes:
     entry = {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}
     text = json.dumps({f"t{k}": entry for k in range(count)}).encode()
     return len(text).to_bytes(8, "little") + text
-
-
-def main() -> None:
-    """Run one parser under libFuzzer."""
-    import atheris
-
-    name = sys.argv.pop(1)
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        corpus = folder / "corpus"
-        corpus.mkdir()
-        for k, content in enumerate(seeds(name, folder)):
-            (corpus / str(k)).write_bytes(content)
-        atheris.instrument_all()
-        atheris.Setup([*sys.argv, str(corpus)], lambda content: outcome(name, content, folder) and None)
-        atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    main()
