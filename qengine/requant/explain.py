@@ -154,7 +154,7 @@ def _one_multiplier(multiplier: Any) -> QuantizedMultiplier | float:
 
 def _three_numbers(scales: Any) -> bool:
     if isinstance(scales, np.ndarray):
-        return scales.shape == (3,)
+        return bool(scales.shape == (3,))
     return len(scales) == 3 and all(backends.parameter("scales", scale).ndim == 0 for scale in scales)
 
 
