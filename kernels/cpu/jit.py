@@ -54,8 +54,10 @@ def cache_directory():
     setting = os.environ.get("QENGINE_CACHE_DIR")
     if setting == "":
         return None
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qengine"
-    root = Path(setting) if setting else base
+    home = os.path.expanduser(setting or os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    if home.startswith("~"):  # neither HOME nor an entry for this user, as in containers that run as any user
+        return None
+    root = Path(home) if setting else Path(home) / "qengine"
     path = root / f"cpu-{source_digest()}"
     try:
         path.mkdir(parents=True, exist_ok=True)

@@ -14,10 +14,11 @@ from qengine.kernels.codes import E8M0_LIMIT
 from qengine.kernels.reference import formats as scales_in_numpy
 
 from .. import backends
+from ..arguments import integer
 from ..exceptions import DomainError, DTypeError
 from .elements import Element, get_element
 from .formats import Format, element_format, get_format
-from .params import at, first, index_text, integer, normal_axis
+from .params import at, first, index_text, normal_axis
 from .rounding import get_rounding
 from .segments import samples
 

@@ -27,7 +27,7 @@ from qengine.kernels.codes import (
     ZERO_POINT_INSIDE,
 )
 
-from ..exceptions import UnknownNameError
+from ..arguments import chosen
 
 STEPS = {"divide": DIVIDE, "reciprocal": RECIPROCAL}
 ZERO_POINTS = {"after": ZERO_POINT_AFTER, "inside": ZERO_POINT_INSIDE, "fused": ZERO_POINT_FUSED}
@@ -241,7 +241,4 @@ def get_convention(name: str | Convention) -> Convention:
     """
     if isinstance(name, Convention):
         return name
-    try:
-        return _NAMES[name]
-    except (KeyError, TypeError):
-        raise UnknownNameError.of("convention", name, _NAMES) from None
+    return _NAMES[chosen("convention", name, _NAMES)]

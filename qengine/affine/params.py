@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from ..exceptions import DomainError, DTypeError, UnknownNameError
+from ..arguments import chosen, flag, integer
+from ..exceptions import DomainError, DTypeError, brief
 
 MODES = ("symmetric", "asymmetric")
 SCALE_DTYPES = ("float32", "float64")
@@ -39,17 +40,10 @@ def first(values: npt.NDArray[Any], bad: npt.NDArray[np.bool_]) -> Any:
     return values.reshape(-1)[int(bad.argmax())].item()  # a scalar, or an array on a device
 
 
-def integer(name: str, value: Any) -> int:
-    """Return a Python int, or raise `DTypeError`: booleans and floats are refused."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise DTypeError(f"{name} must be an integer; got {value!r}.")
-    return int(value)
-
-
 def normal_axis(axis: int, ndim: int, shape: object) -> int:
     """Return the axis counted from the front, or raise `DomainError`."""
     if not -ndim <= axis < ndim:
-        raise DomainError(f"axis must be in [{-ndim}, {ndim - 1}] for an array of shape {shape}; got {axis}.")
+        raise DomainError(f"axis must be in [{-ndim}, {ndim - 1}] for an array of shape {shape}; got {brief(axis)}.")
     return axis % ndim
 
 
@@ -67,7 +61,7 @@ def _scales(value: Any) -> npt.NDArray[np.float64]:
 def _zero_points(value: Any) -> npt.NDArray[np.int64]:
     array = backends.parameter("zero_point", value)
     if array.dtype.kind == "O" and array.ndim == 0 and isinstance(value, int):
-        raise DomainError(f"zero_point must be in (-2**31, 2**31); got {value}.")
+        raise DomainError(f"zero_point must be in (-2**31, 2**31); got {brief(value)}.")
     if array.dtype.kind not in "iu":
         raise DTypeError(f"zero_point must be an integer or an array of them; got dtype {array.dtype}.")
     bad = (array <= -ZERO_POINT_LIMIT) | (array >= ZERO_POINT_LIMIT)
@@ -126,14 +120,16 @@ class QuantParams:
     def __post_init__(self) -> None:
         qmin, qmax = integer("qmin", self.qmin), integer("qmax", self.qmax)
         if not 1 <= qmax - qmin < 2**16:
-            raise DomainError(f"qmax - qmin must be in [1, 65535]; got qmin {qmin}, qmax {qmax}.")
+            raise DomainError(f"qmax - qmin must be in [1, 65535]; got qmin {brief(qmin)}, qmax {brief(qmax)}.")
         if qmin < -(2**31) or qmax > 2**31 - 1:
-            raise DomainError(f"qmin and qmax must fit int32; got qmin {qmin}, qmax {qmax}.")
+            raise DomainError(f"qmin and qmax must fit int32; got qmin {brief(qmin)}, qmax {brief(qmax)}.")
         scale, zero_point = _scales(self.scale), _zero_points(self.zero_point)
         axis = None if self.axis is None else integer("axis", self.axis)
         group = None if self.group is None else integer("group", self.group)
         if group is not None and (axis is None or group < 1):
-            raise DomainError(f"group must be at least 1 and needs an axis; got group {group}, axis {axis}.")
+            raise DomainError(
+                f"group must be at least 1 and needs an axis; got group {brief(group)}, axis {brief(axis)}."
+            )
         if axis is None and scale.ndim:
             raise DomainError(f"an array of scales, shape {scale.shape}, needs the axis that it runs along.")
         if axis is not None and group is None and scale.ndim != 1:
@@ -200,6 +196,8 @@ class QuantParams:
         DomainError
             If they do not; names both shapes.
         """
+        if not isinstance(shape, tuple) or not all(isinstance(n, (int, np.integer)) and n >= 0 for n in shape):
+            raise DTypeError(f"shape must be a tuple of lengths; got {brief(shape)}.")
         if self.axis is None:
             return None
         axis = normal_axis(self.axis, len(shape), shape)
@@ -256,6 +254,8 @@ class QuantParams:
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> QuantParams:
         """Return the parameters that `to_dict` wrote."""
+        if not isinstance(fields, Mapping) or not all(isinstance(name, str) for name in fields):
+            raise DTypeError(f"parameters are a mapping of names to values; got {brief(fields)}.")
         names = ("scale", "zero_point", "qmin", "qmax", "axis", "group")
         missing = [name for name in names[:4] if name not in fields]
         unknown = sorted(set(fields) - set(names))
@@ -297,20 +297,15 @@ class Target:
     @classmethod
     def of(cls, bits: Any, mode: Any, signed: Any, narrow: Any, scale_dtype: Any) -> Target:
         """Check the arguments of `choose_qparams` that name the integer type."""
-        bits = integer("bits", bits)
-        if not 2 <= bits <= 16:
-            raise DomainError(f"bits must be in [2, 16]; got {bits}.")
-        if mode not in MODES:
-            raise UnknownNameError.of("mode", mode, MODES)
+        bits = integer("bits", bits, 2, 16)
+        chosen("mode", mode, MODES)
         for name, value in (("signed", signed), ("narrow", narrow)):
-            if not isinstance(value, (bool, np.bool_)):
-                raise DTypeError(f"{name} must be True or False; got {value!r}.")
+            flag(name, value)
         try:
             scale_type = np.dtype(scale_dtype).name
-        except TypeError:
-            scale_type = str(scale_dtype)
-        if scale_type not in SCALE_DTYPES:
-            raise UnknownNameError.of("scale_dtype", scale_type, SCALE_DTYPES)
+        except (TypeError, ValueError):
+            scale_type = brief(scale_dtype)
+        chosen("scale_dtype", scale_type, SCALE_DTYPES)
         if mode == "symmetric" and narrow and not signed:
             raise DomainError("symmetric unsigned codes start at 0, their zero point: narrow must be False.")
         low = -(1 << (bits - 1)) if signed else 0

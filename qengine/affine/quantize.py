@@ -11,10 +11,11 @@ import numpy.typing as npt
 from qengine.kernels import codes
 
 from .. import backends
+from ..arguments import integer
 from ..backends.quantizers import Quantizer
 from ..exceptions import DomainError, DTypeError
 from .conventions import DEQUANTIZATIONS, STEPS, ZERO_POINTS, Convention, get_convention
-from .params import QuantParams, at, first, index_text, integer
+from .params import QuantParams, at, first, index_text
 from .rounding import get_rounding
 from .segments import samples
 

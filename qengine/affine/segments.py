@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
+from ..arguments import integer
 from ..exceptions import DomainError, DTypeError
-from .params import at, first, integer, normal_axis
+from .params import at, first, normal_axis
 
 #: float16, bfloat16 and the 8-bit and smaller floats of ml_dtypes widen to float32 exactly.
 _SMALL_FLOATS = ("float16", "bfloat16", "float8_", "float6_", "float4_")

@@ -21,7 +21,8 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from ..exceptions import BackendError, DTypeError, UnknownNameError
+from ..arguments import chosen
+from ..exceptions import BackendError, DTypeError
 from .forms import Epilogue, Form
 from .quantizers import ErrorPlan, ErrorTile, Quantizer
 
@@ -117,10 +118,7 @@ _chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("qengine_ba
 
 
 def _row(name: str) -> _Row:
-    try:
-        return BACKENDS[name]
-    except KeyError:
-        raise UnknownNameError.of("back end", name, BACKENDS) from None
+    return BACKENDS[chosen("back end", name, BACKENDS)]
 
 
 def unavailable(name: str) -> str | None:
@@ -164,7 +162,7 @@ def use_backend(name: str) -> Iterator[None]:
     ...     qe.requantize([-2, 2], qe.QuantizedMultiplier(1 << 30, -1), scheme="single")   # ties: toward +inf
     array([0, 1], dtype=int32)
     """
-    load(name)
+    load(_row(name).name)
     token = _chosen.set(name)
     try:
         yield
@@ -210,10 +208,17 @@ def refuse_device(name: str, value: Any) -> None:
 def parameter(name: str, value: Any) -> npt.NDArray[Any]:
     """Return a number or an array of numbers, of the host, as a NumPy array of whatever dtype."""
     if isinstance(value, np.ndarray):
-        return value
+        return _plain(name, value)
     refuse_device(name, value)
     _refuse_gradients(name, value)
     return _converted(name, value)
+
+
+def _plain(name: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array whose methods are NumPy's own: a matrix stays 2-D whatever its shape is set to."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise DTypeError(f"{name} must not be a masked array: pass x.compressed(), or x.filled(value).")
+    return np.asarray(value)
 
 
 def _refuse_gradients(name: str, value: Any) -> None:
@@ -233,7 +238,7 @@ def _converted(name: str, value: Any) -> npt.NDArray[Any]:
 
 def choose(backend: str | None, *arrays: Any) -> str:
     """Return the name of the back end that serves a call, by the module's rule."""
-    name = backend or _chosen.get() or os.environ.get(ENVIRONMENT) or None
+    name = backend if backend is not None else _chosen.get() or os.environ.get(ENVIRONMENT) or None
     device = next((a for a in arrays if on_device(a)), None)
     if name is None:
         name = "cuda" if device is not None else "cpu"
@@ -276,10 +281,8 @@ def to_host(array: Any) -> npt.NDArray[Any]:
 
 def as_numpy(name: str, value: Any) -> npt.NDArray[Any]:
     """Return a host array without a copy where that is possible: NumPy, DLPack, or anything array-like."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise DTypeError(f"{name} must not be a masked array: pass x.compressed(), or x.filled(value).")
     if isinstance(value, np.ndarray):
-        return value
+        return _plain(name, value)
     if value is None:
         raise DTypeError(f"{name} must be an array of numbers; got None.")
     _refuse_gradients(name, value)

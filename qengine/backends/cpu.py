@@ -29,7 +29,7 @@ def thread_count() -> int:
     """Return the number of threads: ``QENGINE_NUM_THREADS``, or the processors this process may use."""
     setting = os.environ.get("QENGINE_NUM_THREADS", "")
     if setting:
-        if not (setting.isdecimal() and 1 <= int(setting) <= 4096):
+        if not (setting.isdecimal() and len(setting) <= 4 and 1 <= int(setting) <= 4096):
             raise DomainError(f"QENGINE_NUM_THREADS must be an integer in [1, 4096]; got {setting!r}.")
         return int(setting)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -14,7 +14,7 @@ DELAY = 1.0
 @contextmanager
 def progress_bar(label: str, unit: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     """Yield a callback that draws done/total, units a second and the time left on stderr, where that is a terminal."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn

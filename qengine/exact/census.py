@@ -27,10 +27,10 @@ import numpy.typing as npt
 
 from qengine.kernels.cpu import census as kernels
 
-from .. import backends
+from .. import arguments, backends
 from .._version import __version__
 from ..backends.cpu import thread_count
-from ..exceptions import DomainError, DTypeError, UnknownNameError
+from ..exceptions import DomainError, DTypeError, brief
 from ..requant.schemes import Scheme, get_scheme
 from ..work.checkpoint import Checkpoint
 from ..work.run import Tile, cut, run
@@ -143,15 +143,17 @@ def census(
     -1
     """
     begun = time.perf_counter()
+    arguments.callback("progress", progress)
+    resume = arguments.flag("resume", resume)
+    folder = None if checkpoint is None else arguments.path("checkpoint", checkpoint)
     asked, chosen = _question(
         a, b, shift, shifts, multipliers, acc_range, dtype, zero_point, qmin, qmax, backends.choose(backend)
     )
-    if method not in METHODS:
-        raise UnknownNameError.of("method", method, METHODS)
+    arguments.chosen("method", method, METHODS)
     methods = {one: asked.method(one, method) for one in chosen}
     if resume and checkpoint is None:
         raise DomainError("resume needs a checkpoint: the folder of the run that is to go on.")
-    kept = None if checkpoint is None else Checkpoint(checkpoint, _run_of(asked, chosen[0]), resume=resume)
+    kept = None if folder is None else Checkpoint(folder, _run_of(asked, chosen[0]), resume=resume)
     by_shift: dict[int, Tally] = {}
     whole = asked.multipliers * (asked.high - asked.low + 1)
     complete = True
@@ -176,15 +178,6 @@ def census(
     )  # fmt: skip
 
 
-def _integer(name: str, value: Any) -> int:
-    if isinstance(value, (bool, np.bool_)):
-        raise DTypeError(f"{name} must be an integer; got {value!r}.")
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise DTypeError(f"{name} must be an integer; got {value!r}.") from None
-
-
 def _question(
     a: str | Scheme, b: str | Scheme, shift: Any, shifts: Any, multipliers: Any, acc_range: Any,
     dtype: npt.DTypeLike | None, zero_point: Any, qmin: int | None, qmax: int | None,
@@ -197,13 +190,13 @@ def _question(
     if shift is not None and shifts is not None:
         raise DomainError("give shift or shifts, not both.")
     if shift is not None:
-        shifts = (_integer("shift", shift),)
+        shifts = (arguments.integer("shift", shift),)
     elif shifts is not None and (isinstance(shifts, (str, Mapping)) or not isinstance(shifts, Iterable)):
-        raise DTypeError(f"shifts must be several integers; got {shifts!r}.")
+        raise DTypeError(f"shifts must be several integers; got {brief(shifts)}.")
     least, most = max(row.shift_range[0] for row in rows), min(row.shift_range[1] for row in rows)
     chosen: list[int] = []
     for given in SHIFTS if shifts is None else shifts:
-        one = _integer("shift", given)
+        one = arguments.integer("shift", given)
         if not least <= one <= most:
             raise DomainError(
                 f"shift must be in [{least}, {most}] for schemes {rows[0].name!r} and {rows[1].name!r}; got {one}."
@@ -214,15 +207,15 @@ def _question(
     if not chosen:
         raise DomainError("give at least one shift; got none.")
     if not isinstance(multipliers, (tuple, list)) or len(multipliers) != 2:
-        raise DomainError(f"multipliers must be (first mantissa, last mantissa); got {multipliers!r}.")
-    first, last = (_integer("a mantissa", one) for one in multipliers)
+        raise DomainError(f"multipliers must be (first mantissa, last mantissa); got {brief(multipliers)}.")
+    first, last = (arguments.integer("a mantissa", one) for one in multipliers)
     if not MANTISSAS[0] <= first <= last <= MANTISSAS[1]:
         raise DomainError(
             f"multipliers must be an ascending range of mantissas within [{MANTISSAS[0]}, {MANTISSAS[1]}]; "
             f"got [{first}, {last}]."
         )
     low, high = (int(bound[0]) for bound in as_range(acc_range, 1))
-    output = {"dtype": dtype, "zero_point": _integer("zero_point", zero_point), "qmin": qmin, "qmax": qmax}
+    output = {"dtype": dtype, "zero_point": arguments.integer("zero_point", zero_point), "qmin": qmin, "qmax": qmax}
     asked = Question(rows, first, last, low, high, output, backend)
     for one in chosen:
         asked.ends(one)

@@ -112,7 +112,7 @@ def open_tensors(path: str | os.PathLike[str], *, only: str | Iterable[str] | No
         if "\0" in str(path):
             raise InputFileError(f"{str(path)!r}: the name of a file has no NUL character.")
         opener = FORMATS.get(path.suffix.lower())
-        if opener is None and path.is_dir():
+        if opener is None and os.path.isdir(path):  # Path.is_dir raises for a name that is too long
             raise InputFileError(f"{path}: a file is required; this is a folder.")
         if opener is None:
             raise InputFileError(

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from ..backends.forms import Bias, FloatRule, FloorRule, NestedRule, Rule
-from ..exceptions import DTypeError, UnknownNameError
+from ..exceptions import DTypeError, UnknownNameError, brief
 
 HALF = Bias.same(1)
 #: Two-stage rounding of TFLite: the first stage adds 2**30 for x >= 0 and takes it away for x < 0.
@@ -451,7 +451,7 @@ def get_scheme(name: str | Scheme) -> Scheme:
     if isinstance(name, Scheme):
         return name
     if not isinstance(name, str):
-        raise DTypeError(f"a scheme is given by its name; got {name!r}.")
+        raise DTypeError(f"a scheme is given by its name; got {brief(name)}.")
     row = SCHEMES.get(name) or SCHEMES.get(ALIASES.get(name, ""))
     if row is None:
         raise UnknownNameError.of("scheme", name, [*SCHEMES, *ALIASES])

@@ -8,19 +8,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from qengine.kernels.codes import GROUP
 
 from .. import backends
+from ..arguments import callback, chosen, integer, real
 from ..backends.pairs import Work
-from ..exceptions import DomainError, DTypeError
+from ..exceptions import DomainError, DTypeError, brief
 from ..requant.multiplier import QuantizedMultiplier
 from ..requant.scales import scale_table
 from ..requant.schemes import Scheme
 from ..work.run import CallersThread, Tile, cut, run
-from .plan import Accumulators, Multipliers, SweepPlan, make_plan
+from .plan import DISTRIBUTIONS, Accumulators, Multipliers, SweepPlan, make_plan
 from .result import SweepResult
 from .tally import Tally
 from .work import make_work
@@ -33,6 +33,7 @@ def _multipliers(multiplier: Any, multiplier_range: Any, distribution: str, scal
     given = [v is not None for v in (multiplier, multiplier_range, scales)]
     if sum(given) > 1:
         raise DomainError("pass one of multiplier, multiplier_range and scales.")
+    chosen("distribution", distribution, DISTRIBUTIONS)
     if distribution != "uniform" and (multiplier is not None or scales is not None):
         raise DomainError(f"distribution {distribution!r} is of a range of multipliers; nothing is drawn here.")
     if scales is not None:
@@ -40,14 +41,12 @@ def _multipliers(multiplier: Any, multiplier_range: Any, distribution: str, scal
     if multiplier is not None:
         if isinstance(multiplier, QuantizedMultiplier):
             return Multipliers(fixed=multiplier)
-        if isinstance(multiplier, bool) or not isinstance(multiplier, (int, float, np.number)):
-            raise DTypeError(f"multiplier must be a QuantizedMultiplier or a real number; got {multiplier!r}.")
-        return Multipliers(fixed=float(multiplier))
+        return Multipliers(fixed=real("multiplier", multiplier))
     ends = (0.01, 0.99) if multiplier_range is None else multiplier_range
     try:
         low, high = (float(end) for end in ends)
     except (TypeError, ValueError):
-        raise DTypeError(f"multiplier_range must be two numbers (low, high); got {ends!r}.") from None
+        raise DTypeError(f"multiplier_range must be two numbers (low, high); got {brief(ends)}.") from None
     return Multipliers(low=low, high=high, distribution=distribution)  # type: ignore[arg-type]
 
 
@@ -149,12 +148,12 @@ def run_plan(
     progress: Callable[[int, int], None] | None = None,
 ) -> SweepResult:
     """Run a validated plan."""
+    callback("progress", progress)
     name = backends.choose(backend)
     engine = backends.load(name)
     workers = _workers(name, threads)
     size = TILE_PAIRS[name] if tile_pairs is None else tile_pairs
-    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or not 1 <= size <= 2**40:
-        raise DomainError(f"tile_pairs must be in [1, 2^40]; got {size!r}.")
+    size = integer("tile_pairs", size, 1, 2**40)
     if tile_pairs is None and plan.pairs < size * workers:
         # A short sweep still uses every worker; tiles of whole groups draw nothing twice.
         size = max(GROUP, -(-plan.pairs // (2 * workers) + GROUP - 1) // GROUP * GROUP)
@@ -177,9 +176,7 @@ def run_plan(
 
 def _workers(name: str, threads: int | None) -> int:
     if threads is not None:
-        if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or not 1 <= threads <= 4096:
-            raise DomainError(f"threads must be in [1, 4096]; got {threads!r}.")
-        return int(threads)
+        return integer("threads", threads, 1, 4096)
     if name == "cpu":
         from ..backends.cpu import thread_count
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import qengine as qe
 from qengine import backends, selftest
-from qengine.cli import group
+from qengine.cli.commands import group
 from qengine.cli.options import parse_count, parse_scales
 from qengine.sweeps.sweep import sweep
 from tests import oracle
@@ -394,7 +394,7 @@ def test_interrupted_sweep_has_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> N
         (("sweep", "single", "double", "--pairs", "many"), "'many' is not a count"),
         (("sweep", "single", "double", "--seed", "2^64"), "seed must be in [0, 18446744073709551615]"),
         (("sweep", "single", "double", "--threads", "0"), "threads must be in [1, 4096]; got 0."),
-        (("sweep", "single", "double", "--tile", "0"), "tile_pairs must be in [1, 2^40]; got 0."),
+        (("sweep", "single", "double", "--tile", "0"), "tile_pairs must be in [1, 1099511627776]; got 0."),
         (("sweep", "single", "double", "--backend", "gpu"), "unknown back end 'gpu'; did you mean 'cpu'?"),
         (("sweep", "single", "double", "--acc", "unifrom"), "did you mean 'uniform'?"),
         (("sweep", "single", "double", "--dtype", "int32"), "int32"),

@@ -597,7 +597,7 @@ PAIR = ("single", "double")
         ),
         ({"scales": ([0.1, 0.2], [0.1, 0.2, 0.3], 1.0)}, "the three scale columns must have one length; got 2, 3, 1."),
         ({"scales": ([], [], [])}, "scales must hold at least one channel; got none."),
-        ({"tile_pairs": 0}, "tile_pairs must be in [1, 2^40]; got 0."),
+        ({"tile_pairs": 0}, "tile_pairs must be in [1, 1099511627776]; got 0."),
         ({"threads": 0}, "threads must be in [1, 4096]; got 0."),
         (
             {"multiplier": 0.0, "dtype": "int8", "acc": "unsaturated"},
