@@ -43,6 +43,10 @@ _HOME = {
     "encode": ".affine.blocks",
     "decode": ".affine.blocks",
     "quantize_blocks": ".affine.blocks",
+    "emulate": ".runtimes.emulate",
+    "profiles": ".runtimes.profiles",
+    "get_profile": ".runtimes.profiles",
+
 }
 
 __all__ = ["__version__", *_HOME]
@@ -75,6 +79,9 @@ if TYPE_CHECKING:
     )
     from .requant.requantize import requantize, requantize_scales
     from .requant.schemes import get_scheme, schemes
+    from .runtimes.emulate import emulate
+    from .runtimes.profiles import get_profile, profiles
+
     from .sweeps.sweep import sweep
 
 

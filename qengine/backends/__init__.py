@@ -52,6 +52,9 @@ class Backend(Protocol):
     def formats(self) -> Any:
         """Return the module of kernels for number formats: reconstruct."""
 
+    def runtimes(self) -> Any:
+        """Return the module of kernels for operators of runtimes: staged, staged_sum, affine_sum, float_chain ..."""
+
 
 class DeviceBackend(Backend, Protocol):
     """What a back end whose arrays live on a device provides beside that."""

@@ -215,3 +215,10 @@ def formats() -> Any:
     from qengine.kernels.cpu import formats
 
     return formats
+
+
+def runtimes() -> Any:
+    """Return the kernels for operators of runtimes."""
+    from qengine.kernels.cpu import runtimes
+
+    return runtimes

@@ -137,3 +137,8 @@ def calibration() -> Any:
 def formats() -> Any:
     """Return the kernels for number formats."""
     raise _lacks("number formats")
+
+
+def runtimes() -> Any:
+    """Return the kernels for operators of runtimes."""
+    raise _lacks("operators of runtimes")

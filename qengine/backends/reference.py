@@ -90,3 +90,10 @@ def formats() -> Any:
     from qengine.kernels.reference import formats
 
     return formats
+
+
+def runtimes() -> Any:
+    """Return the kernels for operators of runtimes."""
+    from qengine.kernels.reference import runtimes
+
+    return runtimes

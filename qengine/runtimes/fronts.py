@@ -1,0 +1,200 @@
+"""From an operator's columns to its arithmetic: which columns there are, what they hold, what is computed first.
+
+Column names are those of the recordings; codes and parameters broadcast against each other as in NumPy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..affine.conventions import get_convention
+from ..affine.params import QuantParams
+from ..affine.quantize import dequantize, quantize
+from ..exceptions import DomainError
+from ..requant.multiplier import first_index, first_value
+from .arithmetic import Description, Target, difference_of_codes, limits_of
+from .columns import Array, integers, reals, scales
+from .sums import Operands
+
+#: Accumulators of kernels with 64-bit bias: what a 48-bit scheme takes.
+ACC48 = -(2**47), 2**47 - 1
+#: Elements that a mean or a pool may run over: counts up to here are whole in float32.
+LARGEST_COUNT = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Convention:
+    """A convention of `qengine.affine.conventions`, of quantize or dequantize."""
+
+    name: str
+    dequantizes: bool = False
+
+    def describe(self) -> Description:
+        """Return the arithmetic in words."""
+        row = get_convention(self.name)
+        if self.dequantizes:
+            return Description("none", row.dequantize_formula, "none")
+        return Description("none", f"{row.name}: {row.formula}", "clamp")
+
+
+def _zero_point(name: str, value: Any, dtype: str) -> Array:
+    return integers(name, value, *limits_of(dtype))
+
+
+def accumulator(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
+    """``acc`` with ``in_scale, w_scale, out_scale``, and the output's ``zero_point``."""
+    acc = integers("acc", columns["acc"], *(ACC48 if row.acc_bits == 48 else limits_of("int32")))
+    stored = tuple(scales(name, columns[name]) for name in ("in_scale", "w_scale", "out_scale"))
+    z = _zero_point("zero_point", columns["zero_point"], to.dtype)
+    result: Array = arithmetic.run(acc if row.acc_bits == 48 else acc.astype(np.int32), stored, z, to)
+    return result
+
+
+def product(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
+    """``(a - a_zp) (b - b_zp)``, below 2**17 in magnitude, as an accumulator with the scales of a, b and out."""
+    terms = [_centred(columns, name, f"{name}_zp", row.code_dtype) for name in ("a", "b")]
+    try:
+        acc = terms[0] * terms[1]
+    except ValueError:
+        raise DomainError(f"a {terms[0].shape} and b {terms[1].shape} do not broadcast.") from None
+    stored = tuple(scales(name, columns[name]) for name in ("a_scale", "b_scale", "out_scale"))
+    result: Array = arithmetic.run(acc, stored, _zero_point("out_zp", columns["out_zp"], to.dtype), to)
+    return result
+
+
+def _centred(columns: Mapping[str, Any], name: str, zero: str, dtype: str) -> Array:
+    low, high = limits_of(dtype)
+    codes = integers(name, columns[name], low, high)
+    return difference_of_codes(name, codes, integers(zero, columns[zero], low, high))
+
+
+def rescaling(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
+    """Codes of one scale to codes of another: ``input - in_zp`` as an accumulator, a weight scale of 1."""
+    acc = _centred(columns, "input", "in_zp", row.code_dtype)
+    in_scale, out_scale = (scales(name, columns[name]) for name in ("in_scale", "out_scale"))
+    z = _zero_point("out_zp", columns["out_zp"], to.dtype)
+    result: Array = arithmetic.run(acc, (in_scale, np.ones((), np.float32), out_scale), z, to)
+    return result
+
+
+def addition(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
+    """Codes ``a`` and ``b`` with scales and zero points."""
+    low, high = limits_of(row.code_dtype)
+    given: dict[str, Array] = {name: integers(name, columns[name], low, high) for name in ("a", "b", "a_zp", "b_zp")}
+    given |= {name: scales(name, columns[name]) for name in ("a_scale", "b_scale", "out_scale")}
+    given["out_zp"] = _zero_point("out_zp", columns["out_zp"], to.dtype)
+    for name in ("a", "b"):
+        given[name] = given[name].astype(np.int16)
+    result: Array = arithmetic.run(Operands.of(given), to)
+    return result
+
+
+def _summed(columns: Mapping[str, Any], dtype: str) -> dict[str, Array]:
+    low, high = limits_of(dtype)
+    count = integers("count", columns["count"], 1, LARGEST_COUNT)
+    total = integers("sum", columns["sum"], *limits_of("int32"))
+    try:
+        bad = (total < count * low) | (total > count * high)
+    except ValueError:
+        raise DomainError(f"sum {total.shape} and count {count.shape} do not broadcast.") from None
+    if bad.any():
+        raise DomainError(
+            f"sum must be that of count codes of {dtype}, in [{low} count, {high} count]; got "
+            f"{first_value(np.broadcast_to(total, bad.shape), bad)}{first_index(bad)}."
+        )
+    return {"sum": total, "count": count}
+
+
+def mean(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
+    """The raw ``sum`` of ``count`` codes, with scales and zero points of both sides."""
+    given = _summed(columns, row.code_dtype)
+    given |= {name: scales(name, columns[name]) for name in ("in_scale", "out_scale")}
+    given |= {name: _zero_point(name, columns[name], row.code_dtype) for name in ("in_zp", "out_zp")}
+    result: Array = arithmetic.run(given, to)
+    return result
+
+
+def pool(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
+    """The raw ``sum`` of ``count`` codes; ``scale`` and ``zp``, the same on both sides, do not enter."""
+    result: Array = arithmetic.run(_summed(columns, row.code_dtype), to)
+    return result
+
+
+def _parameters(scale: Array, zero_point: Array, shape: tuple[int, ...], dtype: str) -> tuple[QuantParams, bool]:
+    """Return parameters for a tensor, or for every element of its flat form (then True)."""
+    low, high = limits_of(dtype)
+    if scale.size == 1 and zero_point.size == 1:
+        return QuantParams(scale.reshape(()), zero_point.reshape(()), low, high), False
+    try:
+        scale, zero_point = (np.broadcast_to(values, shape).reshape(-1) for values in (scale, zero_point))
+    except ValueError:
+        raise DomainError(
+            f"scale {scale.shape} and zero point {zero_point.shape} do not broadcast to input {shape}."
+        ) from None
+    return QuantParams(scale, zero_point, low, high, axis=0), True
+
+
+def quantization(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
+    """Real ``input`` to codes with ``out_scale`` and the output's zero point (``out_zp`` or ``zero_point``)."""
+    x = reals("input", columns["input"])
+    z = _zero_point("out_zp", columns["out_zp"], to.dtype)
+    params, flat = _parameters(scales("out_scale", columns["out_scale"]), z, x.shape, to.dtype)
+    codes = quantize(x.reshape(-1) if flat else x, params, convention=arithmetic.name, backend=to.backend)
+    return np.clip(codes.reshape(x.shape), to.qmin, to.qmax).astype(to.dtype, copy=False)
+
+
+def dequantization(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
+    """Codes ``input`` to float32 with ``in_scale`` and the input's zero point (``in_zp`` or ``zero_point``)."""
+    q = integers("input", columns["input"], *limits_of(row.code_dtype))
+    z = _zero_point("in_zp", columns["in_zp"], row.code_dtype)
+    params, flat = _parameters(scales("in_scale", columns["in_scale"]), z, q.shape, row.code_dtype)
+    values = dequantize(q.reshape(-1) if flat else q, params, convention=arithmetic.name, backend=to.backend)
+    return values.reshape(q.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """How an operator's columns reach its arithmetic.
+
+    Attributes
+    ----------
+    columns, optional : tuple of str
+        Names that have to be given, and that may be.
+    run : callable
+        (arithmetic, row, columns, target) to the result.
+    codes : tuple of str
+        The columns that hold the tensor's elements: the first of them gives its type.
+    clamps : tuple of str
+        Scale and zero point of the output, where a fused activation can clamp it.
+    """
+
+    columns: tuple[str, ...]
+    run: Callable[[Any, Any, Mapping[str, Any], Target], Array]
+    codes: tuple[str, ...]
+    clamps: tuple[str, str] | None = None
+    optional: tuple[str, ...] = ()
+
+
+_PAIR = ("a", "b", "a_scale", "b_scale", "out_scale", "a_zp", "b_zp", "out_zp")
+_RESCALED = ("input", "in_scale", "in_zp", "out_scale", "out_zp")
+FRONTS: Mapping[str, Front] = {
+    "accumulator": Front(
+        ("acc", "in_scale", "w_scale", "out_scale", "zero_point"), accumulator, ("acc",), ("out_scale", "zero_point")
+    ),
+    "product": Front(_PAIR, product, ("a", "b"), ("out_scale", "out_zp"), ("acc",)),
+    "addition": Front(_PAIR, addition, ("a", "b"), ("out_scale", "out_zp")),
+    "mean": Front(("sum", "count", "in_scale", "out_scale", "in_zp", "out_zp"), mean, ("sum",)),
+    "pool": Front(("sum", "count"), pool, ("sum",), ("scale", "zp"), ("scale", "zp")),
+    "rescaling": Front(_RESCALED, rescaling, ("input",)),
+    "quantization": Front(("input", "out_scale", "out_zp"), quantization, ("input",)),
+    "dequantization": Front(("input", "in_scale", "in_zp"), dequantization, ("input",)),
+}
+#: Names under which some runtimes' recordings hold a column.
+ALIASES: Mapping[str, Mapping[str, str]] = {
+    "quantization": {"zero_point": "out_zp"},
+    "dequantization": {"zero_point": "in_zp"},
+}
