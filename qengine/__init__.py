@@ -46,7 +46,7 @@ _HOME = {
     "emulate": ".runtimes.emulate",
     "profiles": ".runtimes.profiles",
     "get_profile": ".runtimes.profiles",
-
+    "tosa_rescale": ".runtimes.tosa",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -81,7 +81,7 @@ if TYPE_CHECKING:
     from .requant.schemes import get_scheme, schemes
     from .runtimes.emulate import emulate
     from .runtimes.profiles import get_profile, profiles
-
+    from .runtimes.tosa import tosa_rescale
     from .sweeps.sweep import sweep
 
 

@@ -15,6 +15,7 @@ from ..exceptions import QEngineError
 #: Command name -> (module, one line for the list). The module holds a click command named `command`.
 COMMANDS = {
     "schemes": (".schemes", "List the schemes, or show one."),
+    "runtimes": (".runtimes", "List what the operators of runtimes compute, with the evidence."),
     "multiplier": (".multiplier", "Write a real multiplier, or three scales, as fixed point."),
     "explain": (".explain", "Show every intermediate of every scheme for one accumulator."),
     "sweep": (".sweep", "Count how often schemes disagree."),

@@ -289,4 +289,3 @@ def difference_of_codes(name: str, codes: I64, zero_point: I64) -> Array:
 def limits_of(dtype: str) -> tuple[int, int]:
     """Return the closed range of an integer type."""
     return LIMITS[dtype]
-

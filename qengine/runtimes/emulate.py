@@ -165,7 +165,5 @@ def emulate(
 
 def _tail(row: Profile) -> Profile:
     assert row.body is not None
-    (tail,) = candidates(
-        row.runtime, row.op, row.path, version=row.versions[-1], isa=row.isa, variant=row.body.rest
-    )
+    (tail,) = candidates(row.runtime, row.op, row.path, version=row.versions[-1], isa=row.isa, variant=row.body.rest)
     return tail

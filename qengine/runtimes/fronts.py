@@ -46,7 +46,7 @@ def _zero_point(name: str, value: Any, dtype: str) -> Array:
 
 
 def accumulator(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
-    """``acc`` with ``in_scale, w_scale, out_scale``, and the output's ``zero_point``."""
+    """Take ``acc`` with ``in_scale, w_scale, out_scale``, and the output's ``zero_point``."""
     acc = integers("acc", columns["acc"], *(ACC48 if row.acc_bits == 48 else limits_of("int32")))
     stored = tuple(scales(name, columns[name]) for name in ("in_scale", "w_scale", "out_scale"))
     z = _zero_point("zero_point", columns["zero_point"], to.dtype)
@@ -55,7 +55,7 @@ def accumulator(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Targe
 
 
 def product(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
-    """``(a - a_zp) (b - b_zp)``, below 2**17 in magnitude, as an accumulator with the scales of a, b and out."""
+    """Take ``(a - a_zp) (b - b_zp)``, below 2**17 in magnitude, as an accumulator with the scales of a, b and out."""
     terms = [_centred(columns, name, f"{name}_zp", row.code_dtype) for name in ("a", "b")]
     try:
         acc = terms[0] * terms[1]
@@ -73,7 +73,7 @@ def _centred(columns: Mapping[str, Any], name: str, zero: str, dtype: str) -> Ar
 
 
 def rescaling(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
-    """Codes of one scale to codes of another: ``input - in_zp`` as an accumulator, a weight scale of 1."""
+    """Turn codes of one scale into codes of another: ``input - in_zp`` as an accumulator, a weight scale of 1."""
     acc = _centred(columns, "input", "in_zp", row.code_dtype)
     in_scale, out_scale = (scales(name, columns[name]) for name in ("in_scale", "out_scale"))
     z = _zero_point("out_zp", columns["out_zp"], to.dtype)
@@ -82,7 +82,7 @@ def rescaling(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target)
 
 
 def addition(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
-    """Codes ``a`` and ``b`` with scales and zero points."""
+    """Take codes ``a`` and ``b`` with scales and zero points."""
     low, high = limits_of(row.code_dtype)
     given: dict[str, Array] = {name: integers(name, columns[name], low, high) for name in ("a", "b", "a_zp", "b_zp")}
     given |= {name: scales(name, columns[name]) for name in ("a_scale", "b_scale", "out_scale")}
@@ -110,7 +110,7 @@ def _summed(columns: Mapping[str, Any], dtype: str) -> dict[str, Array]:
 
 
 def mean(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
-    """The raw ``sum`` of ``count`` codes, with scales and zero points of both sides."""
+    """Take the raw ``sum`` of ``count`` codes, with scales and zero points of both sides."""
     given = _summed(columns, row.code_dtype)
     given |= {name: scales(name, columns[name]) for name in ("in_scale", "out_scale")}
     given |= {name: _zero_point(name, columns[name], row.code_dtype) for name in ("in_zp", "out_zp")}
@@ -119,7 +119,7 @@ def mean(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> A
 
 
 def pool(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
-    """The raw ``sum`` of ``count`` codes; ``scale`` and ``zp``, the same on both sides, do not enter."""
+    """Take the raw ``sum`` of ``count`` codes; ``scale`` and ``zp``, the same on both sides, do not enter."""
     result: Array = arithmetic.run(_summed(columns, row.code_dtype), to)
     return result
 
@@ -139,16 +139,17 @@ def _parameters(scale: Array, zero_point: Array, shape: tuple[int, ...], dtype: 
 
 
 def quantization(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
-    """Real ``input`` to codes with ``out_scale`` and the output's zero point (``out_zp`` or ``zero_point``)."""
+    """Turn real ``input`` into codes with ``out_scale`` and the output's zero point (``out_zp`` or ``zero_point``)."""
     x = reals("input", columns["input"])
     z = _zero_point("out_zp", columns["out_zp"], to.dtype)
     params, flat = _parameters(scales("out_scale", columns["out_scale"]), z, x.shape, to.dtype)
     codes = quantize(x.reshape(-1) if flat else x, params, convention=arithmetic.name, backend=to.backend)
-    return np.clip(codes.reshape(x.shape), to.qmin, to.qmax).astype(to.dtype, copy=False)
+    clamped: Array = np.clip(codes.reshape(x.shape), to.qmin, to.qmax).astype(to.dtype, copy=False)
+    return clamped
 
 
 def dequantization(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
-    """Codes ``input`` to float32 with ``in_scale`` and the input's zero point (``in_zp`` or ``zero_point``)."""
+    """Turn codes ``input`` into float32 with ``in_scale`` and the input's zero point (``in_zp`` or ``zero_point``)."""
     q = integers("input", columns["input"], *limits_of(row.code_dtype))
     z = _zero_point("in_zp", columns["in_zp"], row.code_dtype)
     params, flat = _parameters(scales("in_scale", columns["in_scale"]), z, q.shape, row.code_dtype)

@@ -74,8 +74,8 @@ class BiasedMean:
         """Return the output codes."""
         shape, total, (count, in_scale, out_scale, in_zp, out_zp) = _laid(columns)
         multiplier = (in_scale / (count.astype(F32) * out_scale)).astype(F64)
-        bias = in_zp.astype(F32) * in_scale / out_scale
-        bias = np.trunc(np.where(bias > 0, bias + F32(0.5), bias - F32(0.5))).astype(np.int64)
+        shift = in_zp.astype(F32) * in_scale / out_scale
+        bias = np.trunc(np.where(shift > 0, shift + F32(0.5), shift - F32(0.5))).astype(np.int64)
         return run_staged(total, multiplier, self.order, "int32", out_zp - bias, to, shape)
 
     def describe(self) -> Description:

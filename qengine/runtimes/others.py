@@ -44,17 +44,41 @@ def _pairs(pattern: str, count: int) -> tuple[tuple[str, str, int], ...]:
 def _onnxruntime(arm: bool) -> Iterator[_Operator]:
     requantize = "onnxruntime core/mlas/lib/quantize.cpp MlasRequantizeOutput"
     # Of the recordings on Arm, the totals over operators are known: `how`. Counts are those of the rows kept.
-    conv, columns, tensors, depthwise = (
-        (4_000, 4_000, 4_000, 3_041) if arm else (3_145_728, 786_432, 2_424_832, 32_768)
-    )
+    conv, columns, tensors, depthwise = (4_000, 4_000, 4_000, 3_041) if arm else (3_145_728, 786_432, 2_424_832, 32_768)
     all_products = "4,980,000 outputs of QLinearConv and QLinearMatMul together" if arm else ""
-    yield _Operator("QLinearConv", "cpu", "accumulator", "per-channel", FP32, _pairs("{}_perch", conv), requantize, all_products)
     yield _Operator(
-        "QLinearConv", "cpu", "accumulator", "per-channel", FP32, _pairs("depthwise_{}", depthwise), requantize,
+        "QLinearConv", "cpu", "accumulator", "per-channel", FP32, _pairs("{}_perch", conv), requantize, all_products
+    )
+    yield _Operator(
+        "QLinearConv",
+        "cpu",
+        "accumulator",
+        "per-channel",
+        FP32,
+        _pairs("depthwise_{}", depthwise),
+        requantize,
         all_products,
     )
-    yield _Operator("QLinearMatMul", "cpu", "accumulator", "per-channel", FP32, _pairs("{}_percol", columns), requantize, all_products)
-    yield _Operator("QLinearMatMul", "cpu", "accumulator", "per-tensor", FP32, _pairs("{}_pertensor", tensors), requantize, all_products)
+    yield _Operator(
+        "QLinearMatMul",
+        "cpu",
+        "accumulator",
+        "per-channel",
+        FP32,
+        _pairs("{}_percol", columns),
+        requantize,
+        all_products,
+    )
+    yield _Operator(
+        "QLinearMatMul",
+        "cpu",
+        "accumulator",
+        "per-tensor",
+        FP32,
+        _pairs("{}_pertensor", tensors),
+        requantize,
+        all_products,
+    )
     yield _Operator(
         "QLinearAdd", "cpu", "addition", "elementwise", ADD_NEON if arm else FusedSum(),
         _both(4_000 if arm else 2_621_440),
@@ -101,8 +125,12 @@ def _torch() -> Iterator[_Operator]:
                 "quantized_linear", engine, "accumulator", granularity, arithmetic, ((name, "uint8", count),), source
             )
         for variant, separate, how in (
-            (name, False, "the order of the products depends on the shape: K = 64, no bias"),
-            (f"{name}-separate", True, "the order of the products depends on the shape: K = 4, no bias"),
+            (
+                name,
+                False,
+                "no bias; AMX, K > 16, more than about 256 outputs (on rows that tell the orders apart)",
+            ),
+            (f"{name}-separate", True, "no bias; K <= 16, or few outputs (1 row, 16 x 16)"),
         ):
             yield _Operator(
                 "quantized_linear", "onednn", "accumulator", granularity, OneDnn(separate),

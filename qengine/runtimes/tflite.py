@@ -245,9 +245,9 @@ def _arm() -> Iterator[Family]:
     yield _family("MEAN", "nokeep", "mean", (MEAN_ARM, MEAN_REF, MEAN_REF), 123_000)
     yield _family("MEAN", "keepdims_u8", "mean", (MEAN_ARM, MEAN_BODY, MEAN_REF), 41_000, **U8,
                   body=(16, "channels"), tail=MEAN_TAIL, how=_UNSEPARATED)  # fmt: skip
-    for variant, kind, count in (("i8f32", "int8", 41_000), ("u8f32", "uint8", 30_000)):
+    for variant, code, count in (("i8f32", "int8", 41_000), ("u8f32", "uint8", 30_000)):
         yield _family("DEQUANTIZE", variant, "dequantization", (SUBTRACTING, FUSED, SUBTRACTING), count,
-                      dtype="float32", code_dtype=kind, body=(8, "elements"), tail=SUBTRACTING)  # fmt: skip
+                      dtype="float32", code_dtype=code, body=(8, "elements"), tail=SUBTRACTING)  # fmt: skip
 
 
 def _old_arm() -> Iterator[Family]:
