@@ -44,8 +44,8 @@ class Operands:
         """Lay the columns out."""
         names = ("a_scale", "b_scale", "out_scale", "a_zp", "b_zp", "out_zp")
         laid = lay({name: columns[name] for name in ("a", "b")}, {name: columns[name] for name in names})
-        arrays: tuple[Any, ...] = (*laid.codes, *laid.parameters)
-        return cls(*arrays, shape=laid.shape)
+        arrays: dict[str, Any] = dict(zip(("a", "b", *names), (*laid.codes, *laid.parameters), strict=True))
+        return cls(**arrays, shape=laid.shape)
 
 
 def _refuse(bad: npt.NDArray[np.bool_], values: Array, what: str) -> None:

@@ -285,10 +285,12 @@ def _profiles(runtime: str, versions: tuple[str, ...], isa: str, family: Family,
         if body is not None:
             yield Profile(
                 variants=(body.rest, *family.tail_names), arithmetic=family.tail, body=None,
-                evidence=Evidence(family.tail_count, MEASURED, f"{note}; scalar tail".lstrip("; ")), **same,
+                evidence=Evidence(family.tail_count, MEASURED, f"{note}; {_TAIL if family.tail_count else _NO_TAIL}"),
+                **same,
             )  # fmt: skip
 
 
+_TAIL, _NO_TAIL = "scalar tail", "scalar tail: the arithmetic of the same operator's recorded tails, no rows of its own"
 _EMULATED = "the shipped aarch64 machine code under QEMU 11 (cortex-a72), no Arm hardware"
 _SKYLAKE = "Xeon with AVX512-VNNI and AMX"
 
