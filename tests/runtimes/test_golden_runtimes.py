@@ -107,7 +107,6 @@ def arithmetic_of(name: str) -> object:
         ("litert230arm_FC_pertensor-1row_opt", "litert230arm_FC_perchannel-1row_opt"),
         ("ort1311_QLinearAdd_s8", "ort1311arm_QLinearAdd_s8"),
         ("ort1311arm_QLinearAdd_u8", "ort1311_QLinearAdd_u8"),
-        ("ort1311arm_QLinearMul_u8", "ort1311_QLinearMul_u8"),
         ("litert230arm_DEQUANTIZE_i8f32_opt", "litert230_DEQUANTIZE_i8f32_opt"),
     ],
 )
