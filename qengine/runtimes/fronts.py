@@ -14,10 +14,11 @@ import numpy as np
 from ..affine.conventions import get_convention
 from ..affine.params import QuantParams
 from ..affine.quantize import dequantize, quantize
-from ..exceptions import DomainError
+from ..exceptions import DomainError, DTypeError
 from ..requant.multiplier import first_index, first_value
 from .arithmetic import Description, Target, difference_of_codes, limits_of
 from .columns import Array, integers, reals, scales
+from .resizing import Image
 from .sums import Operands
 
 #: Accumulators of kernels with 64-bit bias: what a 48-bit scheme takes.
@@ -157,6 +158,53 @@ def dequantization(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Ta
     return values.reshape(q.shape)
 
 
+def lookup(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
+    """Take codes ``input`` through a function of one code, with scales and zero points of both sides."""
+    given = {name: _zero_point(name, columns[name], row.code_dtype) for name in ("input", "in_zp", "out_zp")}
+    given |= {name: scales(name, columns[name]) for name in ("in_scale", "out_scale")}
+    try:
+        result: Array = arithmetic.run(given, to)
+    except ValueError as error:
+        if isinstance(error, DomainError):
+            raise
+        raise DomainError(f"the shapes of the columns do not broadcast: {error}.") from None
+    return result
+
+
+def _single(name: str, values: Array) -> Array:
+    if values.size != 1:
+        raise DomainError(f"column {name!r} must be one number; got shape {values.shape}.")
+    return values.reshape(())
+
+
+def rows_of_codes(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
+    """Take rows of codes ``input`` along the last axis; the parameters are one number each."""
+    q = _zero_point("input", columns["input"], row.code_dtype)
+    if q.ndim == 0 or q.shape[-1] == 0:
+        raise DomainError(f"column 'input' must have rows along its last axis; got shape {q.shape}.")
+    given = {name: _single(name, scales(name, columns[name])) for name in ("in_scale", "out_scale")}
+    given["beta"] = _single("beta", scales("beta", columns.get("beta", 1.0)))
+    given["out_zp"] = _single("out_zp", _zero_point("out_zp", columns["out_zp"], to.dtype))
+    result: Array = arithmetic.run({"input": q, **given}, to)
+    return result
+
+
+def resizing(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
+    """Resize the images ``input`` (batch, height, width, channels) to ``height`` times ``width``."""
+    q = _zero_point("input", columns["input"], row.code_dtype)
+    if q.ndim != 4 or 0 in q.shape:
+        raise DomainError(f"column 'input' must be (batch, height, width, channels); got shape {q.shape}.")
+    # Positions up to 2**14 in 10 fractional bits, and in float32 with 9 bits to spare.
+    size = [int(_single(name, integers(name, columns[name], 1, 1 << 14))) for name in ("height", "width")]
+    flags = [columns.get(name, False) for name in ("align_corners", "half_pixel_centers")]
+    if any(not isinstance(flag, (bool, np.bool_)) for flag in flags):
+        raise DTypeError(f"align_corners and half_pixel_centers must be True or False; got {flags}.")
+    if all(flags):
+        raise DomainError("align_corners and half_pixel_centers exclude one another.")
+    result: Array = arithmetic.run(Image(q, *size, *map(bool, flags)), to)
+    return result
+
+
 @dataclass(frozen=True, slots=True)
 class Front:
     """How an operator's columns reach its arithmetic.
@@ -190,7 +238,12 @@ FRONTS: Mapping[str, Front] = {
     "addition": Front(_PAIR, addition, ("a", "b"), ("out_scale", "out_zp")),
     "mean": Front(("sum", "count", "in_scale", "out_scale", "in_zp", "out_zp"), mean, ("sum",)),
     "pool": Front(("sum", "count"), pool, ("sum",), ("scale", "zp"), ("scale", "zp")),
-    "rescaling": Front(_RESCALED, rescaling, ("input",)),
+    "rescaling": Front(_RESCALED, rescaling, ("input",), ("out_scale", "out_zp")),
+    "lookup": Front(_RESCALED, lookup, ("input",)),
+    "rows": Front(("input", "in_scale", "out_scale", "out_zp"), rows_of_codes, ("input",), None, ("beta", "in_zp")),
+    "resizing": Front(
+        ("input", "height", "width"), resizing, ("input",), None, ("align_corners", "half_pixel_centers")
+    ),
     "quantization": Front(("input", "out_scale", "out_zp"), quantization, ("input",)),
     "dequantization": Front(("input", "in_scale", "in_zp"), dequantization, ("input",)),
 }

@@ -12,7 +12,9 @@ from typing import Any
 
 from .arithmetic import FloatChain, Scheme, Staged
 from .fronts import Convention
+from .lookups import FixedSoftmax, FloatSoftmax, Logistic
 from .means import BiasedMean, FloatMean, IntegerAverage, ReducedMean
+from .resizing import FixedWeights, FloatLerp, TenBits
 from .row import ARM, X86, Body, Evidence, Profile
 from .sums import AffineSum, StagedSum
 
@@ -90,10 +92,27 @@ SOURCES: Mapping[str, tuple[str, str, str]] = {
         "XNNPACK qs8-vcvt, f32-qs8-vcvt", "optimized/optimized_ops.h Requantize, AffineQuantize",
         "reference/requantize.h Requantize; reference/quantize.h AffineQuantize",
     ),
+    "LOGISTIC": (
+        "XNNPACK src/operators/unary-elementwise-nc.c (lookup table)",
+        "kernels/activations.cc SigmoidPrepare (lookup table)",
+        "kernels/activations.cc SigmoidPrepare (lookup table)",
+    ),
+    "SOFTMAX": (
+        "not delegated: optimized/optimized_ops.h Softmax", "optimized/optimized_ops.h Softmax",
+        "reference/softmax.h Softmax",
+    ),
+    "RESIZE_BILINEAR": (
+        "XNNPACK src/indirection.c, s8-ibilinear, u8-ibilinear",
+        "optimized/resize_bilinear.h ResizeBilinear", "reference/resize_bilinear.h ResizeBilinear",
+    ),
     "DEQUANTIZE": (
         "XNNPACK qs8-f32-vcvt", "optimized/optimized_ops.h Dequantize", "reference/dequantize.h Dequantize",
     ),
 }  # fmt: skip
+MULTIPLIED, DIVIDED = Logistic("multiplied"), Logistic("divided")
+SOFTMAX, FIXED_SOFTMAX = FloatSoftmax(), FixedSoftmax()
+RESIZE, RESIZE_INT8 = FixedWeights(), TenBits()
+RESIZE_OPT, RESIZE_REF = FloatLerp("paired"), FloatLerp("stepwise")
 SHORT = {"c": ("accumulator", "per-channel"), "t": ("accumulator", "per-tensor")}
 
 
@@ -192,6 +211,13 @@ def _x86(mean: FloatMean) -> Iterator[Family]:
     yield _family("MEAN", "nokeep", "mean", (mean, MEAN_REF, MEAN_REF), 245_760)
     yield _family("MEAN", "keepdims_u8", "mean", (mean, MEAN_BODY, MEAN_REF), 41_000, **U8,
                   body=(16, "channels"), tail=MEAN_TAIL, how=_UNSEPARATED)  # fmt: skip
+    for variant, kind in (("", {}), ("u8", U8)):
+        yield _family("LOGISTIC", variant, "lookup", (DIVIDED, MULTIPLIED, MULTIPLIED), 256_000, **kind,
+                      how="xnnpack: 1 of 512,000 outputs of both types differed (expf)")  # fmt: skip
+        yield _family("SOFTMAX", variant, "rows", (SOFTMAX, SOFTMAX, FIXED_SOFTMAX), 27_147, **kind,
+                      how=f"{_UNDELEGATED}; recorded rows do not tell the two arithmetics apart")  # fmt: skip
+    yield _family("RESIZE_BILINEAR", "", "resizing", (RESIZE, RESIZE_INT8, RESIZE_INT8), 205_983)
+    yield _family("RESIZE_BILINEAR", "u8", "resizing", (RESIZE, RESIZE_OPT, RESIZE_REF), 862_820, **U8)
     yield _family("DEQUANTIZE", "i8f32", "dequantization", (SUBTRACTING, EXPANDED, SUBTRACTING), 81_920,
                   dtype="float32", body=(8, "elements"), tail=SUBTRACTING)  # fmt: skip
     yield _family("DEQUANTIZE", "u8f32", "dequantization", (SUBTRACTING, EXPANDED, SUBTRACTING), 30_000,
