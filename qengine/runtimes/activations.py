@@ -19,10 +19,13 @@ ACTIVATIONS: Mapping[str, tuple[float | None, float | None]] = {
 }
 
 
-def activation_range(activation: str, scale: Any, zero_point: Any, dtype: str) -> tuple[int, int]:
+def activation_range(
+    activation: str, scale: Any, zero_point: Any, dtype: str, *, xnnpack: bool = False
+) -> tuple[int, int]:
     """Return the closed range of codes that a fused activation leaves.
 
-    ``lo = max(tmin, z + round(f32(bound / s)))`` and ``hi = min(tmax, ...)`` alike, half away from zero.
+    TFLite: ``lo = max(tmin, z + round(f32(bound / s)))``, half away from zero, and ``hi = min(tmax, ...)`` alike.
+    XNNPACK: ``rint(f32(f32(bound / s) + z))``, the zero point inside the rounding.
 
     Parameters
     ----------
@@ -30,6 +33,8 @@ def activation_range(activation: str, scale: Any, zero_point: Any, dtype: str) -
     scale, zero_point : float, int
         Of the output; one each.
     dtype : {"int8", "uint8", "int16"}
+    xnnpack : bool
+        The bounds of an operator that XNNPACK runs.
 
     Returns
     -------
@@ -42,7 +47,7 @@ def activation_range(activation: str, scale: Any, zero_point: Any, dtype: str) -
 
     References
     ----------
-    TensorFlow Lite ``kernels/kernel_util.cc``, CalculateActivationRangeQuantized.
+    TensorFlow Lite ``kernels/kernel_util.cc``, CalculateActivationRangeQuantized; XNNPACK, xnn_qs8_quantize.
 
     Examples
     --------
@@ -51,6 +56,8 @@ def activation_range(activation: str, scale: Any, zero_point: Any, dtype: str) -
     (-3, 9)
     >>> activation_range("RELU_N1_TO_1", 0.4, 0, "int8")         # +-2.5: a tie, away from zero
     (-3, 3)
+    >>> activation_range("RELU_N1_TO_1", 0.4, 1, "int8", xnnpack=True)                      # -1.5 and 3.5: to even
+    (-2, 4)
     """
     if activation not in ACTIVATIONS:
         raise UnknownNameError(f"unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}.")
@@ -61,9 +68,17 @@ def activation_range(activation: str, scale: Any, zero_point: Any, dtype: str) -
             f"an activation needs one output scale and one zero point; got {s.size} and {z.size}. "
             "Pass qmin= and qmax= instead."
         )
-    # Bounds up to 6 by a normal scale: below 2**130 at most, clamped at once.
-    with np.errstate(over="ignore"):
-        reals = [None if b is None else float(np.float32(b) / s.reshape(())) for b in ACTIVATIONS[activation]]
-    whole = [None if v is None else int(np.trunc(np.clip(v, -1e9, 1e9) + np.copysign(0.5, v))) for v in reals]
-    bottom, top = (None if w is None else int(z.reshape(())) + w for w in whole)
-    return (low if bottom is None else max(low, bottom)), (high if top is None else min(high, top))
+    zero = int(z.reshape(()))
+
+    def code(bound: float | None, edge: int) -> int:
+        if bound is None:
+            return edge
+        with np.errstate(over="ignore"):  # infinite for the smallest scales: beyond the type either way
+            v = np.float32(bound) / s.reshape(())
+        if xnnpack:
+            return int(np.clip(np.rint(v + np.float32(zero)), low, high))
+        v = np.clip(v, np.float32(-1e6), np.float32(1e6)).astype(np.float64)
+        return min(max(zero + int(np.trunc(v + np.copysign(0.5, v))), low), high)
+
+    bottom, top = ACTIVATIONS[activation]
+    return code(bottom, low), code(top, high)

@@ -35,7 +35,8 @@ def _clamp(
         if clamps is None or missing:
             needs = f" without the columns {', '.join(missing)}" if missing else ""
             raise DomainError(f"{row.op} of {row.runtime} takes no fused activation{needs}.")
-        low, high = activation_range(activation, columns[clamps[0]], columns[clamps[1]], row.dtype)
+        scale, zero = (columns[name] for name in clamps)
+        low, high = activation_range(activation, scale, zero, row.dtype, xnnpack=row.delegated)
     for name, value in (("qmin", qmin), ("qmax", qmax)):
         if value is None:
             continue

@@ -97,7 +97,9 @@ class FixedPoint:
     def logistic(self, a: I64, integer_bits: int) -> I64:
         """Return the logistic function of a with `integer_bits`, without integer bits."""
         negative = -np.abs(a)
-        positive = self.one_over_one_plus(self.exp_on_negative_values(np.maximum(negative, -self.one - 1), integer_bits))
+        positive = self.one_over_one_plus(
+            self.exp_on_negative_values(np.maximum(negative, -self.one - 1), integer_bits)
+        )
         result = np.where(a < 0, self.one - positive, positive)
         return np.where(a == 0, (self.one + 1) // 2, result)
 

@@ -41,10 +41,10 @@ def half_away(v: Array) -> I64:
 
 @dataclass(frozen=True, slots=True)
 class Logistic:
-    """``sigmoid`` of the real input, requantized.
+    """The logistic function of the real input, ``sig = f32(1 / f32(1 + expf(-x)))``, requantized.
 
-    ``multiplied`` (TFLite): ``half_away(f32(sig f32(1 / so)))``, ``sig = 1 / (1 + expf(-x))``. ``divided`` (XNNPACK):
-    ``rint(f32(sig / so))``, for ``x >= 0`` with ``sig = 1 - 1 / (1 + expf(x))``.
+    ``multiplied`` (TFLite): ``half_away(f32(sig f32(1 / so)))``; ``divided`` (XNNPACK): ``rint(f32(sig / so))``. The
+    output's scale is 1/256 in TFLite, so that the quotient and the product are one.
     """
 
     output: Literal["multiplied", "divided"]
@@ -55,11 +55,8 @@ class Logistic:
         x = (q - z).astype(F32) * columns["in_scale"]
         one, so = F32(1), columns["out_scale"]
         with np.errstate(over="ignore"):
-            if self.output == "multiplied":
-                y = half_away((one / (one + expf(-x))) * (one / so))
-            else:
-                sigmoid = np.where(np.signbit(x), one - one / (one + expf(x)), one / (one + expf(-x)))
-                y = np.rint(sigmoid / so).astype(np.int64)
+            sigmoid = one / (one + expf(-x))
+            y = half_away(sigmoid * (one / so)) if self.output == "multiplied" else np.rint(sigmoid / so)
         return np.clip(y + columns["out_zp"], to.qmin, to.qmax).astype(to.dtype)
 
     def describe(self) -> Description:
@@ -122,6 +119,11 @@ class FixedSoftmax:
         total = divide_by_power(table, SUM_BITS)[d].sum(axis=-1, keepdims=True)  # raw, 12 integer bits: below 2**31
         leading = 31 - (np.frexp(total.astype(np.float64))[1].astype(np.int64) - 1)
         reciprocal = f.one_over_one_plus((total << leading) - (1 << 31))
+        if (bad := leading < 4).any():
+            raise DomainError(
+                "the reference SOFTMAX aborts where the exponentials of a row sum up to 512 or more: rows of "
+                f"{q.shape[-1]} codes at in_scale * beta = {real * 2.0**-26:g}, row {int(bad.argmax())}."
+            )
         bits = np.iinfo(to.dtype).bits
         y = divide_by_power(f.multiply(reciprocal, table[d]), SUM_BITS - leading + 31 - bits)
         y = np.where(near[d], y + int(np.iinfo(to.dtype).min), np.iinfo(to.dtype).min)

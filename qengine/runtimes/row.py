@@ -90,6 +90,11 @@ class Profile:
         return self.variants[0]
 
     @property
+    def delegated(self) -> bool:
+        """Whether XNNPACK runs the operator: its path runs the optimized kernel where it declines."""
+        return self.source.startswith("XNNPACK")
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Columns that have to be given."""
         return FRONTS[self.front].columns

@@ -49,7 +49,7 @@ EXPANDED = Convention("tflite-opt", dequantizes=True)
 FUSED = Convention("tflite-opt-arm", dequantizes=True)
 
 _KERNELS = "tensorflow/lite/kernels/internal/"
-#: Operator -> where XNNPACK, the optimized kernel and the reference compute (the latter two below `_KERNELS`).
+#: Operator -> where XNNPACK (nothing where it takes no such operator), the optimized kernel and the reference compute (the latter two below `_KERNELS`).
 SOURCES: Mapping[str, tuple[str, str, str]] = {
     "CONV_2D": (
         "XNNPACK src/operators/convolution-nhwc.c, qs8-qc8w-gemm minmax fp32",
@@ -85,7 +85,7 @@ SOURCES: Mapping[str, tuple[str, str, str]] = {
         "reference/reduce.h QuantizedMeanOrSum",
     ),
     "AVERAGE_POOL_2D": (
-        "not delegated: optimized/integer_ops/pooling.h AveragePool", "optimized/integer_ops/pooling.h AveragePool",
+        "", "optimized/integer_ops/pooling.h AveragePool",
         "reference/integer_ops/pooling.h AveragePool",
     ),
     "QUANTIZE": (
@@ -98,7 +98,7 @@ SOURCES: Mapping[str, tuple[str, str, str]] = {
         "kernels/activations.cc SigmoidPrepare (lookup table)",
     ),
     "SOFTMAX": (
-        "not delegated: optimized/optimized_ops.h Softmax", "optimized/optimized_ops.h Softmax",
+        "", "optimized/optimized_ops.h Softmax",
         "reference/softmax.h Softmax",
     ),
     "RESIZE_BILINEAR": (
@@ -199,7 +199,8 @@ def _x86(mean: FloatMean) -> Iterator[Family]:
     yield _family(FC, "perch_i16x8_biasint32|i16x8_biasint32", "c", (UP, UP, FP64_X86), 8_000, **I16, how=_UNDELEGATED)
     yield _family(DW, "perchannel", "c", (FP32, UP, AWAY), 1_769_472,
                   body=(8, "channels"), tail=AWAY, tail_count=483_800)  # fmt: skip
-    yield _family(DW, "u8|u8-3x3|u8-5x5", "t", (FP32, AWAY_PRODUCT, AWAY_PRODUCT), 195_825, **U8)
+    yield _family(DW, "u8|u8-3x3|u8-5x5", "t", (FP32, AWAY_PRODUCT, AWAY_PRODUCT), 195_825, **U8,
+                  how="XNNPACK declines a filter whose quantized_dimension is not 0: then as opt")  # fmt: skip
     yield _family(DW, "i16x8_biasint64", "c", (INT16X8, INT16X8, INT16X8), 8_000, **I16, how=_UNDELEGATED)
     yield from _common(arm=False)
     yield _family("MUL", "", "product", (FP32, MUL_OPT, AWAY_FLOAT32), 10_485_760,
@@ -209,11 +210,12 @@ def _x86(mean: FloatMean) -> Iterator[Family]:
     yield _family("MEAN", "keepdims", "mean", (mean, MEAN_BODY, MEAN_REF), 245_760,
                   body=(16, "channels"), tail=MEAN_TAIL, tail_count=840)  # fmt: skip
     yield _family("MEAN", "nokeep", "mean", (mean, MEAN_REF, MEAN_REF), 245_760)
+    yield _family("MEAN", "nokeep_u8", "mean", (mean, MEAN_REF, MEAN_REF), 24_000, **U8, how="recorded 2026-11-22")
     yield _family("MEAN", "keepdims_u8", "mean", (mean, MEAN_BODY, MEAN_REF), 41_000, **U8,
                   body=(16, "channels"), tail=MEAN_TAIL, how=_UNSEPARATED)  # fmt: skip
     for variant, kind in (("", {}), ("u8", U8)):
-        yield _family("LOGISTIC", variant, "lookup", (DIVIDED, MULTIPLIED, MULTIPLIED), 256_000, **kind,
-                      how="xnnpack: 1 of 512,000 outputs of both types differed (expf)")  # fmt: skip
+        yield _family("LOGISTIC", variant, "lookup", (DIVIDED, MULTIPLIED, MULTIPLIED), 192_000, **kind,
+                      how="recorded 2026-11-22, output scale 1/256")  # fmt: skip
         yield _family("SOFTMAX", variant, "rows", (SOFTMAX, SOFTMAX, FIXED_SOFTMAX), 27_147, **kind,
                       how=f"{_UNDELEGATED}; recorded rows do not tell the two arithmetics apart")  # fmt: skip
     yield _family("RESIZE_BILINEAR", "", "resizing", (RESIZE, RESIZE_INT8, RESIZE_INT8), 205_983)
@@ -299,10 +301,11 @@ def _profiles(runtime: str, versions: tuple[str, ...], isa: str, family: Family,
     for place, (path, run) in enumerate(zip(PATHS, family.run, strict=True)):
         if run is None:
             continue
-        source = SOURCES[family.op][place]
-        same |= {"path": path, "source": source if place == 0 else _KERNELS + source}
+        declined = path == "xnnpack" and _UNDELEGATED in note
+        source = SOURCES[family.op][1 if declined else place]
+        same |= {"path": path, "source": source if place == 0 and not declined else _KERNELS + source}
         # XNNPACK has no tails; where it declines, its path runs the optimized kernel, tail and all.
-        split = family.body if path == "opt" or (path == "xnnpack" and _UNDELEGATED in note) else None
+        split = family.body if path == "opt" or declined else None
         body = Body(*split, along) if split and along else None
         yield Profile(
             variants=family.variants, arithmetic=run, body=body,
