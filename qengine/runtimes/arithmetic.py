@@ -42,6 +42,11 @@ class Target:
         """Return an array for results."""
         return np.empty(shape, self.dtype)
 
+    def clamped(self, values: Array) -> Array:
+        """Return whole numbers clamped, as the output's type."""
+        result: Array = np.clip(values, self.qmin, self.qmax).astype(self.dtype, copy=False)
+        return result
+
     @property
     def kernels(self) -> Any:
         """The back end's kernels of this room."""

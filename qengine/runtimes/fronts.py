@@ -145,8 +145,7 @@ def quantization(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Targ
     z = _zero_point("out_zp", columns["out_zp"], to.dtype)
     params, flat = _parameters(scales("out_scale", columns["out_scale"]), z, x.shape, to.dtype)
     codes = quantize(x.reshape(-1) if flat else x, params, convention=arithmetic.name, backend=to.backend)
-    clamped: Array = np.clip(codes.reshape(x.shape), to.qmin, to.qmax).astype(to.dtype, copy=False)
-    return clamped
+    return to.clamped(codes.reshape(x.shape))
 
 
 def dequantization(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
@@ -201,7 +200,27 @@ def resizing(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) 
         raise DTypeError(f"align_corners and half_pixel_centers must be True or False; got {flags}.")
     if all(flags):
         raise DomainError("align_corners and half_pixel_centers exclude one another.")
-    result: Array = arithmetic.run(Image(q, *size, *map(bool, flags)), to)
+    align_corners, half_pixel_centers = map(bool, flags)
+    result: Array = arithmetic.run(Image(q, size[0], size[1], align_corners, half_pixel_centers), to)
+    return result
+
+
+def sequence(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
+    """Run an LSTM over ``input`` (time, batch, inputs), states at zero; weights of its four gates are stacked."""
+    given: dict[str, Any] = {
+        name: _zero_point(name, columns[name], "int8") for name in ("input", "input_weights", "recurrent_weights")
+    }
+    given["bias"] = integers("bias", columns["bias"], *limits_of("int32"))
+    for name in ("in_scale", "hidden_scale", "cell_scale"):
+        given[name] = _single(name, scales(name, columns[name]))
+    for name in ("input_weight_scale", "recurrent_weight_scale"):
+        given[name] = scales(name, columns[name])
+        if given[name].shape != (4,):
+            raise DomainError(f"column {name!r} must hold 4 scales, one a gate; got shape {given[name].shape}.")
+    for name in ("in_zp", "hidden_zp"):
+        given[name] = _single(name, _zero_point(name, columns[name], "int8"))
+    given["cell_clip"] = _single("cell_clip", integers("cell_clip", columns.get("cell_clip", 0), 0, 32767))
+    result: Array = arithmetic.run(given, to)
     return result
 
 
@@ -243,6 +262,25 @@ FRONTS: Mapping[str, Front] = {
     "rows": Front(("input", "in_scale", "out_scale", "out_zp"), rows_of_codes, ("input",), None, ("beta", "in_zp")),
     "resizing": Front(
         ("input", "height", "width"), resizing, ("input",), None, ("align_corners", "half_pixel_centers")
+    ),
+    "sequence": Front(
+        (
+            "input",
+            "in_scale",
+            "in_zp",
+            "input_weights",
+            "input_weight_scale",
+            "recurrent_weights",
+            "recurrent_weight_scale",
+            "bias",
+            "cell_scale",
+            "hidden_scale",
+            "hidden_zp",
+        ),
+        sequence,
+        ("input",),
+        None,
+        ("cell_clip",),
     ),
     "quantization": Front(("input", "out_scale", "out_zp"), quantization, ("input",)),
     "dequantization": Front(("input", "in_scale", "in_zp"), dequantization, ("input",)),

@@ -57,7 +57,7 @@ class Logistic:
         with np.errstate(over="ignore"):
             sigmoid = one / (one + expf(-x))
             y = half_away(sigmoid * (one / so)) if self.output == "multiplied" else np.rint(sigmoid / so)
-        return np.clip(y + columns["out_zp"], to.qmin, to.qmax).astype(to.dtype)
+        return to.clamped(y + columns["out_zp"])
 
     def describe(self) -> Description:
         """Return the arithmetic in words."""
@@ -82,7 +82,7 @@ class FloatSoftmax:
         total = np.cumsum(values, axis=-1, dtype=F32)[..., -1:]  # one addition after the other
         scaled = values * (F32(1) / (total * columns["out_scale"]))
         y = half_away(scaled) if to.dtype == "int8" else np.trunc(scaled + F32(0.5)).astype(np.int64)
-        return np.clip(y + columns["out_zp"], to.qmin, to.qmax).astype(to.dtype)
+        return to.clamped(y + columns["out_zp"])
 
     def describe(self) -> Description:
         """Return the arithmetic in words."""
@@ -127,7 +127,7 @@ class FixedSoftmax:
         bits = np.iinfo(to.dtype).bits
         y = divide_by_power(f.multiply(reciprocal, table[d]), SUM_BITS - leading + 31 - bits)
         y = np.where(near[d], y + int(np.iinfo(to.dtype).min), np.iinfo(to.dtype).min)
-        return np.clip(y, to.qmin, to.qmax).astype(to.dtype)
+        return to.clamped(y)
 
     def describe(self) -> Description:
         """Return the arithmetic in words."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..exceptions import DTypeError, UnknownNameError
 from . import others, tflite
+from .columns import LABELS
 from .fronts import ALIASES, FRONTS
 from .row import ARM, X86, Profile
 
@@ -25,10 +26,6 @@ OP_NAMES: Mapping[str, str] = {
     "DWCONV": "DEPTHWISE_CONV_2D",
 }  # fmt: skip
 PROFILES: tuple[Profile, ...] = (*tflite.rows(), *others.rows())
-
-
-def _known(row: Profile) -> str:
-    return row.variant or "(none)"
 
 
 def _one_of(
@@ -183,8 +180,8 @@ def choose(rows: tuple[Profile, ...], columns: Mapping[str, Any]) -> Profile:
 
     def takes(row: Profile) -> bool:
         front, aliases = FRONTS[row.front], ALIASES.get(row.front, {})
-        given = {aliases.get(name, name) for name in columns}
-        if not given >= set(front.columns):
+        given = {aliases.get(name, name) for name in columns} - LABELS
+        if not set(front.columns) <= given <= {*front.columns, *front.optional}:
             return False
         dtype = getattr(columns.get(front.codes[0]), "dtype", None)
         return dtype is None or dtype not in (np.int8, np.uint8) or row.code_dtype == dtype

@@ -73,7 +73,7 @@ class FixedWeights:
         wy, wx, y0, y1, x0, x1 = _both(image, positions)
         a, b, c, d = image.corners((y0, x0), (y1, x1))
         top, bottom = (a << 11) + (b - a) * wx, (c << 11) + (d - c) * wx  # below 2**20
-        return np.clip(((top << 11) + (bottom - top) * wy + (1 << 21)) >> 22, to.qmin, to.qmax).astype(to.dtype)
+        return to.clamped(((top << 11) + (bottom - top) * wy + (1 << 21)) >> 22)
 
     def describe(self) -> Description:
         """Return the arithmetic in words."""
@@ -107,7 +107,7 @@ class TenBits:
         a, b, c, d = image.corners((y0, x0), (y1, x1))
         total = (a * (1024 - wx) + b * wx) * (1024 - wy) + (c * (1024 - wx) + d * wx) * wy  # below 2**29
         magnitude = (np.abs(total) + (1 << 19)) >> 20
-        return np.clip(np.where(total < 0, -magnitude, magnitude), to.qmin, to.qmax).astype(to.dtype)
+        return to.clamped(np.where(total < 0, -magnitude, magnitude))
 
     def describe(self) -> Description:
         """Return the arithmetic in words."""
@@ -142,7 +142,7 @@ class FloatLerp:
         else:
             terms = [a * (one - wy) * (one - wx), c * wy * (one - wx), b * (one - wy) * wx, d * wy * wx]
         total = terms[0] + terms[1] + terms[2] + terms[3]
-        return np.clip(np.trunc(total + F32(0.5)), to.qmin, to.qmax).astype(to.dtype)
+        return to.clamped(np.trunc(total + F32(0.5)))
 
     def describe(self) -> Description:
         """Return the arithmetic in words."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..requant.schemes import get_scheme
 from .arithmetic import Scheme
 from .fronts import FRONTS
 
@@ -102,7 +103,7 @@ class Profile:
     @property
     def acc_bits(self) -> int:
         """Width of the accumulators."""
-        return 48 if self.arithmetic == Scheme("int16x8") else 32
+        return get_scheme(self.arithmetic.scheme).acc_bits if isinstance(self.arithmetic, Scheme) else 32
 
     @property
     def recipe(self) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from .arithmetic import FloatChain, Scheme, Staged
 from .fronts import Convention
 from .lookups import FixedSoftmax, FloatSoftmax, Logistic
+from .lstm import Lstm
 from .means import BiasedMean, FloatMean, IntegerAverage, ReducedMean
 from .resizing import FixedWeights, FloatLerp, TenBits
 from .row import ARM, X86, Body, Evidence, Profile
@@ -31,7 +32,7 @@ NEON, NEON_PRODUCT = Staged("single-neon"), Staged("single-neon", "float-product
 RNDNU, RNDNU16 = Staged("rndnu-neon", "float32", "int16-saturates"), Scheme("rndnu16")
 SME2 = FloatChain(32, "half-even", "float32")
 DW_3X3 = Staged("double-up-left-after", addition="int16-saturates")
-INT16X8, VCVT = Scheme("int16x8"), Scheme("vcvt")
+INT16X8, VCVT = Scheme("int16x8", overflow="wrap"), Scheme("vcvt")
 MUL_OPT = Staged("double", "float32", "int16-wraps")
 VADD = AffineSum(
     20, "half-up", (2.0**-10, 2.0**8), "XNNPACK declines such an operator, and the builtin kernel runs (path 'opt')"
@@ -49,7 +50,8 @@ EXPANDED = Convention("tflite-opt", dequantizes=True)
 FUSED = Convention("tflite-opt-arm", dequantizes=True)
 
 _KERNELS = "tensorflow/lite/kernels/internal/"
-#: Operator -> where XNNPACK (nothing where it takes no such operator), the optimized kernel and the reference compute (the latter two below `_KERNELS`).
+#: Operator -> where XNNPACK, the optimized kernel and the reference compute (the latter two below `_KERNELS`);
+#: nothing where XNNPACK takes no such operator.
 SOURCES: Mapping[str, tuple[str, str, str]] = {
     "CONV_2D": (
         "XNNPACK src/operators/convolution-nhwc.c, qs8-qc8w-gemm minmax fp32",
@@ -97,6 +99,10 @@ SOURCES: Mapping[str, tuple[str, str, str]] = {
         "kernels/activations.cc SigmoidPrepare (lookup table)",
         "kernels/activations.cc SigmoidPrepare (lookup table)",
     ),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": (
+        "", "reference/portable_tensor_utils.cc; kernels/lstm_eval.cc EvalInteger8x8_16",
+        "reference/portable_tensor_utils.cc; kernels/lstm_eval.cc EvalInteger8x8_16",
+    ),
     "SOFTMAX": (
         "", "optimized/optimized_ops.h Softmax",
         "reference/softmax.h Softmax",
@@ -110,6 +116,7 @@ SOURCES: Mapping[str, tuple[str, str, str]] = {
     ),
 }  # fmt: skip
 MULTIPLIED, DIVIDED = Logistic("multiplied"), Logistic("divided")
+LSTM = Lstm()
 SOFTMAX, FIXED_SOFTMAX = FloatSoftmax(), FixedSoftmax()
 RESIZE, RESIZE_INT8 = FixedWeights(), TenBits()
 RESIZE_OPT, RESIZE_REF = FloatLerp("paired"), FloatLerp("stepwise")
@@ -218,6 +225,7 @@ def _x86(mean: FloatMean) -> Iterator[Family]:
                       how="recorded 2026-11-22, output scale 1/256")  # fmt: skip
         yield _family("SOFTMAX", variant, "rows", (SOFTMAX, SOFTMAX, FIXED_SOFTMAX), 27_147, **kind,
                       how=f"{_UNDELEGATED}; recorded rows do not tell the two arithmetics apart")  # fmt: skip
+    yield _family("UNIDIRECTIONAL_SEQUENCE_LSTM", "8x8_16", "sequence", (LSTM, LSTM, LSTM), 3_360, how=_UNDELEGATED)
     yield _family("RESIZE_BILINEAR", "", "resizing", (RESIZE, RESIZE_INT8, RESIZE_INT8), 205_983)
     yield _family("RESIZE_BILINEAR", "u8", "resizing", (RESIZE, RESIZE_OPT, RESIZE_REF), 862_820, **U8)
     yield _family("DEQUANTIZE", "i8f32", "dequantization", (SUBTRACTING, EXPANDED, SUBTRACTING), 81_920,

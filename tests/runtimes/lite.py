@@ -70,6 +70,62 @@ def build(op: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], options:
     return bytes(builder.Output())
 
 
+def build_lstm(
+    shape: tuple[int, int, int], codes: tuple[float, int], hidden: tuple[float, int], weights: tuple[Any, Any, Any],
+    scales: tuple[Any, Any], cell_clip: float,
+) -> bytes:  # fmt: skip
+    """Return the file of an int8 LSTM; weights are (input, recurrent, bias) of the gates in the operator's order."""
+    litert()
+    flatbuffers = pytest.importorskip("flatbuffers")
+    from ai_edge_litert import schema_py_generated as s
+
+    model, graph, node, code = s.ModelT(), s.SubGraphT(), s.OperatorT(), s.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = s.BuiltinOperator.UNIDIRECTIONAL_SEQUENCE_LSTM
+    code.version, model.version = 3, 3
+    model.operatorCodes, model.subgraphs, model.buffers = [code], [graph], [s.BufferT()]
+    graph.tensors, graph.operators = [], [node]
+
+    def tensor(
+        shape: tuple[int, ...], kind: str, scale: Any, zero: int = 0, data: Any = None, state: bool = False
+    ) -> int:
+        tensor, buffer, quantization = s.TensorT(), s.BufferT(), s.QuantizationParametersT()
+        tensor.shape, tensor.name, tensor.buffer = list(shape), f"t{len(graph.tensors)}", len(model.buffers)
+        tensor.type, tensor.isVariable = getattr(s.TensorType, kind), state
+        if data is not None:
+            buffer.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8)
+        quantization.scale, quantization.zeroPoint = np.float32([scale]), np.array([zero], np.int64)
+        tensor.quantization = quantization
+        model.buffers.append(buffer)
+        graph.tensors.append(tensor)
+        return len(graph.tensors) - 1
+
+    time, batch, inputs = shape
+    cells, (sw, sr) = weights[2].shape[1], scales
+    absent = -1
+    node.inputs = [tensor((time, batch, inputs), "INT8", *codes)]
+    node.inputs += [tensor((cells, inputs), "INT8", sw[k], 0, weights[0][k].astype(np.int8)) for k in range(4)]
+    node.inputs += [tensor((cells, cells), "INT8", sr[k], 0, weights[1][k].astype(np.int8)) for k in range(4)]
+    node.inputs += [absent] * 3
+    node.inputs += [
+        tensor((cells,), "INT32", np.float32(codes[0]) * sw[k], 0, weights[2][k].astype(np.int32)) for k in range(4)
+    ]
+    node.inputs += [absent] * 2
+    node.inputs += [
+        tensor((batch, cells), "INT8", *hidden, state=True), tensor((batch, cells), "INT16", 2.0**-12, state=True)
+    ]  # fmt: skip
+    node.inputs += [absent] * 4
+    node.outputs = [tensor((time, batch, cells), "INT8", *hidden)]
+    node.intermediates = [*(tensor((0,), "INT16", 2.0**-12) for _ in range(4)), tensor((0,), "INT8", *hidden)]
+    graph.inputs, graph.outputs = [node.inputs[0]], node.outputs
+    node.builtinOptionsType = s.BuiltinOptions.UnidirectionalSequenceLSTMOptions
+    options = s.UnidirectionalSequenceLSTMOptionsT()
+    options.fusedActivationFunction, options.timeMajor, options.cellClip = 4, True, cell_clip
+    node.builtinOptions = options
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
 def run(content: bytes, path: str, *inputs: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
     """Return the outputs of a model on one path."""
     package = litert()

@@ -1,6 +1,7 @@
 """The real interpreter against its profiles: operators in models of their own, whole tensors, tails included.
 
-Rows are chosen where arithmetics disagree: near-ties of the exact product, ratios of scales that are powers of two, sizes that leave a rest behind the SIMD body.
+Rows are chosen where arithmetics disagree: near-ties of the exact product, ratios of scales that are powers of two,
+sizes that leave a rest behind the SIMD body.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pytest
 
 import qengine as qe
 
-from .lite import PATHS, Tensor, build, litert, run
+from .lite import PATHS, Tensor, build, build_lstm, litert, run
 
 VERSION = "2.3.0"
 DTYPES = {"int8": "", "uint8": "u8"}
@@ -324,3 +325,25 @@ def test_fused_activation(activation: str, path: str, rng: np.random.Generator) 
             a_scale=0.05, b_scale=0.07, out_scale=so, a_zp=3, b_zp=-5, out_zp=-20,
         )  # fmt: skip
         same(got, run(content, path, a, b)[0], f"ADD {activation} {path} {so}")
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("clip", [0.0, 1.5])
+def test_lstm(clip: float, path: str, rng: np.random.Generator) -> None:
+    for _ in range(12):
+        time, batch, inputs, cells = (int(v) for v in (rng.integers(1, 8), rng.integers(1, 4), *rng.integers(1, 20, 2)))
+        si, sh = (float(np.float32(v)) for v in (rng.uniform(0.005, 0.05), rng.uniform(0.004, 0.01)))
+        zi, zh = (int(v) for v in rng.integers(-20, 20, 2))
+        weights = (
+            rng.integers(-127, 128, (4, cells, inputs)), rng.integers(-127, 128, (4, cells, cells)),
+            rng.integers(-3000, 3000, (4, cells)),
+        )  # fmt: skip
+        sw, sr = rng.uniform(0.002, 0.02, (2, 4)).astype(np.float32)
+        x = rng.integers(-128, 128, (time, batch, inputs)).astype(np.int8)
+        content = build_lstm(x.shape, (si, zi), (sh, zh), weights, (sw, sr), clip)
+        got = qe.emulate(
+            "litert", "UNIDIRECTIONAL_SEQUENCE_LSTM", path, input=x, in_scale=si, in_zp=zi, input_weights=weights[0],
+            recurrent_weights=weights[1], bias=weights[2], input_weight_scale=sw, recurrent_weight_scale=sr,
+            cell_scale=2.0**-12, hidden_scale=sh, hidden_zp=zh, cell_clip=int(clip * 2**12),
+        )  # fmt: skip
+        same(got, run(content, path, x)[0], f"LSTM {path} clip={clip} {x.shape} {cells}")
