@@ -19,7 +19,7 @@ from ..backends.forms import ROUNDING_CODES, FloatRule
 from ..exceptions import DomainError
 from ..requant import recipes
 from ..requant.multiplier import first_index, first_value, split_real
-from ..requant.requantize import requantize_scales
+from ..requant.requantize import requantize
 from ..requant.schemes import get_scheme
 from .columns import LIMITS, Array, lay
 
@@ -82,9 +82,14 @@ class Scheme:
 
     def run(self, acc: Array, scales: tuple[Array, Array, Array], zero_point: Array, to: Target) -> Array:
         """Return the output codes."""
-        return requantize_scales(
-            acc, *scales, scheme=self.scheme, recipe=self.recipe, zero_point=zero_point, dtype=to.dtype,
-            qmin=to.qmin, qmax=to.qmax, overflow=self.overflow, backend=to.backend,
+        row = get_scheme(self.scheme)
+        real = recipes.apply(self.recipe or row.recipe, *scales)
+        # The product of an int32 and less than 1/2 fits int32 with any zero point: nothing wraps, and the other path
+        # is faster.
+        safe = row.parameter != "q31" and np.size(real) > 0 and float(np.max(real)) < SMALL
+        return requantize(
+            acc, real, scheme=row, zero_point=zero_point, dtype=to.dtype, qmin=to.qmin, qmax=to.qmax,
+            overflow="error" if safe else self.overflow, backend=to.backend,
         )  # fmt: skip
 
     def describe(self) -> Description:
@@ -120,6 +125,16 @@ ORDERS = {
     "double-up-left-after": Order(True, "half-up", left_after=True),
     "single-neon": Order(False, "half-up", least_right=1),
     "rndnu-neon": Order(False, "half-up", least_right=1, left_saturates=True, mantissa="m24"),
+}
+#: Multipliers below this one have an exponent of -1 at most, also where the rounding of their mantissa carries.
+SMALL = 0.499
+#: Order -> the scheme that it equals for multipliers below `SMALL`.
+SAME_BELOW_HALF = {
+    "double": "double",
+    "double-up": "double-up",
+    "double-up-left-after": "double-up",
+    "single-neon": "single",
+    "rndnu-neon": "rndnu",
 }
 FORMULAS = {
     "double": "RDPOT(SRDHM(wrap32(x << max(e,0)), m), max(-e,0))",
@@ -196,6 +211,9 @@ class Staged:
     def run(self, acc: Array, scales: tuple[Array, Array, Array], zero_point: Array, to: Target) -> Array:
         """Return the output codes."""
         multiplier = np.asarray(recipes.apply(self.recipe, *scales), np.float64)
+        if self.addition != "int16-wraps" and multiplier.size and float(multiplier.max()) < SMALL:
+            # Nothing is shifted left, and what saturates is beyond the 8-bit clamp: a scheme, whose form is faster.
+            return Scheme(SAME_BELOW_HALF[self.order], self.recipe).run(acc, scales, zero_point, to)
         laid = lay({"acc": acc}, {"multiplier": multiplier, "zero_point": zero_point})
         real, z = laid.parameters
         return run_staged(laid.codes[0], real, self.order, self.addition, z, to, laid.shape)
@@ -281,10 +299,10 @@ class OneDnn:
         return Description("s' = f32(1 / f32(1 / s))", f"RNE(f32(f32({x} * f32(1 / o)) + z))", INSIDE)
 
 
-def difference_of_codes(name: str, codes: I64, zero_point: I64) -> Array:
-    """Return ``codes - zero_point`` as int32: at most 2**17 in magnitude."""
+def difference_of_codes(name: str, codes: Array, zero_point: Array) -> Array:
+    """Return ``codes - zero_point`` of int32 arrays: below 2**9 in magnitude."""
     try:
-        return (codes - zero_point).astype(np.int32)
+        return codes - zero_point
     except ValueError:
         raise DomainError(
             f"the shapes of {name} {codes.shape} and its zero point {zero_point.shape} do not broadcast."

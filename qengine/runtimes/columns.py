@@ -22,17 +22,18 @@ LIMITS = {name: (int(np.iinfo(name).min), int(np.iinfo(name).max)) for name in (
 LABELS = frozenset({"kind", "output"})
 
 
-def integers(name: str, value: Any, low: int, high: int) -> Array:
-    """Return integers of the closed range [low, high] as int64."""
+def integers(name: str, value: Any, low: int, high: int, dtype: npt.DTypeLike = np.int64) -> Array:
+    """Return integers of the closed range [low, high] as `dtype`; not a copy where they are of it already."""
     array = as_numpy(name, value)
     if array.dtype == bool or array.dtype.kind not in "iu":
         raise DTypeError(f"column {name!r} must hold integers; got dtype {array.dtype}.")
-    bad = (array < low) | (array > high)
-    if bad.any():
+    info = np.iinfo(array.dtype)
+    if (info.min < low or info.max > high) and array.size and (array.min() < low or array.max() > high):
+        bad = (array < low) | (array > high)
         raise DomainError(
             f"column {name!r} must be in [{low}, {high}]; got {first_value(array, bad)}{first_index(bad)}."
         )
-    return array.astype(np.int64)
+    return array.astype(dtype, copy=False)
 
 
 def scales(name: str, value: Any) -> npt.NDArray[np.float32]:

@@ -48,10 +48,12 @@ def _zero_point(name: str, value: Any, dtype: str) -> Array:
 
 def accumulator(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
     """Take ``acc`` with ``in_scale, w_scale, out_scale``, and the output's ``zero_point``."""
-    acc = integers("acc", columns["acc"], *(ACC48 if row.acc_bits == 48 else limits_of("int32")))
+    wide = row.acc_bits == 48
+    bounds, kind = (ACC48, "int64") if wide else (limits_of("int32"), "int32")
+    acc = integers("acc", columns["acc"], *bounds, kind)
     stored = tuple(scales(name, columns[name]) for name in ("in_scale", "w_scale", "out_scale"))
     z = _zero_point("zero_point", columns["zero_point"], to.dtype)
-    result: Array = arithmetic.run(acc if row.acc_bits == 48 else acc.astype(np.int32), stored, z, to)
+    result: Array = arithmetic.run(acc, stored, z, to)
     return result
 
 
@@ -69,8 +71,8 @@ def product(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -
 
 def _centred(columns: Mapping[str, Any], name: str, zero: str, dtype: str) -> Array:
     low, high = limits_of(dtype)
-    codes = integers(name, columns[name], low, high)
-    return difference_of_codes(name, codes, integers(zero, columns[zero], low, high))
+    codes = integers(name, columns[name], low, high, np.int32)
+    return difference_of_codes(name, codes, integers(zero, columns[zero], low, high, np.int32))
 
 
 def rescaling(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
@@ -85,11 +87,10 @@ def rescaling(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target)
 def addition(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) -> Array:
     """Take codes ``a`` and ``b`` with scales and zero points."""
     low, high = limits_of(row.code_dtype)
-    given: dict[str, Array] = {name: integers(name, columns[name], low, high) for name in ("a", "b", "a_zp", "b_zp")}
+    given: dict[str, Array] = {name: integers(name, columns[name], low, high) for name in ("a_zp", "b_zp")}
+    given |= {name: integers(name, columns[name], low, high, np.int16) for name in ("a", "b")}
     given |= {name: scales(name, columns[name]) for name in ("a_scale", "b_scale", "out_scale")}
     given["out_zp"] = _zero_point("out_zp", columns["out_zp"], to.dtype)
-    for name in ("a", "b"):
-        given[name] = given[name].astype(np.int16)
     result: Array = arithmetic.run(Operands.of(given), to)
     return result
 

@@ -6,6 +6,7 @@ outputs that it reproduced without a mismatch. Names of variants are the middle 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -126,6 +127,18 @@ def candidates(
     runtime: str, op: str, path: str, *, version: str | None = None, isa: str = X86, variant: str | None = None
 ) -> tuple[Profile, ...]:
     """Return the rows of one operator on one path, of one version (the newest by default), the default one first."""
+    for kind, name in {"runtime": runtime, "op": op, "path": path, "isa": isa}.items():
+        _text(kind, name)
+    for kind, given in {"version": version, "variant": variant}.items():
+        if given is not None:
+            _text(kind, given)
+    return _candidates(runtime, op, path, version, isa, variant)
+
+
+@functools.lru_cache(maxsize=1024)
+def _candidates(
+    runtime: str, op: str, path: str, version: str | None, isa: str, variant: str | None
+) -> tuple[Profile, ...]:
     rows = profiles(runtime, op, path, isa=isa)
     where = f" of {runtime} {rows[0].op} on {rows[0].isa}, path {path!r}"
     rows = _with_version(rows, version, where)

@@ -19,7 +19,9 @@ from .resizing import FixedWeights, FloatLerp, TenBits
 from .row import ARM, X86, Body, Evidence, Profile
 from .sums import AffineSum, StagedSum
 
-MEASURED = "2026-11-21"
+MEASURED, CHECKED = "2026-11-21", "2026-11-22"
+#: Fronts of operators that were not run on TensorFlow.
+NOT_RUN = frozenset({"lookup", "rows", "resizing", "sequence"})
 PATHS = ("xnnpack", "opt", "ref")
 
 FP32, FP32_WRAPS = Scheme("fp32"), Scheme("fp32", overflow="wrap")
@@ -143,6 +145,7 @@ class Family:
     tail_count: int = 0
     tail_names: tuple[str, ...] = ()
     how: str = ""
+    date: str = MEASURED
 
 
 def _family(op: str, variant: str, front: str, run: tuple[Any, Any, Any], count: int, **more: Any) -> Family:
@@ -212,19 +215,19 @@ def _x86(mean: FloatMean) -> Iterator[Family]:
     yield from _common(arm=False)
     yield _family("MUL", "", "product", (FP32, MUL_OPT, AWAY_FLOAT32), 10_485_760,
                   body=(16, "elements"), tail=AWAY_FLOAT32, tail_count=2_400)  # fmt: skip
-    yield _family("MUL", "u8", "product", (FP32, MUL_OPT, AWAY_FLOAT32), 3_900_000, **U8,
+    yield _family("MUL", "u8", "product", (FP32, MUL_OPT, AWAY_FLOAT32), 300_900, **U8, date=CHECKED,
                   body=(16, "elements"), tail=AWAY_FLOAT32)  # fmt: skip
     yield _family("MEAN", "keepdims", "mean", (mean, MEAN_BODY, MEAN_REF), 245_760,
                   body=(16, "channels"), tail=MEAN_TAIL, tail_count=840)  # fmt: skip
     yield _family("MEAN", "nokeep", "mean", (mean, MEAN_REF, MEAN_REF), 245_760)
-    yield _family("MEAN", "nokeep_u8", "mean", (mean, MEAN_REF, MEAN_REF), 24_000, **U8, how="recorded 2026-11-22")
+    yield _family("MEAN", "nokeep_u8", "mean", (mean, MEAN_REF, MEAN_REF), 24_000, **U8, date=CHECKED)
     yield _family("MEAN", "keepdims_u8", "mean", (mean, MEAN_BODY, MEAN_REF), 41_000, **U8,
                   body=(16, "channels"), tail=MEAN_TAIL, how=_UNSEPARATED)  # fmt: skip
     for variant, kind in (("", {}), ("u8", U8)):
         yield _family("LOGISTIC", variant, "lookup", (DIVIDED, MULTIPLIED, MULTIPLIED), 192_000, **kind,
-                      how="recorded 2026-11-22, output scale 1/256")  # fmt: skip
+                      date=CHECKED, how="output scale 1/256")  # fmt: skip
         yield _family("SOFTMAX", variant, "rows", (SOFTMAX, SOFTMAX, FIXED_SOFTMAX), 27_147, **kind,
-                      how=f"{_UNDELEGATED}; recorded rows do not tell the two arithmetics apart")  # fmt: skip
+                      how=f"{_UNDELEGATED}; 31 more outputs (2026-11-22) tell the two arithmetics apart")  # fmt: skip
     yield _family("UNIDIRECTIONAL_SEQUENCE_LSTM", "8x8_16", "sequence", (LSTM, LSTM, LSTM), 3_360, how=_UNDELEGATED)
     yield _family("RESIZE_BILINEAR", "", "resizing", (RESIZE, RESIZE_INT8, RESIZE_INT8), 205_983)
     yield _family("RESIZE_BILINEAR", "u8", "resizing", (RESIZE, RESIZE_OPT, RESIZE_REF), 862_820, **U8)
@@ -317,17 +320,17 @@ def _profiles(runtime: str, versions: tuple[str, ...], isa: str, family: Family,
         body = Body(*split, along) if split and along else None
         yield Profile(
             variants=family.variants, arithmetic=run, body=body,
-            evidence=Evidence(family.count, MEASURED, note), **same,
+            evidence=Evidence(family.count, family.date, note), **same,
         )  # fmt: skip
         if body is not None:
             yield Profile(
                 variants=(body.rest, *family.tail_names), arithmetic=family.tail, body=None,
-                evidence=Evidence(family.tail_count, MEASURED, f"{note}; {_TAIL if family.tail_count else _NO_TAIL}"),
+                evidence=Evidence(family.tail_count, family.date, f"{note}; {_TAIL if family.tail_count else _NO_TAIL}"),
                 **same,
             )  # fmt: skip
 
 
-_TAIL, _NO_TAIL = "scalar tail", "scalar tail: the arithmetic of the same operator's recorded tails, no rows of its own"
+_TAIL, _NO_TAIL = "scalar tail", "scalar tail: as the same operator's recorded tails, no rows of its own"
 _EMULATED = "the shipped aarch64 machine code under QEMU 11 (cortex-a72), no Arm hardware"
 _SKYLAKE = "Xeon with AVX512-VNNI and AMX"
 
@@ -340,9 +343,9 @@ def rows() -> Iterator[Profile]:
         yield from _profiles("litert", ("2.3.0",), ARM, family, _EMULATED)
     for family in _x86(MEAN_TF):
         both = "2.20.0", "2.21.0"
-        for row in _profiles("tensorflow", both, X86, family, _SKYLAKE):
-            if "uint8" in (row.dtype, row.code_dtype):
-                continue  # not run there
+        for row in _profiles("tensorflow", both, X86, family, f"{_SKYLAKE}; the sweeps of LiteRT 2.3.0"):
+            if "uint8" in (row.dtype, row.code_dtype) or row.front in NOT_RUN:
+                continue
             # The reference FULLY_CONNECTED per channel came with 2.21.
             new = row.op == FC and row.path == "ref" and row.granularity == "per-channel"
             yield replace(row, versions=both[1:] if new else both)

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 import qengine as qe
+from qengine.requant import recipes
 from qengine.runtimes.activations import activation_range
+from qengine.runtimes.arithmetic import ORDERS, Scheme, Staged, Target, run_staged
+from qengine.runtimes.columns import lay
 from qengine.runtimes.fronts import FRONTS
 from qengine.runtimes.profiles import PROFILES
 from qengine.runtimes.row import Profile
@@ -71,6 +74,52 @@ def test_the_issue(op: str, isa: str, path: str, y: int) -> None:
 
 def test_the_issue_on_the_old_wheel() -> None:
     assert qe.emulate("tflite-runtime", "CONV_2D", "xnnpack", isa="aarch64", acc=585, zero_point=-126, **ISSUE) == -119
+
+
+def stages(order: str, addition: str, recipe: str, columns: dict[str, Any], dtype: str) -> Any:
+    """The stages one after the other, whatever the multiplier."""
+    low, high = (0, 255) if dtype == "uint8" else (-128, 127)
+    to = Target(dtype, low, high, "reference")
+    scales = tuple(np.float32(columns[name]) for name in ("in_scale", "w_scale", "out_scale"))
+    real = np.asarray(recipes.apply(recipe, *scales), np.float64)
+    laid = lay({"acc": columns["acc"]}, {"multiplier": real, "zero_point": np.asarray(columns["zero_point"], np.int64)})
+    return run_staged(laid.codes[0], laid.parameters[0], order, addition, laid.parameters[1], to, laid.shape)
+
+
+@pytest.mark.parametrize("reach", [2**31 - 1, 3000])
+@pytest.mark.parametrize("order", sorted(ORDERS))
+@pytest.mark.parametrize("addition", ["int32", "int16-saturates"])
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_small_multipliers_run_as_schemes(
+    dtype: str, addition: str, order: str, reach: int, rng: np.random.Generator
+) -> None:
+    """Below 1/2 nothing is shifted left: the stages equal a scheme, which is faster."""
+    recipe = "float32" if order == "rndnu-neon" else "double"
+    low, high = (0, 255) if dtype == "uint8" else (-128, 127)
+    for scale in (0.49999999, 0.4989, 0.25, 0.011, 2.0**-7, 2.0**-20):
+        acc = np.concatenate([rng.integers(-reach, reach, 3000), [-(2**31), 2**31 - 1, 0, 1, -1]]).astype(np.int32)
+        columns = {"acc": acc, "in_scale": scale, "w_scale": 1.0, "out_scale": 1.0}
+        for zero in (low, high, 0):
+            columns["zero_point"] = zero
+            fast = Staged(order, recipe, addition).run(
+                acc, tuple(np.float32(columns[n]) for n in ("in_scale", "w_scale", "out_scale")), np.asarray(zero),
+                Target(dtype, low, high, "cpu"),
+            )  # fmt: skip
+            assert np.array_equal(fast, stages(order, addition, recipe, columns, dtype))
+
+
+def test_small_float_multipliers_cannot_overflow() -> None:
+    """Below 1/2 the wrapping epilogue of x86-64 has nothing to wrap: the same result, by the faster path."""
+    acc = np.array([-(2**31), -(2**31) + 1, -6, -5, 0, 5, 6, 2**31 - 1], np.int32)
+    for scheme in ("fp32", "fp64-away"):
+        for scale in (0.5, 0.49999997, 0.25, 0.1):
+            scales = np.float32(scale), np.float32(1), np.float32(1)
+            for zero in (-128, -1, 0, 127):
+                got = Scheme(scheme, overflow="wrap").run(
+                    acc, scales, np.asarray(zero), Target("int8", -128, 127, "cpu")
+                )
+                same = qe.requantize_scales(acc, *scales, scheme=scheme, zero_point=zero, overflow="wrap")
+                assert np.array_equal(got, same)
 
 
 def double(x: int, real: float) -> int:
@@ -232,6 +281,8 @@ def test_unknown_versions_variants_and_isa() -> None:
     assert qe.get_profile("tensorflow", "ADD", "ref", version="2.21").versions[-1] == "2.21.0"
     with pytest.raises(qe.DTypeError, match=r"version must be a name; got 2\.21"):
         qe.get_profile("tensorflow", "ADD", "ref", version=2.21)  # type: ignore[arg-type]
+    with pytest.raises(qe.DTypeError, match=r"variant must be a name; got \['u8'\]"):
+        qe.emulate("litert", "ADD", "ref", variant=["u8"])  # type: ignore[arg-type]
     with pytest.raises(qe.UnknownNameError, match="unknown positions 'all'; known: body, tensor"):
         qe.emulate("litert", "ADD", "ref", positions="all", a=1, b=1, **PAIR)
 
