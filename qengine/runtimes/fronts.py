@@ -258,7 +258,7 @@ FRONTS: Mapping[str, Front] = {
     "addition": Front(_PAIR, addition, ("a", "b"), ("out_scale", "out_zp")),
     "mean": Front(("sum", "count", "in_scale", "out_scale", "in_zp", "out_zp"), mean, ("sum",)),
     "pool": Front(("sum", "count"), pool, ("sum",), ("scale", "zp"), ("scale", "zp")),
-    "rescaling": Front(_RESCALED, rescaling, ("input",), ("out_scale", "out_zp")),
+    "rescaling": Front(_RESCALED, rescaling, ("input",)),
     "lookup": Front(_RESCALED, lookup, ("input",)),
     "rows": Front(("input", "in_scale", "out_scale", "out_zp"), rows_of_codes, ("input",), None, ("beta", "in_zp")),
     "resizing": Front(

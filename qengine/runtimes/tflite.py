@@ -323,9 +323,10 @@ def _profiles(runtime: str, versions: tuple[str, ...], isa: str, family: Family,
             evidence=Evidence(family.count, family.date, note), **same,
         )  # fmt: skip
         if body is not None:
+            note = f"{note}; {_TAIL if family.tail_count else _NO_TAIL}"
             yield Profile(
                 variants=(body.rest, *family.tail_names), arithmetic=family.tail, body=None,
-                evidence=Evidence(family.tail_count, family.date, f"{note}; {_TAIL if family.tail_count else _NO_TAIL}"),
+                evidence=Evidence(family.tail_count, family.date, note),
                 **same,
             )  # fmt: skip
 

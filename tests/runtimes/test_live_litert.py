@@ -19,6 +19,7 @@ from .lite import PATHS, Tensor, build, build_lstm, litert, run
 
 VERSION = "2.3.0"
 DTYPES = {"int8": "", "uint8": "u8"}
+FUSED = {"NONE": 0, "RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -181,7 +182,12 @@ def near_ties(rng: np.random.Generator, multiplier: npt.NDArray[np.float64], row
 
 
 def accumulating(
-    op: str, dtype: str, acc: npt.NDArray[np.int32], scales: tuple[float, npt.NDArray[np.float32], float], zo: int
+    op: str,
+    dtype: str,
+    acc: npt.NDArray[np.int32],
+    scales: tuple[float, npt.NDArray[np.float32], float],
+    zo: int,
+    activation: str = "NONE",
 ) -> Callable[[str], npt.NDArray[Any]]:
     """A model an accumulator row: input at its zero point, the bias is the accumulator."""
     channels = acc.shape[1]
@@ -192,7 +198,7 @@ def accumulating(
         "DEPTHWISE_CONV_2D": ("DepthwiseConv2DOptions", 3 if dtype == "int8" else 1),
         "FULLY_CONNECTED": ("FullyConnectedOptions", 12 if sw.size > 1 else 4 if dtype == "int8" else 1),
     }[op]
-    options: dict[str, Any] = {"table": kind, "version": version}
+    options: dict[str, Any] = {"table": kind, "version": version, "fusedActivationFunction": FUSED[activation]}
     if op == "FULLY_CONNECTED":
         shape, weights, out = (2, 8), (channels, 8), (2, channels)
         axis = 0
@@ -248,6 +254,25 @@ def test_accumulators(op: str, dtype: str, variant: str, rng: np.random.Generato
                 acc=acc, in_scale=si, w_scale=sw, out_scale=so, zero_point=zo,
             )  # fmt: skip
             same(got, runtime(path), f"{op} {variant} {path} C={channels} {si, so, zo}")
+
+
+@pytest.mark.parametrize("activation", ["RELU", "RELU6", "RELU_N1_TO_1"])
+@pytest.mark.parametrize(("op", "dtype", "variant"), [row for row in ACCUMULATING if row[2] != "pertensor"])
+def test_fused_activation_of_accumulators(
+    op: str, dtype: str, variant: str, activation: str, rng: np.random.Generator
+) -> None:
+    low, high = limits(dtype)
+    for so in (0.4, 4.0, 12.0):  # 1 and 6 over them are ties
+        sw = np.full(16 if dtype == "int8" else 1, so * 0.5, np.float32)
+        acc = rng.integers(-6000, 6000, (4, 16)).astype(np.int32)
+        zo = int(rng.integers(low, high + 1))
+        runtime = accumulating(op, dtype, acc, (0.1, sw, so), zo, activation)
+        for path in PATHS:
+            got = qe.emulate(
+                "litert", op, path, variant=variant, positions="tensor", activation=activation,
+                acc=acc, in_scale=0.1, w_scale=sw, out_scale=so, zero_point=zo,
+            )  # fmt: skip
+            same(got, runtime(path), f"{op} {variant} {activation} {path} {so, zo}")
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -317,7 +342,7 @@ def test_fused_activation(activation: str, path: str, rng: np.random.Generator) 
         content = build(
             "ADD", [Tensor(a.shape, "int8", 0.05, 3), Tensor(a.shape, "int8", 0.07, -5)],
             [Tensor(a.shape, "int8", so, -20)],
-            {"table": "AddOptions", "fusedActivationFunction": {"RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3}[activation]},
+            {"table": "AddOptions", "fusedActivationFunction": FUSED[activation]},
         )  # fmt: skip
         b = rng.integers(-128, 128, a.shape).astype(np.int8)
         got = qe.emulate(
