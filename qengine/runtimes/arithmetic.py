@@ -21,7 +21,7 @@ from ..requant import recipes
 from ..requant.multiplier import first_index, first_value, split_real
 from ..requant.requantize import requantize
 from ..requant.schemes import get_scheme
-from .columns import LIMITS, Array, lay
+from .columns import LIMITS, Array, finite, lay
 
 F32 = np.float32
 F64 = npt.NDArray[np.float64]
@@ -287,10 +287,14 @@ class OneDnn:
     def run(self, acc: Array, scales: tuple[Array, Array, Array], zero_point: Array, to: Target) -> Array:
         """Return the output codes."""
         one = F32(1)
-        si, sw, inverse = one / (one / scales[0]), one / (one / scales[1]), one / scales[2]
+        with np.errstate(over="ignore", divide="ignore"):
+            si, sw, inverse = one / (one / scales[0]), one / (one / scales[1]), one / scales[2]
+        for name, values in (("in_scale", si), ("w_scale", sw), ("1 / out_scale", inverse)):
+            finite(name, values)
         laid = lay({"acc": acc}, {"si": si, "sw": sw, "inverse": inverse, "zero_point": zero_point})
         si, sw, inverse, z = laid.parameters
-        factors = [si, sw, inverse] if self.separate else [si * sw, inverse]
+        with np.errstate(over="ignore", under="ignore"):
+            factors = [si, sw, inverse] if self.separate else [finite("in_scale w_scale", si * sw), inverse]
         return run_chain(laid.codes[0], factors, z, np.zeros(1), (32, False, "half-even"), to, laid.shape)
 
     def describe(self) -> Description:

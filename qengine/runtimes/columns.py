@@ -57,6 +57,14 @@ def reals(name: str, value: Any) -> npt.NDArray[np.float32]:
     return stored
 
 
+def finite(what: str, values: Array) -> Array:
+    """Return values computed from scales, or raise where they left the range of their type."""
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise DomainError(f"{what} leaves the range of float32; got {first_value(values, bad)}{first_index(bad)}.")
+    return values
+
+
 def check_names(what: str, wanted: Iterable[str], given: Mapping[str, Any], optional: Iterable[str] = ()) -> None:
     """Raise unless exactly the wanted columns are given; labels of recordings and optional ones may stand beside."""
     wanted = tuple(wanted)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ..exceptions import DomainError
 from .arithmetic import Description, Target
-from .columns import Array
+from .columns import Array, finite
 from .fixed_point import FixedPoint, divide_by_power
 
 F32 = np.float32
@@ -31,8 +31,14 @@ def expf(x: Array) -> npt.NDArray[np.float32]:
     return result
 
 
+def bounded(v: Array) -> Array:
+    """Clamp float32 to what int64 holds by far, and no code reaches."""
+    return np.clip(v, F32(-(2.0**31)), F32(2.0**31))
+
+
 def half_away(v: Array) -> I64:
     """Round float32 half away from zero; ``v - trunc(v)`` is exact."""
+    v = bounded(v)
     whole = np.trunc(v)
     up = np.abs(v - whole) >= F32(0.5)
     result: I64 = np.where(up, whole + np.copysign(F32(1), v), whole).astype(np.int64)
@@ -52,11 +58,11 @@ class Logistic:
     def run(self, columns: Mapping[str, Array], to: Target) -> Array:
         """Return the output codes; columns broadcast."""
         q, z = columns["input"], columns["in_zp"]
-        x = (q - z).astype(F32) * columns["in_scale"]
         one, so = F32(1), columns["out_scale"]
-        with np.errstate(over="ignore"):
-            sigmoid = one / (one + expf(-x))
-            y = half_away(sigmoid * (one / so)) if self.output == "multiplied" else np.rint(sigmoid / so)
+        with np.errstate(over="ignore", under="ignore"):
+            inverse = finite("1 / out_scale", one / so)
+            sigmoid = one / (one + expf(-((q - z).astype(F32) * columns["in_scale"])))
+            y = half_away(sigmoid * inverse) if self.output == "multiplied" else np.rint(bounded(sigmoid / so))
         return to.clamped(y + columns["out_zp"])
 
     def describe(self) -> Description:
@@ -77,11 +83,14 @@ class FloatSoftmax:
         """Return the output codes of rows along the last axis."""
         q = columns["input"]
         distance = q.max(axis=-1, keepdims=True) - q
-        table = expf(-(columns["in_scale"] * columns["beta"]) * np.arange(256, dtype=F32))
+        with np.errstate(over="ignore", under="ignore"):
+            slope = finite("in_scale beta", columns["in_scale"] * columns["beta"])
+            table = expf(-slope * np.arange(256, dtype=F32))
         values = table[distance]
         total = np.cumsum(values, axis=-1, dtype=F32)[..., -1:]  # one addition after the other
-        scaled = values * (F32(1) / (total * columns["out_scale"]))
-        y = half_away(scaled) if to.dtype == "int8" else np.trunc(scaled + F32(0.5)).astype(np.int64)
+        with np.errstate(over="ignore", under="ignore", divide="ignore"):
+            scaled = values * finite("1 / (sum out_scale)", F32(1) / (total * columns["out_scale"]))
+        y = half_away(scaled) if to.dtype == "int8" else np.trunc(bounded(scaled) + F32(0.5)).astype(np.int64)
         return to.clamped(y + columns["out_zp"])
 
     def describe(self) -> Description:

@@ -104,8 +104,9 @@ class Lstm:
         if float(c["cell_scale"]) != 2.0 ** int(power) or not -15 <= power <= -9:
             raise DomainError(f"cell_scale must be a power of two in [2**-15, 2**-9]; got {float(c['cell_scale'])!r}.")
         f32 = np.float32
-        entering = (c["input_weight_scale"] * c["in_scale"] / f32(2.0**-12)).astype(np.float64)
-        feeding = (c["recurrent_weight_scale"] * c["hidden_scale"] / f32(2.0**-12)).astype(np.float64)
+        with np.errstate(over="ignore", under="ignore"):
+            entering = (c["input_weight_scale"] * c["in_scale"] / f32(2.0**-12)).astype(np.float64)
+            feeding = (c["recurrent_weight_scale"] * c["hidden_scale"] / f32(2.0**-12)).astype(np.float64)
         zero, out = int(c["hidden_zp"]), np.empty((*x.shape[:2], cells), np.int64)
         hidden, cell = np.full((x.shape[1], cells), zero, np.int64), np.zeros((x.shape[1], cells), np.int64)
         for step, codes in enumerate(x - int(c["in_zp"])):

@@ -16,9 +16,11 @@ from qengine.kernels.reference.affine import fma32
 from ..exceptions import DomainError
 from ..requant.multiplier import first_index, first_value, split_real
 from .arithmetic import AFTER, INSIDE, ORDERS, Description, Target, run_chain, run_staged, stage_rule
-from .columns import Array, lay
+from .columns import Array, finite, lay
 
 F32, F64 = np.float32, np.float64
+#: A bias of this size still fits int32 with a zero point.
+LARGEST_SHIFT = 2.0**30
 
 
 def _laid(columns: dict[str, Array]) -> tuple[tuple[int, ...], Array, tuple[Array, ...]]:
@@ -73,8 +75,14 @@ class BiasedMean:
     def run(self, columns: dict[str, Array], to: Target) -> Array:
         """Return the output codes."""
         shape, total, (count, in_scale, out_scale, in_zp, out_zp) = _laid(columns)
-        multiplier = (in_scale / (count.astype(F32) * out_scale)).astype(F64)
-        shift = in_zp.astype(F32) * in_scale / out_scale
+        with np.errstate(over="ignore", under="ignore"):
+            multiplier = finite("in_scale / (count out_scale)", in_scale / (count.astype(F32) * out_scale)).astype(F64)
+            shift = finite("in_zp in_scale / out_scale", in_zp.astype(F32) * in_scale / out_scale)
+        bad = np.abs(shift) >= LARGEST_SHIFT
+        if bad.any():
+            raise DomainError(
+                f"in_zp in_scale / out_scale must fit int32; got {first_value(shift, bad)}{first_index(bad)}."
+            )
         bias = np.trunc(np.where(shift > 0, shift + F32(0.5), shift - F32(0.5))).astype(np.int64)
         return run_staged(total, multiplier, self.order, "int32", out_zp - bias, to, shape)
 
@@ -98,9 +106,11 @@ class FloatMean:
     def run(self, columns: dict[str, Array], to: Target) -> Array:
         """Return the output codes."""
         shape, total, (count, in_scale, out_scale, in_zp, out_zp) = _laid(columns)
-        scale = in_scale / out_scale * (F32(1) / count.astype(F32))
         zeros, zero = (count * in_zp).astype(F32), out_zp.astype(F32)
-        offset = fma32(-zeros, scale, zero) if self.fused else zero - zeros * scale
+        with np.errstate(over="ignore", under="ignore"):
+            scale = finite("in_scale / out_scale", in_scale / out_scale * (F32(1) / count.astype(F32)))
+            offset = fma32(-zeros, scale, zero) if self.fused else zero - zeros * scale
+        offset = finite("count in_zp in_scale / out_scale", offset)
         return run_chain(total, [scale], offset, np.zeros(1), (32, self.fused, self.rounding), to, shape)
 
     def describe(self) -> Description:

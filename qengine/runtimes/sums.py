@@ -17,7 +17,7 @@ from qengine.kernels.reference.affine import fma32
 from ..exceptions import DomainError
 from ..requant.multiplier import first_index, first_value, split_real
 from .arithmetic import AFTER, INSIDE, ROUNDINGS, SUMS, Description, Target
-from .columns import Array, lay
+from .columns import Array, finite, lay
 
 F32, F64 = np.float32, np.float64
 I64 = npt.NDArray[np.int64]
@@ -51,6 +51,12 @@ class Operands:
 def _refuse(bad: npt.NDArray[np.bool_], values: Array, what: str) -> None:
     if bad.any():
         raise DomainError(f"{what}; got {first_value(values, bad)}{first_index(bad)}.")
+
+
+def _ratios(x: Operands) -> tuple[Array, Array]:
+    """Return the inputs' scales over the output's, in float32: infinite or 0 beyond its range."""
+    with np.errstate(over="ignore", under="ignore"):
+        return x.a_scale / x.out_scale, x.b_scale / x.out_scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,7 @@ class AffineSum:
 
     def run(self, x: Operands, to: Target) -> Array:
         """Return the output codes."""
-        ratio_a, ratio_b = x.a_scale / x.out_scale, x.b_scale / x.out_scale
+        ratio_a, ratio_b = _ratios(x)
         for name, ratio in (("a_scale / out_scale", ratio_a), ("b_scale / out_scale", ratio_b)):
             low, high = self.ratios
             bad = (ratio < low) | (ratio >= high)
@@ -148,9 +154,10 @@ class FusedSum:
 
     def run(self, x: Operands, to: Target) -> Array:
         """Return the output codes."""
-        ratio_a, ratio_b = x.a_scale / x.out_scale, x.b_scale / x.out_scale
+        ratio_a, ratio_b = (finite("a_scale / out_scale", ratio) for ratio in _ratios(x))
         a_zp, b_zp, out_zp = (zero.astype(F32) for zero in (x.a_zp, x.b_zp, x.out_zp))
-        offset = out_zp - fma32(ratio_a, a_zp, ratio_b * b_zp)
+        with np.errstate(over="ignore", invalid="ignore"):
+            offset = finite("the zero points' share", out_zp - fma32(ratio_a, a_zp, ratio_b * b_zp))
         numbers: list[Any] = [np.ascontiguousarray(v, F64) for v in (ratio_a, ratio_b, offset)]
         out = to.empty(x.a.shape)
         to.kernels.fused_sum(x.a, x.b, *numbers, to.qmin, to.qmax, out)

@@ -65,6 +65,44 @@ def test_back_ends_agree(row: Profile, rng: np.random.Generator) -> None:
     assert np.array_equal(reference, cpu)
 
 
+EXTREMES = np.float32([2.0**-149, 1e-38, 1e-20, 1e-9, 1e-4, 0.5, 1.0, 255.0, 1e6, 1e12, 1e30, 3.4e38])
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda r: f"{r.runtime}-{r.isa}-{r.op}-{r.path}-{r.variant}")
+def test_extreme_scales_have_a_result_or_an_error(row: Profile, rng: np.random.Generator) -> None:
+    """Row by row: both back ends give the same codes within their type, or the same error; nothing warns."""
+    for _ in range(16):
+        columns = {name: values[:1] for name, values in random_columns(row, rng, 4).items()}
+        for name in columns:
+            if name.endswith("scale"):
+                columns[name] = rng.choice(EXTREMES, 1)
+        names = row.runtime, row.op, row.path
+        same = {"isa": row.isa, "variant": row.variant, "version": row.versions[0]}
+        results = []
+        for backend in ("reference", "cpu"):
+            try:
+                results.append(qe.emulate(*names, **same, backend=backend, **columns).tolist())
+            except qe.DomainError as error:
+                results.append(str(error))
+        assert results[0] == results[1], columns
+
+
+@pytest.mark.parametrize("path", ["opt", "ref"])
+@pytest.mark.parametrize("beta", [1e-30, 1.0, 3e38])
+def test_softmax_of_extreme_scales(beta: float, path: str) -> None:
+    q = np.array([[-128, 0, 127]], np.int8)
+    for scale in EXTREMES:
+        for out in EXTREMES:
+            try:
+                got = qe.emulate(
+                    "litert", "SOFTMAX", path, input=q, in_scale=scale, beta=beta, out_scale=out, out_zp=-128
+                )
+            except qe.DomainError as error:
+                assert "in_scale" in str(error) or "out_scale" in str(error)
+            else:
+                assert got.shape == q.shape
+
+
 @pytest.mark.parametrize(("path", "y"), [("xnnpack", -120), ("opt", -119), ("ref", -119)])
 @pytest.mark.parametrize("isa", ["x86-64", "aarch64"])
 @pytest.mark.parametrize("op", ["CONV_2D", "FULLY_CONNECTED", "DEPTHWISE_CONV_2D"])
