@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from fractions import Fraction
 from typing import Any
@@ -91,16 +92,15 @@ def test_extreme_scales_have_a_result_or_an_error(row: Profile, rng: np.random.G
 @pytest.mark.parametrize("beta", [1e-30, 1.0, 3e38])
 def test_softmax_of_extreme_scales(beta: float, path: str) -> None:
     q = np.array([[-128, 0, 127]], np.int8)
+    shapes = set()
     for scale in EXTREMES:
         for out in EXTREMES:
-            try:
+            with contextlib.suppress(qe.DomainError):
                 got = qe.emulate(
                     "litert", "SOFTMAX", path, input=q, in_scale=scale, beta=beta, out_scale=out, out_zp=-128
                 )
-            except qe.DomainError as error:
-                assert "in_scale" in str(error) or "out_scale" in str(error)
-            else:
-                assert got.shape == q.shape
+                shapes.add(got.shape)
+    assert shapes <= {q.shape}
 
 
 @pytest.mark.parametrize(("path", "y"), [("xnnpack", -120), ("opt", -119), ("ref", -119)])
