@@ -222,3 +222,10 @@ def runtimes() -> Any:
     from qengine.kernels.cpu import runtimes
 
     return runtimes
+
+
+def convolutions() -> Any:
+    """Return the kernels for the sums of convolutions."""
+    from qengine.kernels.cpu import convolutions
+
+    return convolutions

@@ -97,3 +97,10 @@ def runtimes() -> Any:
     from qengine.kernels.reference import runtimes
 
     return runtimes
+
+
+def convolutions() -> Any:
+    """Return the kernels for the sums of convolutions."""
+    from qengine.kernels.reference import convolutions
+
+    return convolutions

@@ -1,0 +1,644 @@
+"""What each operator of a model computes: integer sums here, everything after them by the runtime's profile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .. import backends
+from ..exceptions import DomainError, DTypeError, QEngineError
+from ..requant import recipes
+from ..requant.multiplier import QuantizedMultiplier, split_real
+from ..requant.requantize import requantize
+from ..runtimes.activations import ACTIVATIONS, activation_range
+from ..runtimes.columns import LIMITS
+from ..runtimes.emulate import emulate
+from ..runtimes.profiles import get_profile
+from ..runtimes.sums import LEFT_SHIFT, AffineSum
+from .graph import Graph, GraphTensor, Operator
+from .source import Array
+
+RUNTIME = "litert"
+#: Sums below this one are whole in float32, whatever their order: every partial sum is.
+WHOLE32 = 1 << 24
+#: Sums of 8-bit and 16-bit products stay below this one, and so whole in float64.
+WHOLE64 = 1 << 53
+#: Elements of the matrix of patches that are made at once.
+PATCHES = 1 << 22
+#: Elements of a tensor that a damaged file may ask for.
+LARGEST = 1 << 28
+
+
+class NotCovered(QEngineError):
+    """An operator that a replay cannot do, with the reason."""
+
+
+def require(condition: bool, reason: str) -> None:
+    """Raise NotCovered unless the condition holds."""
+    if not condition:
+        raise NotCovered(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Whose arithmetic is replayed: a path of the runtime, or a scheme in place of it (the counterfactual)."""
+
+    path: str
+    instead: str | None = None
+    backend: str | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """One operator at work: its tensors, its inputs' values, and whose arithmetic runs.
+
+    `weights` keeps what depends on constants alone, between runs.
+    """
+
+    graph: Graph
+    operator: Operator
+    values: list[Array | None]
+    choice: Choice
+    weights: dict[Any, Any] = field(default_factory=dict)
+    trace: dict[str, Any] | None = None
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Fields of the operator's options."""
+        return self.operator.options
+
+    def tensor(self, place: int) -> GraphTensor | None:
+        """Return the input of that place, or None where it is absent."""
+        inputs = self.operator.inputs
+        if place >= len(inputs) or inputs[place] < 0:
+            return None
+        return self.graph.tensors[inputs[place]]
+
+    def given(self, place: int) -> tuple[GraphTensor, Array]:
+        """Return tensor and value of an input that has to be there."""
+        tensor = self.tensor(place)
+        require(tensor is not None, f"input {place} is missing")
+        value = self.values[place]
+        assert tensor is not None
+        require(value is not None, f"input {place} (tensor {tensor.index}) has no value")
+        assert value is not None
+        return tensor, value
+
+    @property
+    def output(self) -> GraphTensor:
+        """The first output."""
+        require(bool(self.operator.outputs), "it has no output")
+        return self.graph.tensors[self.operator.outputs[0]]
+
+    @property
+    def activation(self) -> str:
+        """The fused activation."""
+        name = str(self.options.get("FusedActivationFunction", "NONE"))
+        require(name in ACTIVATIONS, f"the fused activation {name} is not definable on codes")
+        return name
+
+    def clamp(self, path: str = "opt") -> tuple[int, int]:
+        """Return the closed range of codes that the activation leaves."""
+        scale, zero = per_tensor(self.output)
+        return activation_range(self.activation, scale, zero, self.output.dtype, xnnpack=path == "xnnpack")
+
+    def emulated(self, op: str, variant: str, path: str | None = None, **columns: Any) -> Array:
+        """Return what the profile computes; the fused activation is applied where the operator has one."""
+        path = path or self.choice.path
+        more: dict[str, Any] = {}
+        if self.activation != "NONE":
+            more["activation"] = self.activation
+        if self.trace is not None:
+            self.trace.update(op=op, variant=variant, path=path, columns=columns, **more)
+        return emulate(
+            RUNTIME, op, path, variant=variant, positions="tensor", backend=self.choice.backend, **more, **columns
+        )
+
+
+def per_tensor(tensor: GraphTensor) -> tuple[np.float32, int]:
+    """Return the one scale and zero point of a tensor."""
+    require(tensor.scale.size == 1, f"tensor {tensor.index} needs one scale; it has {tensor.scale.size}")
+    scale, zero = np.float32(tensor.scale[0]), int(tensor.zero_point[0])
+    require(tensor.dtype in LIMITS, f"tensor {tensor.index} is of type {tensor.dtype}")
+    low, high = LIMITS[tensor.dtype]
+    require(bool(np.isfinite(scale)) and scale > 0, f"tensor {tensor.index} has the scale {scale}")
+    require(low <= zero <= high, f"tensor {tensor.index} of {tensor.dtype} has the zero point {zero}")
+    return scale, zero
+
+
+def _kernels(node: Node) -> Any:
+    return backends.load(backends.choose(node.choice.backend)).convolutions()
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """Output size of a sliding window, and its pairs (vertical, horizontal)."""
+
+    out: tuple[int, int]
+    size: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    before: tuple[int, int]
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], shape: tuple[int, ...], size: tuple[int, int]) -> Geometry:
+        """Compute TFLite's: SAME pads the smaller half first."""
+        stride = int(options["StrideH"]), int(options["StrideW"])
+        dilation = int(options.get("DilationHFactor", 1)), int(options.get("DilationWFactor", 1))
+        out, before = [], []
+        for n, k, s, d in zip(shape[1:3], size, stride, dilation, strict=True):
+            reach = (k - 1) * d + 1
+            count = -(-n // s) if options["Padding"] == 0 else (n - reach) // s + 1
+            require(count > 0, f"a window of {reach} does not fit an image of {n}")
+            out.append(count)
+            before.append(max(0, (count - 1) * s + reach - n) // 2 if options["Padding"] == 0 else 0)
+        return cls((out[0], out[1]), size, stride, dilation, (before[0], before[1]))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Weights:
+    """Centred weights of an accumulating operator, the bias, and what its sums can reach."""
+
+    matrix: Array
+    bias: Array
+    scale: Array
+    narrow: bool
+
+
+def _weights(node: Node, shape: tuple[int, ...], reach: int, channels_last: bool) -> Weights:
+    """Return weights as (inputs, channels), or for a depthwise filter as (height, width, channels).
+
+    `reach` bounds ``|x - zero|``; sums are whole in float32 where ``reach sum|w| < 2**24`` for every channel.
+    """
+    if 0 in node.weights:
+        kept: Weights = node.weights[0]
+        return kept
+    stored, codes = node.given(1)
+    require(stored.dtype in ("int8", "uint8"), f"weights of type {stored.dtype}")
+    channels = codes.shape[-1] if channels_last else codes.shape[0]
+    require(stored.scale.size in (1, channels), f"{channels} channels need as many weight scales, or one")
+    zero = stored.zero_point[0] if stored.zero_point.size else np.int64(0)
+    require(bool((stored.zero_point == zero).all()), "weights have several zero points")
+    centred = codes.astype(np.int64) - zero
+    matrix = centred.reshape(shape) if channels_last else centred.reshape(channels, -1).T
+    total = np.abs(matrix).sum(axis=tuple(range(matrix.ndim - 1)))
+    largest = int(total.max(initial=0)) * reach
+    require(largest < WHOLE64, "the sums leave 2**53")
+    bias = np.zeros(channels, np.int64)
+    if node.tensor(2) is not None:
+        _, values = node.given(2)
+        require(values.dtype in (np.int32, np.int64) and values.size == channels, f"a bias of {values.dtype}")
+        bias = values.reshape(-1).astype(np.int64)
+    weights = Weights(matrix, bias, stored.scale, largest < WHOLE32)
+    if node.graph.tensors[node.operator.inputs[1]].data is not None and (
+        node.tensor(2) is None or node.graph.tensors[node.operator.inputs[2]].data is not None
+    ):
+        node.weights[0] = weights
+    return weights
+
+
+def _variant(node: Node, x: GraphTensor, op: str) -> tuple[str, bool]:
+    """Return the variant of an accumulating operator's profile, and whether its sums have 64 bits."""
+    weights, out = node.tensor(1), node.output
+    assert weights is not None
+    bias = node.tensor(2)
+    kinds = x.dtype, weights.dtype, out.dtype
+    if kinds == ("int16", "int8", "int16"):
+        wide = bias is None or bias.dtype == "int64"
+        return f"i16x8_biasint{64 if wide else 32}", wide
+    require(bias is None or bias.dtype == "int32", f"a bias of type {bias.dtype if bias else ''}")
+    if kinds == ("uint8",) * 3:
+        return "u8", False
+    require(kinds == ("int8",) * 3, f"types {', '.join(kinds)}")
+    return ("perchannel" if weights.scale.size > 1 or op == "DEPTHWISE_CONV_2D" else "pertensor"), False
+
+
+def _accumulated(node: Node, op: str, acc: Array, variant: str, path: str, w_scale: Array) -> Array:
+    x, _ = node.given(0)
+    in_scale, _ = per_tensor(x)
+    out_scale, zero = per_tensor(node.output)
+    w_scale = w_scale if w_scale.size > 1 else w_scale[0]
+    if node.choice.instead is not None and acc.dtype == np.int32:
+        row = get_profile(RUNTIME, op, "ref", variant=variant)
+        recipe = getattr(row.arithmetic, "recipe", None) or "double"
+        low, high = node.clamp()
+        real = recipes.apply(recipe, in_scale, w_scale, out_scale)
+        return _instead(node, acc, real, zero, node.output.dtype, low, high)
+    return node.emulated(
+        op, variant, path, acc=acc, in_scale=in_scale, w_scale=w_scale, out_scale=out_scale, zero_point=zero
+    )
+
+
+def _instead(
+    node: Node, acc: Array, multiplier: Any, zero: int = 0, dtype: str | None = None,
+    low: int | None = None, high: int | None = None,
+) -> Array:  # fmt: skip
+    assert node.choice.instead is not None
+    return requantize(
+        acc, multiplier, scheme=node.choice.instead, zero_point=zero, dtype=dtype, qmin=low, qmax=high,
+        overflow="wrap", backend=node.choice.backend,
+    )  # fmt: skip
+
+
+def _product(node: Node, left: Array, weights: Weights, columns: slice, out: Array) -> None:
+    """Write ``left @ weights + bias``; left is (rows, inputs) of floats."""
+    kept = node.weights.setdefault(
+        ("float", columns.start), np.ascontiguousarray(weights.matrix[:, columns], left.dtype)
+    )
+    kernels = _kernels(node)
+    bias = weights.bias[columns].astype(out.dtype)
+    sums = left @ kept
+    if out.dtype == np.int32 and weights.narrow and hasattr(kernels, "totals32"):
+        kernels.totals32(sums, bias, out)
+    else:
+        kernels.totals(sums, bias, out)
+
+
+def _reach(x: GraphTensor) -> int:
+    low, high = LIMITS[x.dtype]
+    _, zero = per_tensor(x)
+    return max(high - zero, zero - low)
+
+
+def convolution(node: Node) -> Array:
+    """CONV_2D: patches times weights, exactly, in floating point that holds every partial sum."""
+    x, codes = node.given(0)
+    stored, filters = node.given(1)
+    require(codes.ndim == 4 and filters.ndim == 4, f"shapes {codes.shape} and {filters.shape}")
+    variant, wide = _variant(node, x, "CONV_2D")
+    count, height, width, depth = filters.shape
+    require(depth > 0 and count > 0 and codes.shape[3] % depth == 0, f"shapes {codes.shape} and {filters.shape}")
+    groups = codes.shape[3] // depth
+    require(groups > 0 and count % groups == 0, f"{count} filters of {depth} channels on {codes.shape[3]}")
+    weights = _weights(node, (), _reach(x), False)
+    g = Geometry.of(node.options, codes.shape, (height, width))
+    _, zero = per_tensor(x)
+    _bounded((codes.shape[0], *g.out, count))
+    acc = np.empty((codes.shape[0], *g.out, count), np.int64 if wide else np.int32)
+    kind = np.float32 if weights.narrow else np.float64
+    inputs, kernels = height * width * depth, _kernels(node)
+    rows = max(1, min(g.out[0], PATCHES // max(1, g.out[1] * inputs)))
+    buffer = np.empty((rows, g.out[1], inputs), kind)
+    for image, target in zip(codes, acc, strict=True):
+        for group in range(groups):
+            part = slice(group * (count // groups), (group + 1) * (count // groups))
+            seen = image if groups == 1 else np.ascontiguousarray(image[:, :, group * depth : (group + 1) * depth])
+            for first in range(0, g.out[0], rows):
+                block = buffer[: min(rows, g.out[0] - first)]
+                kernels.patches(seen, zero, g.size, g.stride, g.dilation, g.before, first, block)
+                place = target[first : first + len(block), :, part]
+                sums = np.empty(place.shape, acc.dtype) if groups > 1 else place
+                _product(node, block.reshape(-1, inputs), weights, part, sums.reshape(-1, count // groups))
+                if groups > 1:
+                    place[...] = sums
+    return _accumulated(node, "CONV_2D", acc, variant, node.choice.path, stored.scale)
+
+
+def depthwise(node: Node) -> Array:
+    """DEPTHWISE_CONV_2D."""
+    x, codes = node.given(0)
+    stored, filters = node.given(1)
+    require(codes.ndim == 4 and filters.ndim == 4 and filters.shape[0] == 1, f"shapes {codes.shape}, {filters.shape}")
+    _, height, width, channels = filters.shape
+    require(codes.shape[3] > 0 and channels % codes.shape[3] == 0, f"shapes {codes.shape} and {filters.shape}")
+    variant, wide = _variant(node, x, "DEPTHWISE_CONV_2D")
+    weights = _weights(node, (height, width, channels), _reach(x), True)
+    g = Geometry.of(node.options, codes.shape, (height, width))
+    _, zero = per_tensor(x)
+    kind = np.int64 if wide else np.int32
+    _bounded((codes.shape[0], *g.out, channels))
+    acc = np.empty((codes.shape[0], *g.out, channels), kind)
+    matrix = node.weights.setdefault("depthwise", np.ascontiguousarray(weights.matrix, kind))
+    bias = weights.bias.astype(kind)
+    for image, target in zip(codes, acc, strict=True):
+        _kernels(node).depthwise(image, zero, matrix, bias, g.stride, g.dilation, g.before, target)
+    path = node.choice.path
+    # XNNPACK takes an uint8 filter only with quantized_dimension 0; a filter with one scale per tensor has it mostly.
+    if variant == "u8" and path == "xnnpack" and stored.axis != 0:
+        path = "opt"
+    return _accumulated(node, "DEPTHWISE_CONV_2D", acc, variant, path, stored.scale)
+
+
+def fully_connected(node: Node) -> Array:
+    """FULLY_CONNECTED."""
+    x, codes = node.given(0)
+    stored, filters = node.given(1)
+    require(filters.ndim == 2 and node.options["WeightsFormat"] == 0, f"weights of shape {filters.shape}, shuffled")
+    count, inputs = filters.shape
+    require(inputs > 0 and codes.size % inputs == 0, f"{codes.size} codes for {inputs} inputs")
+    variant, wide = _variant(node, x, "FULLY_CONNECTED")
+    weights = _weights(node, (), _reach(x), False)
+    _, zero = per_tensor(x)
+    kind = np.float32 if weights.narrow else np.float64
+    left = codes.reshape(-1, inputs).astype(kind) - kind(zero)
+    _bounded((len(left), count))
+    acc = np.empty((len(left), count), np.int64 if wide else np.int32)
+    _product(node, left, weights, slice(0, count), acc)
+    result = _accumulated(node, "FULLY_CONNECTED", acc, variant, node.choice.path, stored.scale)
+    return result.reshape((*codes.shape[:-1], count) if node.options["KeepNumDims"] else (-1, count))
+
+
+def _bounded(shape: tuple[int, ...]) -> None:
+    require(math.prod(shape) < LARGEST, f"a tensor of shape {shape}")
+
+
+#: Types of the operators that a profile covers, and their variants.
+EIGHT = {"int8": "", "uint8": "u8"}
+
+
+def _eight(*tensors: GraphTensor) -> str:
+    kinds = {tensor.dtype for tensor in tensors}
+    require(len(kinds) == 1 and kinds <= set(EIGHT), f"types {', '.join(tensor.dtype for tensor in tensors)}")
+    return EIGHT[kinds.pop()]
+
+
+def elementwise(node: Node) -> Array:
+    """ADD, SUB and MUL."""
+    (a, left), (b, right) = node.given(0), node.given(1)
+    variant = _eight(a, b, node.output)
+    try:
+        shape = np.broadcast_shapes(left.shape, right.shape)
+    except ValueError:
+        raise NotCovered(f"shapes {left.shape} and {right.shape}") from None
+    _bounded(shape)
+    (sa, za), (sb, zb), (so, zo) = per_tensor(a), per_tensor(b), per_tensor(node.output)
+    op, path = node.operator.name, node.choice.path
+    if node.choice.instead is not None:
+        return _sum_instead(node, left, right) if op != "MUL" else _product_instead(node, left, right)
+    row = get_profile(RUNTIME, op, path, variant=variant)
+    if isinstance(row.arithmetic, AffineSum):
+        ratios = sa / so, sb / so
+        if not all(row.arithmetic.ratios[0] <= ratio < row.arithmetic.ratios[1] for ratio in ratios):
+            path = "opt"
+    if left.shape != right.shape and path == "opt" and op != "SUB":
+        require(op == "MUL", "a broadcast ADD of the optimized kernel has no recording")
+        path = "ref"
+    return node.emulated(
+        op, variant, path, a=left, b=right, a_scale=sa, b_scale=sb, out_scale=so, a_zp=za, b_zp=zb, out_zp=zo
+    )
+
+
+def _sum_instead(node: Node, left: Array, right: Array) -> Array:
+    (a, _), (b, _) = node.given(0), node.given(1)
+    (sa, za), (sb, zb), (so, zo) = per_tensor(a), per_tensor(b), per_tensor(node.output)
+    twice = 2.0 * max(float(sa), float(sb))
+    shifted = [(q.astype(np.int32) - z) << LEFT_SHIFT for q, z in ((left, za), (right, zb))]  # below 2**29
+    y = [_instead(node, x, float(s) / twice) for x, s in zip(shifted, (sa, sb), strict=True)]
+    total = y[0] - y[1] if node.operator.name == "SUB" else y[0] + y[1]
+    low, high = node.clamp()
+    return _instead(node, total, twice / (2.0**LEFT_SHIFT * float(so)), zo, node.output.dtype, low, high)
+
+
+def _product_instead(node: Node, left: Array, right: Array) -> Array:
+    (a, _), (b, _) = node.given(0), node.given(1)
+    (sa, za), (sb, zb), (so, zo) = per_tensor(a), per_tensor(b), per_tensor(node.output)
+    acc = (left.astype(np.int32) - za) * (right.astype(np.int32) - zb)
+    return _instead(node, acc, recipes.apply("float32", sa, sb, so), zo, node.output.dtype, *node.clamp())
+
+
+def mean(node: Node) -> Array:
+    """MEAN over any axes; the optimized kernel takes 4-D input over (1, 2) with kept axes."""
+    x, codes = node.given(0)
+    _, axes = node.given(1)
+    variant = _eight(x, node.output)
+    given = [int(v) for v in axes.reshape(-1)]
+    require(all(-codes.ndim <= axis < codes.ndim for axis in given), f"axes {given} of shape {codes.shape}")
+    over = tuple(sorted({axis % codes.ndim for axis in given}))
+    require(bool(over), "no axis")
+    keep = bool(node.options["KeepDims"])
+    count = math.prod(codes.shape[axis] for axis in over)
+    total = codes.sum(axis=over, keepdims=keep, dtype=np.int64)
+    (si, zi), (so, zo) = per_tensor(x), per_tensor(node.output)
+    kept = keep and codes.ndim == 4 and over == (1, 2)
+    name = ("keepdims" if kept else "nokeep") + (variant and f"_{variant}")
+    if node.choice.instead is not None:
+        # As TFLite's reference: the mantissa divided by the count, truncated; (m << power) is below 2**62.
+        m, e = (int(v[0]) for v in split_real(np.array([float(si) / float(so)])))
+        power = min(count.bit_length() - 1, 32, 31 + e)
+        multiplier = QuantizedMultiplier((m << power) // count, e - power)
+        acc = (total - zi * count).astype(np.int32)
+        return _instead(node, acc, multiplier, zo, node.output.dtype, *LIMITS[node.output.dtype])
+    return node.emulated("MEAN", name, sum=total, count=count, in_scale=si, out_scale=so, in_zp=zi, out_zp=zo)
+
+
+def average_pool(node: Node) -> Array:
+    """AVERAGE_POOL_2D: sums of raw codes over what of the window lies inside the image."""
+    x, codes = node.given(0)
+    variant = _eight(x, node.output)
+    require(codes.ndim == 4, f"shape {codes.shape}")
+    g = Geometry.of(node.options, codes.shape, (int(node.options["FilterHeight"]), int(node.options["FilterWidth"])))
+    _bounded((codes.shape[0], *g.out, codes.shape[3]))
+    _bounded((*g.size, codes.shape[3]))
+    total = np.empty((codes.shape[0], *g.out, codes.shape[3]), np.int32)
+    ones, bias = np.ones((*g.size, codes.shape[3]), np.int32), np.zeros(codes.shape[3], np.int32)
+    for image, target in zip(codes, total, strict=True):
+        _kernels(node).depthwise(image, 0, ones, bias, g.stride, g.dilation, g.before, target)
+    inside = []
+    for n, count, k, s, before in zip(codes.shape[1:3], g.out, g.size, g.stride, g.before, strict=True):
+        first = np.arange(count) * s - before
+        inside.append(np.minimum(first + k, n) - np.maximum(first, 0))
+    count = (inside[0][:, None] * inside[1])[:, :, None]
+    same = node.output
+    require(np.array_equal(x.scale, same.scale) and np.array_equal(x.zero_point, same.zero_point), "two scales")
+    more = {}
+    if node.activation != "NONE":
+        scale, zero = per_tensor(same)
+        more = {"scale": scale, "zp": zero}
+    return node.emulated("AVERAGE_POOL_2D", variant, sum=total, count=count, **more)
+
+
+def _same_codes(node: Node, *places: int) -> None:
+    """Require that the output has the parameters of the inputs: then codes move, and nothing is rounded."""
+    out = node.output
+    for place in places:
+        x, _ = node.given(place)
+        require(x.dtype == out.dtype, f"types {x.dtype} and {out.dtype}")
+        if x.quantized or out.quantized:
+            same = np.array_equal(x.scale, out.scale) and np.array_equal(x.zero_point, out.zero_point)
+            require(same, f"tensors {x.index} and {out.index} have other scales or zero points")
+
+
+def max_pool(node: Node) -> Array:
+    """MAX_POOL_2D: the largest code of the window, clamped."""
+    x, codes = node.given(0)
+    _eight(x, node.output)
+    _same_codes(node, 0)
+    require(codes.ndim == 4, f"shape {codes.shape}")
+    g = Geometry.of(node.options, codes.shape, (int(node.options["FilterHeight"]), int(node.options["FilterWidth"])))
+    info = np.iinfo(codes.dtype)
+    after = [
+        max(0, (count - 1) * s + k - before - n)
+        for n, count, k, s, before in zip(codes.shape[1:3], g.out, g.size, g.stride, g.before, strict=True)
+    ]
+    padded_shape = (codes.shape[0], *(n + b + a for n, b, a in zip(codes.shape[1:3], g.before, after, strict=True)))
+    _bounded((*padded_shape, codes.shape[3]))
+    pads = [(0, 0), *zip(g.before, after, strict=True), (0, 0)]
+    padded = np.pad(codes, pads, constant_values=info.min)
+    result = np.full((codes.shape[0], *g.out, codes.shape[3]), info.min, codes.dtype)
+    for i in range(min(g.size[0], padded.shape[1])):
+        for j in range(min(g.size[1], padded.shape[2])):
+            seen = padded[
+                :, i : i + (g.out[0] - 1) * g.stride[0] + 1 : g.stride[0],
+                j : j + (g.out[1] - 1) * g.stride[1] + 1 : g.stride[1],
+            ]  # fmt: skip
+            np.maximum(result, seen, out=result)
+    return np.clip(result, *node.clamp(node.choice.path))
+
+
+def requantized(node: Node) -> Array:
+    """QUANTIZE: real numbers to codes, or codes to codes."""
+    x, values = node.given(0)
+    (so, zo), out = per_tensor(node.output), node.output
+    if x.dtype == "float32":
+        require(out.dtype in EIGHT, f"types {x.dtype} and {out.dtype}")
+        return node.emulated("QUANTIZE", f"f32{out.dtype[0]}8", input=values, out_scale=so, out_zp=zo)
+    require(x.dtype in EIGHT and out.dtype in EIGHT, f"types {x.dtype} and {out.dtype}")
+    si, zi = per_tensor(x)
+    if x.dtype != out.dtype and si == so and zi - zo == (128 if x.dtype == "uint8" else -128):
+        return (values ^ 0x80).view(out.dtype) if x.dtype == "uint8" else values.view("uint8") ^ np.uint8(0x80)
+    if node.choice.instead is not None:
+        acc = values.astype(np.int32) - zi
+        return _instead(node, acc, float(si) / float(so), zo, out.dtype, *LIMITS[out.dtype])
+    variant = f"{x.dtype[0]}8{out.dtype[0]}8"
+    return node.emulated("QUANTIZE", variant, input=values, in_scale=si, in_zp=zi, out_scale=so, out_zp=zo)
+
+
+def dequantized(node: Node) -> Array:
+    """DEQUANTIZE: codes to float32."""
+    x, values = node.given(0)
+    require(x.dtype in EIGHT and node.output.dtype == "float32", f"types {x.dtype} and {node.output.dtype}")
+    si, zi = per_tensor(x)
+    return node.emulated("DEQUANTIZE", f"{x.dtype[0]}8f32", input=values, in_scale=si, in_zp=zi)
+
+
+def softmax(node: Node) -> Array:
+    """SOFTMAX along the last axis."""
+    x, values = node.given(0)
+    variant = _eight(x, node.output)
+    (si, zi), (so, zo) = per_tensor(x), per_tensor(node.output)
+    beta = float(node.options["Beta"])
+    return node.emulated("SOFTMAX", variant, input=values, in_scale=si, in_zp=zi, out_scale=so, out_zp=zo, beta=beta)
+
+
+def logistic(node: Node) -> Array:
+    """LOGISTIC."""
+    x, values = node.given(0)
+    variant = _eight(x, node.output)
+    (si, zi), (so, zo) = per_tensor(x), per_tensor(node.output)
+    return node.emulated("LOGISTIC", variant, input=values, in_scale=si, in_zp=zi, out_scale=so, out_zp=zo)
+
+
+def resize_bilinear(node: Node) -> Array:
+    """RESIZE_BILINEAR."""
+    x, values = node.given(0)
+    _, size = node.given(1)
+    variant = _eight(x, node.output)
+    _same_codes(node, 0)
+    require(size.size == 2 and values.ndim == 4, f"size {size.tolist()} of shape {values.shape}")
+    height, width = (int(v) for v in size.reshape(-1))
+    _bounded((values.shape[0], max(height, 1), max(width, 1), values.shape[3]))
+    flags = {"align_corners": "AlignCorners", "half_pixel_centers": "HalfPixelCenters"}
+    more = {name: bool(node.options[stored]) for name, stored in flags.items()}
+    return node.emulated("RESIZE_BILINEAR", variant, input=values, height=height, width=width, **more)
+
+
+def reshaped(node: Node) -> Array:
+    """RESHAPE, SQUEEZE and EXPAND_DIMS: the shape that the model states."""
+    _, values = node.given(0)
+    _same_codes(node, 0)
+    shape = node.output.shape
+    require(math.prod(shape) == values.size, f"{values.size} elements as shape {shape}")
+    return values.reshape(shape)
+
+
+def transposed(node: Node) -> Array:
+    """TRANSPOSE."""
+    _, values = node.given(0)
+    _, order = node.given(1)
+    _same_codes(node, 0)
+    places = [int(v) for v in order.reshape(-1)]
+    require(sorted(places) == list(range(values.ndim)), f"order {places} of {values.ndim} axes")
+    return np.ascontiguousarray(values.transpose(places))
+
+
+def padded(node: Node) -> Array:
+    """PAD and PADV2: the zero point of the output, or a code that is given, around the tensor."""
+    x, values = node.given(0)
+    _, pads = node.given(1)
+    _same_codes(node, 0)
+    require(pads.shape == (values.ndim, 2), f"paddings of shape {pads.shape} for {values.ndim} axes")
+    widths = [(int(a), int(b)) for a, b in pads]
+    require(all(n >= 0 for pair in widths for n in pair), f"paddings {widths}")
+    _bounded(tuple(n + a + b for n, (a, b) in zip(values.shape, widths, strict=True)))
+    fill: Any = per_tensor(x)[1] if x.quantized else 0
+    if node.operator.name == "PADV2":
+        other, code = node.given(2)
+        same = not x.quantized or (
+            np.array_equal(other.scale, x.scale) and np.array_equal(other.zero_point, x.zero_point)
+        )
+        require(same and code.size == 1, "the padded value has another scale")
+        fill = code.reshape(-1)[0]
+    return np.pad(values, widths, constant_values=fill)
+
+
+def concatenated(node: Node) -> Array:
+    """CONCATENATION of tensors with one scale and zero point."""
+    places = range(len(node.operator.inputs))
+    require(bool(places), "no input")
+    _same_codes(node, *places)
+    require(node.activation == "NONE", "a fused activation")
+    parts = [node.given(place)[1] for place in places]
+    axis = int(node.options["Axis"])
+    try:
+        return np.concatenate(parts, axis=axis)
+    except ValueError as error:  # AxisError is one
+        raise NotCovered(str(error)) from None
+
+
+def packed(node: Node) -> Array:
+    """PACK of tensors with one scale and zero point."""
+    places = range(len(node.operator.inputs))
+    require(bool(places), "no input")
+    _same_codes(node, *places)
+    try:
+        return np.stack([node.given(place)[1] for place in places], axis=int(node.options["Axis"]))
+    except ValueError as error:
+        raise NotCovered(str(error)) from None
+
+
+def activated(node: Node) -> Array:
+    """RELU, RELU6 and RELU_N1_TO_1 on their own, where the scale stays: a clamp."""
+    x, values = node.given(0)
+    _eight(x, node.output)
+    _same_codes(node, 0)
+    scale, zero = per_tensor(x)
+    xnnpack = node.choice.path == "xnnpack"
+    return np.clip(values, *activation_range(node.operator.name, scale, zero, x.dtype, xnnpack=xnnpack))
+
+
+OPERATORS: Mapping[str, Callable[[Node], Array]] = {
+    "CONV_2D": convolution, "DEPTHWISE_CONV_2D": depthwise, "FULLY_CONNECTED": fully_connected,
+    "ADD": elementwise, "SUB": elementwise, "MUL": elementwise,
+    "MEAN": mean, "AVERAGE_POOL_2D": average_pool, "MAX_POOL_2D": max_pool,
+    "QUANTIZE": requantized, "DEQUANTIZE": dequantized,
+    "SOFTMAX": softmax, "LOGISTIC": logistic, "RESIZE_BILINEAR": resize_bilinear,
+    "RESHAPE": reshaped, "SQUEEZE": reshaped, "EXPAND_DIMS": reshaped, "TRANSPOSE": transposed,
+    "PAD": padded, "PADV2": padded, "CONCATENATION": concatenated, "PACK": packed,
+    "RELU": activated, "RELU6": activated, "RELU_N1_TO_1": activated,
+}  # fmt: skip
+
+
+def compute(node: Node) -> Array:
+    """Return the operator's output, or raise NotCovered with the reason."""
+    run = OPERATORS.get(node.operator.name)
+    require(run is not None, "no profile")
+    assert run is not None
+    require(len(node.operator.outputs) == 1, f"{len(node.operator.outputs)} outputs")
+    try:
+        return run(node)
+    except (DomainError, DTypeError) as error:
+        raise NotCovered(str(error)) from error
