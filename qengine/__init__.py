@@ -47,6 +47,7 @@ _HOME = {
     "profiles": ".runtimes.profiles",
     "get_profile": ".runtimes.profiles",
     "tosa_rescale": ".runtimes.tosa",
+    "replay": ".models.replay",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
         QEngineError,
         UnknownNameError,
     )
+    from .models.replay import replay
     from .requant.explain import explain
     from .requant.multiplier import (
         QuantizedMultiplier,

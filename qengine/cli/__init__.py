@@ -19,6 +19,7 @@ COMMANDS = {
     "multiplier": (".multiplier", "Write a real multiplier, or three scales, as fixed point."),
     "explain": (".explain", "Show every intermediate of every scheme for one accumulator."),
     "sweep": (".sweep", "Count how often schemes disagree."),
+    "replay": (".replay", "Run a model with a runtime's exact arithmetic, and compare every tensor."),
     "analyze": (".analyze", "Quantize tensors of a file and report the error."),
     "compare": (".compare", "Measure many choices of quantization side by side, ranked."),
     "backends": (".backends", "List the back ends and why one cannot serve."),

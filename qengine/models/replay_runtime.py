@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -48,10 +49,12 @@ def record(graph: Graph, inputs: dict[int, Array], path: str) -> dict[int, Array
     package = _package()
     resolver = getattr(package.OpResolverType, RESOLVERS[path])
     try:
-        interpreter = package.Interpreter(
-            model_content=graph.content, experimental_op_resolver_type=resolver, num_threads=1,
-            experimental_preserve_all_tensors=True,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that kept tensors take memory
+            interpreter = package.Interpreter(
+                model_content=graph.content, experimental_op_resolver_type=resolver, num_threads=1,
+                experimental_preserve_all_tensors=True,
+            )  # fmt: skip
         interpreter.allocate_tensors()
         for index, value in inputs.items():
             interpreter.set_tensor(index, value)
