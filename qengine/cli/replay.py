@@ -25,9 +25,7 @@ from .progress import progress_bar
     "--instead", metavar="SCHEME", help="What if every operator rounded by this scheme: single, double, floor-port ..."
 )
 @json_option
-def command(
-    model: str, source: str, path: str, against: str | None, instead: str | None, as_json: bool
-) -> int:
+def command(model: str, source: str, path: str, against: str | None, instead: str | None, as_json: bool) -> int:
     """Run a quantized model with the exact arithmetic of a LiteRT path, tensor by tensor.
 
     With --against, operators are replayed twice: "forced", each fed the runtime's own tensors, and "chained", given the

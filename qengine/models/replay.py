@@ -316,7 +316,9 @@ def _explain(node: Node, got: Array, real: Array, at: int) -> str:
     if "acc" in columns:
         exact = columns["acc"] * (columns["in_scale"] * columns["w_scale"] / columns["out_scale"])
         text += f"; acc * scales = {exact:.9g} before the zero point"
-    typed = {name: value if isinstance(value, float) else np.int64(value) for name, value in columns.items()}
+    typed: dict[str, Any] = {
+        name: value if isinstance(value, float) else np.int64(value) for name, value in columns.items()
+    }
     activation = {"activation": node.trace["activation"]} if "activation" in node.trace else {}
     answers = []
     for path in PATHS:
@@ -337,7 +339,8 @@ def _rows(
             tensor, truth = model.graph.tensors[index], real[index]
             done = index in forced
             bad = _different(forced[index], truth) if done else None
-            first, largest = "", 0
+            first = ""
+            largest: int | float = 0
             if done and bad is not None and bad.size:
                 first = _explain(model.node(operator, real, choice), forced[index], truth, int(bad[0]))
             later = _different(chained[index], truth) if index in chained else None

@@ -371,7 +371,7 @@ def elementwise(node: Node) -> Array:
         return _sum_instead(node, left, right) if op != "MUL" else _product_instead(node, left, right)
     row = get_profile(RUNTIME, op, path, variant=variant)
     if isinstance(row.arithmetic, AffineSum):
-        ratios = sa / so, sb / so
+        ratios = float(sa / so), float(sb / so)
         if not all(row.arithmetic.ratios[0] <= ratio < row.arithmetic.ratios[1] for ratio in ratios):
             path = "opt"
     if left.shape != right.shape and path == "opt" and op != "SUB":
@@ -444,7 +444,7 @@ def average_pool(node: Node) -> Array:
     count = (inside[0][:, None] * inside[1])[:, :, None]
     same = node.output
     require(np.array_equal(x.scale, same.scale) and np.array_equal(x.zero_point, same.zero_point), "two scales")
-    more = {}
+    more: dict[str, Any] = {}
     if node.activation != "NONE":
         scale, zero = per_tensor(same)
         more = {"scale": scale, "zp": zero}
@@ -542,7 +542,7 @@ def resize_bilinear(node: Node) -> Array:
     height, width = (int(v) for v in size.reshape(-1))
     _bounded((values.shape[0], max(height, 1), max(width, 1), values.shape[3]))
     flags = {"align_corners": "AlignCorners", "half_pixel_centers": "HalfPixelCenters"}
-    more = {name: bool(node.options[stored]) for name, stored in flags.items()}
+    more: dict[str, Any] = {name: bool(node.options[stored]) for name, stored in flags.items()}
     return node.emulated("RESIZE_BILINEAR", variant, input=values, height=height, width=width, **more)
 
 
