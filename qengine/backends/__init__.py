@@ -55,6 +55,9 @@ class Backend(Protocol):
     def runtimes(self) -> Any:
         """Return the module of kernels for operators of runtimes: staged, staged_sum, affine_sum, float_chain ..."""
 
+    def convolutions(self) -> Any:
+        """Return the module of kernels for the sums of convolutions: patches, totals, depthwise."""
+
 
 class DeviceBackend(Backend, Protocol):
     """What a back end whose arrays live on a device provides beside that."""

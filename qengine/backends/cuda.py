@@ -142,3 +142,8 @@ def formats() -> Any:
 def runtimes() -> Any:
     """Return the kernels for operators of runtimes."""
     raise _lacks("operators of runtimes")
+
+
+def convolutions() -> Any:
+    """Return the kernels for the sums of convolutions."""
+    raise _lacks("the sums of convolutions")

@@ -35,7 +35,7 @@ def command(model: str, source: str, path: str, against: str | None, instead: st
 
     \b
     Example:
-      qengine replay mobilenet_v2.tflite --input random:1 --path xnnpack --against litert
+      qengine replay tests/data/network.tflite --input random:1 --path xnnpack --instead double
     """
     from ..models import replay as room
     from ..models.graph import read_graph

@@ -39,13 +39,7 @@ class Replayed(dict[int, Array]):
 
 
 class Model:
-    """A model that can be run again and again: what depends on its weights alone is kept.
-
-    Examples
-    --------
-    >>> model = Model(read_graph("model.tflite"))                                   # doctest: +SKIP
-    >>> model.run({model.graph.inputs[0]: codes}, Choice("ref"))                    # doctest: +SKIP
-    """
+    """A model that can be run again and again: what depends on its weights alone is kept."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph

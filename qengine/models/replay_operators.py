@@ -125,7 +125,7 @@ def per_tensor(tensor: GraphTensor) -> tuple[np.float32, int]:
     scale, zero = np.float32(tensor.scale[0]), int(tensor.zero_point[0])
     require(tensor.dtype in LIMITS, f"tensor {tensor.index} is of type {tensor.dtype}")
     low, high = LIMITS[tensor.dtype]
-    require(bool(np.isfinite(scale)) and scale > 0, f"tensor {tensor.index} has the scale {scale}")
+    require(bool(np.isfinite(scale) and scale > 0), f"tensor {tensor.index} has the scale {scale}")
     require(low <= zero <= high, f"tensor {tensor.index} of {tensor.dtype} has the zero point {zero}")
     return scale, zero
 
@@ -333,8 +333,8 @@ def fully_connected(node: Node) -> Array:
     variant, wide = _variant(node, x, "FULLY_CONNECTED")
     weights = _weights(node, (), _reach(x), False)
     _, zero = per_tensor(x)
-    kind = np.float32 if weights.narrow else np.float64
-    left = codes.reshape(-1, inputs).astype(kind) - kind(zero)
+    left = codes.reshape(-1, inputs).astype(np.float32 if weights.narrow else np.float64)
+    left -= zero
     _bounded((len(left), count))
     acc = np.empty((len(left), count), np.int64 if wide else np.int32)
     _product(node, left, weights, slice(0, count), acc)
