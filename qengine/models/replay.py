@@ -277,6 +277,21 @@ class Comparison:
         }  # fmt: skip
 
 
+def merged(parts: Sequence[Comparison]) -> Comparison:
+    """Return the comparison of several inputs of one model as one: counts add up."""
+    rows = []
+    for same in zip(*(part.rows for part in parts), strict=True):
+        counts = [[getattr(row, kind) for row in same] for kind in ("forced", "chained")]
+        forced, chained = (None if None in values else sum(values) for values in counts)
+        rows.append(
+            dataclasses.replace(
+                same[0], elements=sum(row.elements for row in same), forced=forced, chained=chained,
+                largest=max(row.largest for row in same), first=next((row.first for row in same if row.first), ""),
+            )
+        )  # fmt: skip
+    return dataclasses.replace(parts[0], rows=tuple(rows))
+
+
 def _different(got: Array, real: Array) -> Array:
     """Return flat places that differ; NaN equals NaN."""
     if got.shape != real.shape or got.dtype != real.dtype:

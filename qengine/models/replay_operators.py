@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 
 from .. import backends
+from ..backends.forms import FloatRule
 from ..exceptions import DomainError, DTypeError, QEngineError
 from ..requant import recipes
 from ..requant.multiplier import QuantizedMultiplier, split_real
 from ..requant.requantize import requantize
+from ..requant.schemes import get_scheme
 from ..runtimes.activations import ACTIVATIONS, activation_range
 from ..runtimes.columns import LIMITS
 from ..runtimes.emulate import emulate
@@ -224,7 +226,10 @@ def _accumulated(node: Node, op: str, acc: Array, variant: str, path: str, w_sca
     w_scale = w_scale if w_scale.size > 1 else w_scale[0]
     if node.choice.instead is not None and acc.dtype == np.int32:
         row = get_profile(RUNTIME, op, "ref", variant=variant)
-        recipe = getattr(row.arithmetic, "recipe", None) or "double"
+        scheme = get_scheme(node.choice.instead)
+        # A scheme in floating point is its recipe too; fixed point takes the multiplier that the reference derives.
+        fixed = getattr(row.arithmetic, "recipe", None) or "double"
+        recipe = scheme.recipe if isinstance(scheme.rule, FloatRule) else fixed
         low, high = node.clamp()
         real = recipes.apply(recipe, in_scale, w_scale, out_scale)
         return _instead(node, acc, real, zero, node.output.dtype, low, high)

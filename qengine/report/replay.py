@@ -125,3 +125,25 @@ def comparison_parts(result: Comparison) -> Iterator[RenderableType]:
     for name, value in _totals(result).items():
         totals.add_row(name, value)
     yield totals
+
+
+def summary_parts(results: list[Comparison]) -> Iterator[RenderableType]:
+    """Yield what each of several schemes costs, one line a scheme."""
+    first = results[0]
+    listing = table(
+        f"{first.model}: schemes instead of path {first.path}, against {first.against}",
+        f"of {integer(first.elements)} elements, {integer(first.accumulators[1])} of them codes of accumulators",
+    )
+    listing.add_column("scheme")
+    for name in ("forced", "of accumulators", "per 33.4 M", "chained", "share", "final outputs"):
+        listing.add_column(name, right=True)
+    for result in results:
+        different, accumulators = result.accumulators
+        final, outputs = result.final
+        listing.add_row(
+            str(result.instead), integer(result.forced), integer(different),
+            f"{different / max(1, accumulators) * QUOTED:,.1f}", integer(result.chained),
+            share(result.chained / max(1, result.elements)), f"{integer(final)} of {integer(outputs)}",
+        )  # fmt: skip
+    yield listing
+    yield from _skipped(first.skipped)
