@@ -379,12 +379,83 @@ def elementwise(node: Node) -> Array:
         ratios = float(sa / so), float(sb / so)
         if not all(row.arithmetic.ratios[0] <= ratio < row.arithmetic.ratios[1] for ratio in ratios):
             path = "opt"
+    columns = {
+        "a": left,
+        "b": right,
+        "a_scale": sa,
+        "b_scale": sb,
+        "out_scale": so,
+        "a_zp": za,
+        "b_zp": zb,
+        "out_zp": zo,
+    }
     if left.shape != right.shape and path == "opt" and op != "SUB":
-        require(op == "MUL", "a broadcast ADD of the optimized kernel has no recording")
-        path = "ref"
-    return node.emulated(
-        op, variant, path, a=left, b=right, a_scale=sa, b_scale=sb, out_scale=so, a_zp=za, b_zp=zb, out_zp=zo
-    )
+        if op == "ADD":
+            return _broadcast_sum(node, variant, columns)
+        path = "ref"  # the 16-wide body takes equal shapes alone
+    return node.emulated(op, variant, path, **columns)
+
+
+def broadcast_rows(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, bool] | None:
+    """Return the length of the rows that a broadcast runs in, and whether one side is a single code in each.
+
+    TFLite's fivefold loop: axes that broadcast alike are one; from the innermost outwards they are alike, one side 1,
+    alike, the other side 1, alike, each of them or none. Anything else (None) runs element by element.
+
+    Examples
+    --------
+    >>> from qengine.models.replay_operators import broadcast_rows
+    >>> broadcast_rows((1, 7, 9, 21), (21,)), broadcast_rows((1, 7, 9, 21), (1, 7, 1, 1))
+    ((21, False), (189, True))
+    >>> broadcast_rows((2, 1, 4, 1), (2, 3, 1, 5)), broadcast_rows((4, 1, 5, 1), (1, 3, 1, 2)) is None
+    ((5, True), True)
+    """
+    axes = max(len(a), len(b))
+    groups: list[list[Any]] = []
+    for n, m in zip((1,) * (axes - len(a)) + a, (1,) * (axes - len(b)) + b, strict=True):
+        if n == m == 1:
+            continue
+        kind = "both" if n == m else "a" if n == 1 else "b"
+        if groups and groups[-1][0] == kind:
+            groups[-1][1] *= max(n, m)
+        else:
+            groups.append([kind, max(n, m)])
+    ones = [kind for kind, _ in groups if kind != "both"]
+    if not groups or len(ones) > 2 or len(set(ones)) < len(ones):
+        return None
+    kind, length = groups[-1]
+    return length, kind != "both"
+
+
+def _broadcast_sum(node: Node, variant: str, columns: dict[str, Any]) -> Array:
+    """ADD of the optimized kernel on shapes that differ: each row has a vector body and a scalar tail of its own.
+
+    A row against one code takes the arithmetic of uint8 codes for int8 ones too (add.h, AddScalarBroadcast).
+    """
+    tail = node.emulated("ADD", variant, "ref", **columns)
+    rows = broadcast_rows(columns["a"].shape, columns["b"].shape)
+    if rows is None:
+        return tail
+    length, one = rows
+    signed = variant == "" and one
+    if signed:
+        columns = dict(columns)
+        for name in ("a", "b"):
+            columns[name] = columns[name].view(np.uint8) ^ np.uint8(0x80)
+        for name in ("a_zp", "b_zp", "out_zp"):
+            columns[name] += 128
+    width = 16 if variant == "" and not one else 8
+    low, high = node.clamp()
+    body = emulate(
+        RUNTIME, "ADD", "opt", variant="u8" if signed else variant, qmin=low + 128 * signed, qmax=high + 128 * signed,
+        backend=node.choice.backend, **columns,
+    )  # fmt: skip
+    if signed:
+        body = (body ^ np.uint8(0x80)).view(np.int8)
+    cut = length - length % width
+    result = tail.copy()
+    result.reshape(-1, length)[:, :cut] = body.reshape(-1, length)[:, :cut]
+    return result
 
 
 def _sum_instead(node: Node, left: Array, right: Array) -> Array:

@@ -425,3 +425,25 @@ def test_command_refuses(args: tuple[Any, ...], text: str) -> None:
     ran = qengine("replay", *args)
     assert ran.code == 2
     assert text in ran.err
+
+
+SHAPES = [
+    ((1, 6, 5, 37), (1, 1, 1, 37)), ((1, 1, 1, 37), (1, 6, 5, 37)), ((1, 6, 5, 37), (1, 6, 5, 1)), ((1, 5, 37), (1,)),
+    ((1, 6, 1, 37), (1, 1, 5, 37)), ((1, 6, 5, 37), (1, 6, 1, 1)), ((4, 1, 5, 1), (1, 6, 1, 21)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("op", ["ADD", "SUB", "MUL"])
+def test_broadcasts_live(op: str, dtype: str, tmp_path: Path, rng: np.random.Generator) -> None:
+    """Scales in ratios of small integers: sums meet ties, where rows, their tails and single codes differ."""
+    for k, (a, b) in enumerate(SHAPES * 3):
+        unit = rng.uniform(0.005, 0.02)
+        sa, sb, so = (float(unit * v) for v in rng.integers(1, 12, 3))
+        so = sa * sb * 2 * int(rng.integers(1, 120)) if op == "MUL" else 2 * so
+        out = Tensor(np.broadcast_shapes(a, b), dtype, so, 1)
+        tensors = [Tensor(a, dtype, sa, 5), Tensor(b, dtype, sb, 3), out]
+        options = {"FusedActivationFunction": k % 2}
+        content = single(Op(op, [0, 1], 2, f"{op.title()}Options", 2, options), tensors)
+        for way in PATHS:
+            agreed(content, tmp_path, k, way, f"{op} {dtype} {a} {b}")
