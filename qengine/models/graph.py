@@ -25,13 +25,16 @@ _STRIDES = ("StrideH", "StrideW")
 OPTIONS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "CONV_2D": (
         "Conv2DOptions",
-        ("Padding", *_STRIDES, "DilationHFactor", "DilationWFactor", "FusedActivationFunction"),
+        ("Padding", *_STRIDES, "DilationHFactor", "DilationWFactor", "FusedActivationFunction", "QuantizedBiasType"),
     ),
     "DEPTHWISE_CONV_2D": (
         "DepthwiseConv2DOptions",
         ("Padding", *_STRIDES, "DilationHFactor", "DilationWFactor", "FusedActivationFunction", "DepthMultiplier"),
     ),
-    "FULLY_CONNECTED": ("FullyConnectedOptions", ("FusedActivationFunction", "WeightsFormat", "KeepNumDims")),
+    "FULLY_CONNECTED": (
+        "FullyConnectedOptions",
+        ("FusedActivationFunction", "WeightsFormat", "KeepNumDims", "QuantizedBiasType"),
+    ),
     "ADD": ("AddOptions", ("FusedActivationFunction",)),
     "SUB": ("SubOptions", ("FusedActivationFunction",)),
     "MUL": ("MulOptions", ("FusedActivationFunction",)),

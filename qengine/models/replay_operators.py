@@ -32,7 +32,9 @@ WHOLE64 = 1 << 53
 #: Elements of the matrix of patches that are made at once.
 PATCHES = 1 << 22
 #: Elements of a tensor that a damaged file may ask for.
-LARGEST = 1 << 28
+LARGEST = 1 << 27
+#: TFLite's number of the type int32.
+INT32 = 2
 
 
 class NotCovered(QEngineError):
@@ -211,6 +213,9 @@ def _variant(node: Node, x: GraphTensor, op: str) -> tuple[str, bool]:
     kinds = x.dtype, weights.dtype, out.dtype
     if kinds == ("int16", "int8", "int16"):
         wide = bias is None or bias.dtype == "int64"
+        # Kernels read the bias as int64 unless the options say int32, whatever its tensor says.
+        said = node.options.get("QuantizedBiasType", 0) == INT32
+        require(wide or said, "a bias of int32 that the options do not announce is read as int64")
         return f"i16x8_biasint{64 if wide else 32}", wide
     require(bias is None or bias.dtype == "int32", f"a bias of type {bias.dtype if bias else ''}")
     if kinds == ("uint8",) * 3:
