@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import backends
 from ..backends.forms import FloatRule
-from ..exceptions import DomainError, DTypeError, QEngineError
+from ..exceptions import DomainError, DTypeError, QEngineError, UnknownNameError
 from ..requant import recipes
 from ..requant.multiplier import QuantizedMultiplier, split_real
 from ..requant.requantize import requantize
@@ -701,6 +701,70 @@ def activated(node: Node) -> Array:
     return np.clip(values, *activation_range(node.operator.name, scale, zero, x.dtype, xnnpack=xnnpack))
 
 
+def _starts(values: Array, axes: int, what: str) -> list[int]:
+    found = [int(v) for v in values.reshape(-1)]
+    require(len(found) == axes, f"{len(found)} numbers in {what} for {axes} axes")
+    return found
+
+
+def sliced(node: Node) -> Array:
+    """SLICE: from a start, a size; -1 is all that follows."""
+    _, values = node.given(0)
+    _same_codes(node, 0)
+    first = _starts(node.given(1)[1], values.ndim, "begin")
+    size = _starts(node.given(2)[1], values.ndim, "size")
+    stop = [n if count == -1 else start + count for n, start, count in zip(values.shape, first, size, strict=True)]
+    inside = all(0 <= a <= b <= n for a, b, n in zip(first, stop, values.shape, strict=True))
+    require(inside, f"begin {first}, size {size} of shape {values.shape}")
+    return np.ascontiguousarray(values[tuple(slice(a, b) for a, b in zip(first, stop, strict=True))])
+
+
+def strided_slice(node: Node) -> Array:
+    """STRIDED_SLICE with masks of begin, end and shrunk axes."""
+    _, values = node.given(0)
+    _same_codes(node, 0)
+    begin, end, step = (_starts(node.given(k)[1], values.ndim, "begin, end or strides") for k in (1, 2, 3))
+    options = node.options
+    require(not (options["EllipsisMask"] or options["NewAxisMask"] or options["Offset"]), "ellipsis, new axes, offset")
+    require(0 not in step, "a stride of 0")
+    parts: list[Any] = []
+    for k, (a, b, s) in enumerate(zip(begin, end, step, strict=True)):
+        if options["ShrinkAxisMask"] >> k & 1:
+            require(-values.shape[k] <= a < values.shape[k], f"index {a} of axis {k} of shape {values.shape}")
+            parts.append(a)
+        else:
+            parts.append(
+                slice(None if options["BeginMask"] >> k & 1 else a, None if options["EndMask"] >> k & 1 else b, s)
+            )
+    return np.ascontiguousarray(values[tuple(parts)])
+
+
+def extreme(node: Node) -> Array:
+    """MAXIMUM and MINIMUM of codes with one scale and zero point."""
+    _same_codes(node, 0, 1)
+    left, right = node.given(0)[1], node.given(1)[1]
+    choose = np.maximum if node.operator.name == "MAXIMUM" else np.minimum
+    try:
+        _bounded(np.broadcast_shapes(left.shape, right.shape))
+    except ValueError:
+        raise NotCovered(f"shapes {left.shape} and {right.shape}") from None
+    require(left.dtype.kind in "iu", f"type {left.dtype}: zeros and NaN of floating point have rules of their own")
+    return np.asarray(choose(left, right))
+
+
+def mirrored(node: Node) -> Array:
+    """MIRROR_PAD."""
+    _, values = node.given(0)
+    _, pads = node.given(1)
+    _same_codes(node, 0)
+    require(pads.shape == (values.ndim, 2), f"paddings of shape {pads.shape} for {values.ndim} axes")
+    widths = [(int(a), int(b)) for a, b in pads]
+    spare = 1 if node.options["Mode"] == 0 else 0  # REFLECT leaves the edge out
+    fits = all(0 <= n <= size - spare for size, pair in zip(values.shape, widths, strict=True) for n in pair)
+    require(fits, f"paddings {widths} of shape {values.shape}")
+    return np.pad(values, widths, mode="reflect" if spare else "symmetric")
+
+
 OPERATORS: Mapping[str, Callable[[Node], Array]] = {
     "CONV_2D": convolution, "DEPTHWISE_CONV_2D": depthwise, "FULLY_CONNECTED": fully_connected,
     "ADD": elementwise, "SUB": elementwise, "MUL": elementwise,
@@ -709,6 +773,8 @@ OPERATORS: Mapping[str, Callable[[Node], Array]] = {
     "SOFTMAX": softmax, "LOGISTIC": logistic, "RESIZE_BILINEAR": resize_bilinear,
     "RESHAPE": reshaped, "SQUEEZE": reshaped, "EXPAND_DIMS": reshaped, "TRANSPOSE": transposed,
     "PAD": padded, "PADV2": padded, "CONCATENATION": concatenated, "PACK": packed,
+    "SLICE": sliced, "STRIDED_SLICE": strided_slice, "MIRROR_PAD": mirrored,
+    "MAXIMUM": extreme, "MINIMUM": extreme,
     "RELU": activated, "RELU6": activated, "RELU_N1_TO_1": activated,
 }  # fmt: skip
 
@@ -721,5 +787,5 @@ def compute(node: Node) -> Array:
     require(len(node.operator.outputs) == 1, f"{len(node.operator.outputs)} outputs")
     try:
         return run(node)
-    except (DomainError, DTypeError) as error:
+    except (DomainError, DTypeError, UnknownNameError) as error:
         raise NotCovered(str(error)) from error

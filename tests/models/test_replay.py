@@ -217,6 +217,19 @@ def small_models(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
         both = Tensor((1, 7, 9, 10), dtype, 0.1, zero)
         joined = Op("CONCATENATION", [0, 1], 2, "ConcatenationOptions", 2, {"Axis": 3})
         yield f"CONCATENATION {dtype}", single(joined, [image, image, both])
+        numbers = [np.array(v, np.int32) for v in ([0, 2, 1, 0], [1, -1, 4, 5], [0, 6, -1, 0], [1, 2, 3, -1])]
+        begin, size, end, step = (Tensor((4,), "int32", data=v) for v in numbers)
+        part = Tensor((1, 5, 4, 5), dtype, 0.1, zero)
+        yield f"SLICE {dtype}", single(Op("SLICE", [0, 1, 2], 3), [image, begin, size, part])
+        masks: dict[str, int | float | bool] = {"BeginMask": 8, "EndMask": 8, "ShrinkAxisMask": 1}
+        strided = Op("STRIDED_SLICE", [0, 1, 2, 3], 4, "StridedSliceOptions", 2, masks)
+        part = Tensor((2, 3, 5), dtype, 0.1, zero)
+        yield f"STRIDED_SLICE {dtype}", single(strided, [image, begin, end, step, part])
+        for op in ("MAXIMUM", "MINIMUM"):
+            yield f"{op} {dtype}", single(Op(op, [0, 1], 2, "MaximumMinimumOptions"), [image, image, image])
+        for mode in (0, 1):
+            mirror = Op("MIRROR_PAD", [0, 1], 2, "MirrorPadOptions", 2, {"Mode": mode})
+            yield f"MIRROR_PAD {dtype}", single(mirror, [image, pads, Tensor((1, 10, 12, 5), dtype, 0.1, zero)])
         for op in ("RELU", "RELU6"):
             yield f"{op} {dtype}", single(Op(op, [0], 1), [image, image])
         low = limits(dtype)[0]
@@ -240,6 +253,20 @@ def small_models(rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
         real = Tensor((1, 7, 9, 5), "float32")
         yield f"QUANTIZE {dtype}", single(Op("QUANTIZE", [0], 1), [real, Tensor(image.shape, dtype, 0.03, 5)])
         yield f"DEQUANTIZE {dtype}", single(Op("DEQUANTIZE", [0], 1), [image, real])
+    for kind in ("int32", "int64"):
+        number = 2 if kind == "int32" else 4
+        scale = rng.uniform(0.002, 0.02, 7).astype(np.float32)
+        codes = rng.integers(-127, 128, (7, 3, 3, 5)).astype(np.int8)
+        bias = Tensor((7,), kind, np.float32(0.001) * scale, 0, rng.integers(-3000, 3000, 7).astype(kind))
+        given, out = Tensor((1, 7, 9, 5), "int16", 0.001, 0), Tensor((1, 7, 9, 7), "int16", 0.01, 0)
+        options = window("conv", 1, 1, QuantizedBiasType=number)
+        conv = Op("CONV_2D", [0, 1, 2], 3, "Conv2DOptions", 4, options)
+        content = network([given, Tensor(codes.shape, "int8", scale, 0, codes), bias, out], [conv], [0], [3])
+        yield f"CONV_2D int16 {kind}", content
+        matrix = Tensor((7, 45), "int8", scale, 0, codes.reshape(7, 45))
+        full = Op("FULLY_CONNECTED", [0, 1, 2], 3, "FullyConnectedOptions", 11, {"QuantizedBiasType": number})
+        sides = Tensor((3, 45), "int16", 0.001, 0), Tensor((3, 7), "int16", 0.01, 0)
+        yield f"FULLY_CONNECTED int16 {kind}", network([sides[0], matrix, bias, sides[1]], [full], [0], [3])
     yield "tiny", tiny()
 
 
@@ -313,6 +340,23 @@ def test_an_operator_that_is_not_covered_is_listed(tmp_path: Path) -> None:
     recorded = {2: np.array([[-7, 7, 1, 1]], np.int8)}
     chained = model.run({0: got[0]}, Choice("ref"), recorded=recorded)
     assert chained[3].tolist() == [[0, 7, 1, 1]]
+
+
+def test_what_is_not_covered_comes_from_the_runtime(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert.interpreter", reason="needs the extra: pip install '.[runtimes]'")
+    image = Tensor((1, 4, 5, 3), "int8", 0.05, 0)
+    real = Tensor(image.shape, "float32")
+    ops = [Op("HARD_SWISH", [0], 1, "", 1), Op("DEQUANTIZE", [1], 2), Op("EXP", [2], 3, "", 1), Op("QUANTIZE", [3], 4)]
+    path = tmp_path / "m.tflite"
+    path.write_bytes(network([image, image, real, real, image], ops, [0], [4]))
+    ran = qengine("replay", path, "--against", "litert", "--path", "ref", "--json")
+    assert ran.code == 0, ran.err
+    data = json.loads(ran.out)
+    assert [row["name"] for row in data["not_covered"]] == ["HARD_SWISH", "EXP"]
+    assert [row["chained"] for row in data["tensors"]] == [None, 0, None, 0]
+    table = qengine("replay", path, "--against", "litert", "--path", "ref").out
+    assert "not covered" in table
+    assert "not done" in table
 
 
 @pytest.mark.parametrize(
