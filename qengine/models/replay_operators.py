@@ -205,6 +205,12 @@ def _weights(node: Node, shape: tuple[int, ...], reach: int, channels_last: bool
     return weights
 
 
+#: Variants of accumulating operators that XNNPACK takes, and what their multiplier stays below.
+EIGHT_BITS, LARGEST_SCALE = frozenset({"perchannel", "pertensor", "u8"}), 256.0
+#: Ratios of scales that XNNPACK's conversion of codes, and its product, take; others run the optimized kernel.
+CONVERTED, MULTIPLIED = (2.0**-8, 2.0**7), (2.0**-16, 2.0**8)
+
+
 def _variant(node: Node, x: GraphTensor, op: str) -> tuple[str, bool]:
     """Return the variant of an accumulating operator's profile, and whether its sums have 64 bits."""
     weights, out = node.tensor(1), node.output
@@ -229,6 +235,9 @@ def _accumulated(node: Node, op: str, acc: Array, variant: str, path: str, w_sca
     in_scale, _ = per_tensor(x)
     out_scale, zero = per_tensor(node.output)
     w_scale = w_scale if w_scale.size > 1 else w_scale[0]
+    if path == "xnnpack" and variant in EIGHT_BITS:
+        largest = float(np.max(in_scale * w_scale / out_scale, initial=0))
+        require(largest < LARGEST_SCALE, f"XNNPACK does not start with a multiplier of 256 or more, here {largest:g}")
     if node.choice.instead is not None and acc.dtype == np.int32:
         row = get_profile(RUNTIME, op, "ref", variant=variant)
         scheme = get_scheme(node.choice.instead)
@@ -384,6 +393,12 @@ def elementwise(node: Node) -> Array:
         ratios = float(sa / so), float(sb / so)
         if not all(row.arithmetic.ratios[0] <= ratio < row.arithmetic.ratios[1] for ratio in ratios):
             path = "opt"
+    if op == "MUL" and path == "xnnpack" and not MULTIPLIED[0] <= float(sa * sb / so) < MULTIPLIED[1]:
+        path = "opt"
+    if op == "ADD" and path == "opt":
+        # The vector body drops all but 16 bits of the sum before the zero point.
+        reach = 256.0 * (float(sa) + float(sb)) / float(so)
+        require(reach < (1 << 15) - 256, f"sums of up to {reach:.6g} codes leave the 16 bits of the optimized kernel")
     columns = {
         "a": left,
         "b": right,
@@ -584,8 +599,10 @@ def requantized(node: Node) -> Array:
     if node.choice.instead is not None:
         acc = values.astype(np.int32) - zi
         return _instead(node, acc, float(si) / float(so), zo, out.dtype, *LIMITS[out.dtype])
-    variant = f"{x.dtype[0]}8{out.dtype[0]}8"
-    return node.emulated("QUANTIZE", variant, input=values, in_scale=si, in_zp=zi, out_scale=so, out_zp=zo)
+    variant, path = f"{x.dtype[0]}8{out.dtype[0]}8", node.choice.path
+    if path == "xnnpack" and not CONVERTED[0] <= float(si / so) <= CONVERTED[1]:
+        path = "opt"
+    return node.emulated("QUANTIZE", variant, path, input=values, in_scale=si, in_zp=zi, out_scale=so, out_zp=zo)
 
 
 def dequantized(node: Node) -> Array:

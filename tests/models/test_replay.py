@@ -491,3 +491,32 @@ def test_broadcasts_live(op: str, dtype: str, tmp_path: Path, rng: np.random.Gen
         content = single(Op(op, [0, 1], 2, f"{op.title()}Options", 2, options), tensors)
         for way in PATHS:
             agreed(content, tmp_path, k, way, f"{op} {dtype} {a} {b}")
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_where_xnnpack_declines_live(dtype: str, tmp_path: Path) -> None:
+    """At the ends of the ratios that XNNPACK takes, and beyond, where its path runs the optimized kernel."""
+    image, zero = (1, 6, 7, 21), 5
+    for ratio in (2.0**-8, 2.0**-8.001, 2.0**7, 2.0**7.001):
+        tensors = [Tensor(image, dtype, 0.5 * ratio, zero), Tensor(image, dtype, 0.5, 2)]
+        agreed(single(Op("QUANTIZE", [0], 1), tensors), tmp_path, 1, "xnnpack", f"QUANTIZE {ratio}")
+    for op, ratios in (("MUL", (2.0**-16, 2.0**-16.01, 2.0**7.99, 2.0**8)), ("ADD", (2.0**-10, 2.0**-10.01))):
+        for ratio in ratios:
+            scales = (0.5 * ratio, 0.5, 0.25) if op == "MUL" else (0.25 * ratio, 0.5, 0.25)
+            tensors = [Tensor(image, dtype, scale, zero) for scale in scales]
+            agreed(single(Op(op, [0, 1], 2, f"{op.title()}Options"), tensors), tmp_path, 1, "xnnpack", f"{op} {ratio}")
+
+
+def test_what_leaves_a_kernel_is_not_covered(tmp_path: Path) -> None:
+    image, path = (1, 6, 7, 21), tmp_path / "m.tflite"
+    tensors = [Tensor(image, "int8", scale, 0) for scale in (50.0, 0.1, 0.1)]
+    path.write_bytes(single(Op("ADD", [0, 1], 2, "AddOptions"), tensors))
+    codes = [np.zeros(image, np.int8)] * 2
+    assert "leave the 16 bits" in qe.replay(path, codes, path="opt").skipped[0].reason
+    assert not qe.replay(path, codes, path="ref").skipped
+    weights = Tensor((3, 4), "int8", 1.0, 0, np.ones((3, 4), np.int8))
+    tensors = [Tensor((2, 4), "int8", 1.0, 0), weights, Tensor((2, 3), "int8", 2.0**-8, 0)]
+    path.write_bytes(network(tensors, [Op("FULLY_CONNECTED", [0, 1, -1], 2, "FullyConnectedOptions", 4)], [0], [2]))
+    codes = [np.zeros((2, 4), np.int8)]
+    assert "XNNPACK does not start" in qe.replay(path, codes).skipped[0].reason
+    assert qe.replay(path, codes, path="ref")[2].tolist() == [[0] * 3] * 2
