@@ -36,7 +36,7 @@ def totals(sums, bias, out):
 
 @kernel
 def totals32(sums, bias, out):
-    """Write ``sums + bias`` modulo 2**32; sums are below 2**31 in magnitude, so that they convert as int32."""
+    """Write ``sums + bias`` modulo 2**32; sums are below 2**24 in magnitude, and convert as int32."""
     wide()
     for i in range(out.shape[0]):
         for c in range(out.shape[1]):

@@ -44,7 +44,7 @@ def command(
     from ..models import replay as room
     from ..models.graph import read_graph
     from ..models.replay_inputs import read_inputs
-    from ..models.replay_operators import Choice
+    from ..models.replay_node import Choice
     from ..report import replay as report
     from ..requant.schemes import get_scheme
 

@@ -13,7 +13,8 @@ import numpy as np
 from ..exceptions import DomainError, DTypeError, QEngineError, UnknownNameError
 from ..runtimes.emulate import emulate
 from .graph import Graph, GraphTensor, Operator, read_graph
-from .replay_operators import RUNTIME, Choice, Node, NotCovered, compute
+from .replay_node import RUNTIME, Choice, Node, NotCovered
+from .replay_operators import compute
 from .source import Array
 
 PATHS = ("xnnpack", "opt", "ref")

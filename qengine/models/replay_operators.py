@@ -4,163 +4,39 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .. import backends
 from ..backends.forms import FloatRule
-from ..exceptions import DomainError, DTypeError, QEngineError, UnknownNameError
+from ..exceptions import DomainError, DTypeError, UnknownNameError
 from ..requant import recipes
 from ..requant.multiplier import QuantizedMultiplier, split_real
 from ..requant.requantize import requantize
 from ..requant.schemes import get_scheme
-from ..runtimes.activations import ACTIVATIONS, activation_range
 from ..runtimes.columns import LIMITS
 from ..runtimes.emulate import emulate
 from ..runtimes.profiles import get_profile
 from ..runtimes.sums import LEFT_SHIFT, AffineSum
-from .graph import Graph, GraphTensor, Operator
+from .graph import GraphTensor
+from .replay_movers import MOVERS
+from .replay_node import EIGHT, RUNTIME, Geometry, Node, NotCovered, bounded, eight, per_tensor, require, same_codes
 from .source import Array
 
-RUNTIME = "litert"
 #: Sums below this one are whole in float32, whatever their order: every partial sum is.
 WHOLE32 = 1 << 24
 #: Sums of 8-bit and 16-bit products stay below this one, and so whole in float64.
 WHOLE64 = 1 << 53
 #: Elements of the matrix of patches that are made at once.
 PATCHES = 1 << 22
-#: Elements of a tensor that a damaged file may ask for.
-LARGEST = 1 << 27
 #: TFLite's number of the type int32.
 INT32 = 2
 
 
-class NotCovered(QEngineError):
-    """An operator that a replay cannot do, with the reason."""
-
-
-def require(condition: bool, reason: str) -> None:
-    """Raise NotCovered unless the condition holds."""
-    if not condition:
-        raise NotCovered(reason)
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Whose arithmetic is replayed: a path of the runtime, or a scheme in place of it (the counterfactual)."""
-
-    path: str
-    instead: str | None = None
-    backend: str | None = None
-
-
-@dataclass(eq=False, slots=True)
-class Node:
-    """One operator at work: its tensors, its inputs' values, and whose arithmetic runs.
-
-    `weights` keeps what depends on constants alone, between runs.
-    """
-
-    graph: Graph
-    operator: Operator
-    values: list[Array | None]
-    choice: Choice
-    weights: dict[Any, Any] = field(default_factory=dict)
-    trace: dict[str, Any] | None = None
-
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """Fields of the operator's options."""
-        return self.operator.options
-
-    def tensor(self, place: int) -> GraphTensor | None:
-        """Return the input of that place, or None where it is absent."""
-        inputs = self.operator.inputs
-        if place >= len(inputs) or inputs[place] < 0:
-            return None
-        return self.graph.tensors[inputs[place]]
-
-    def given(self, place: int) -> tuple[GraphTensor, Array]:
-        """Return tensor and value of an input that has to be there."""
-        tensor = self.tensor(place)
-        require(tensor is not None, f"input {place} is missing")
-        value = self.values[place]
-        assert tensor is not None
-        require(value is not None, f"input {place} (tensor {tensor.index}) has no value")
-        assert value is not None
-        return tensor, value
-
-    @property
-    def output(self) -> GraphTensor:
-        """The first output."""
-        require(bool(self.operator.outputs), "it has no output")
-        return self.graph.tensors[self.operator.outputs[0]]
-
-    @property
-    def activation(self) -> str:
-        """The fused activation."""
-        name = str(self.options.get("FusedActivationFunction", "NONE"))
-        require(name in ACTIVATIONS, f"the fused activation {name} is not definable on codes")
-        return name
-
-    def clamp(self, path: str = "opt") -> tuple[int, int]:
-        """Return the closed range of codes that the activation leaves."""
-        scale, zero = per_tensor(self.output)
-        return activation_range(self.activation, scale, zero, self.output.dtype, xnnpack=path == "xnnpack")
-
-    def emulated(self, op: str, variant: str, path: str | None = None, **columns: Any) -> Array:
-        """Return what the profile computes; the fused activation is applied where the operator has one."""
-        path = path or self.choice.path
-        more: dict[str, Any] = {}
-        if self.activation != "NONE":
-            more["activation"] = self.activation
-        if self.trace is not None:
-            self.trace.update(op=op, variant=variant, path=path, columns=columns, **more)
-        return emulate(
-            RUNTIME, op, path, variant=variant, positions="tensor", backend=self.choice.backend, **more, **columns
-        )
-
-
-def per_tensor(tensor: GraphTensor) -> tuple[np.float32, int]:
-    """Return the one scale and zero point of a tensor."""
-    require(tensor.scale.size == 1, f"tensor {tensor.index} needs one scale; it has {tensor.scale.size}")
-    scale, zero = np.float32(tensor.scale[0]), int(tensor.zero_point[0])
-    require(tensor.dtype in LIMITS, f"tensor {tensor.index} is of type {tensor.dtype}")
-    low, high = LIMITS[tensor.dtype]
-    require(bool(np.isfinite(scale) and scale > 0), f"tensor {tensor.index} has the scale {scale}")
-    require(low <= zero <= high, f"tensor {tensor.index} of {tensor.dtype} has the zero point {zero}")
-    return scale, zero
-
-
 def _kernels(node: Node) -> Any:
     return backends.load(backends.choose(node.choice.backend)).convolutions()
-
-
-@dataclass(frozen=True, slots=True)
-class Geometry:
-    """Output size of a sliding window, and its pairs (vertical, horizontal)."""
-
-    out: tuple[int, int]
-    size: tuple[int, int]
-    stride: tuple[int, int]
-    dilation: tuple[int, int]
-    before: tuple[int, int]
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any], shape: tuple[int, ...], size: tuple[int, int]) -> Geometry:
-        """Compute TFLite's: SAME pads the smaller half first."""
-        stride = int(options["StrideH"]), int(options["StrideW"])
-        dilation = int(options.get("DilationHFactor", 1)), int(options.get("DilationWFactor", 1))
-        out, before = [], []
-        for n, k, s, d in zip(shape[1:3], size, stride, dilation, strict=True):
-            reach = (k - 1) * d + 1
-            count = -(-n // s) if options["Padding"] == 0 else (n - reach) // s + 1
-            require(count > 0, f"a window of {reach} does not fit an image of {n}")
-            out.append(count)
-            before.append(max(0, (count - 1) * s + reach - n) // 2 if options["Padding"] == 0 else 0)
-        return cls((out[0], out[1]), size, stride, dilation, (before[0], before[1]))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -185,6 +61,8 @@ def _weights(node: Node, shape: tuple[int, ...], reach: int, channels_last: bool
     require(stored.dtype in ("int8", "uint8"), f"weights of type {stored.dtype}")
     channels = codes.shape[-1] if channels_last else codes.shape[0]
     require(stored.scale.size in (1, channels), f"{channels} channels need as many weight scales, or one")
+    usable = bool(np.all(np.isfinite(stored.scale) & (stored.scale > 0)))
+    require(usable, f"tensor {stored.index} has a weight scale that is not positive and finite")
     zero = stored.zero_point[0] if stored.zero_point.size else np.int64(0)
     require(bool((stored.zero_point == zero).all()), "weights have several zero points")
     centred = codes.astype(np.int64) - zero
@@ -271,7 +149,7 @@ def _product(node: Node, left: Array, weights: Weights, columns: slice, out: Arr
     kernels = _kernels(node)
     bias = weights.bias[columns].astype(out.dtype)
     sums = left @ kept
-    if out.dtype == np.int32 and weights.narrow and hasattr(kernels, "totals32"):
+    if out.dtype == np.int32 and weights.narrow:
         kernels.totals32(sums, bias, out)
     else:
         kernels.totals(sums, bias, out)
@@ -296,7 +174,7 @@ def convolution(node: Node) -> Array:
     weights = _weights(node, (), _reach(x), False)
     g = Geometry.of(node.options, codes.shape, (height, width))
     _, zero = per_tensor(x)
-    _bounded((codes.shape[0], *g.out, count))
+    bounded((codes.shape[0], *g.out, count))
     acc = np.empty((codes.shape[0], *g.out, count), np.int64 if wide else np.int32)
     kind = np.float32 if weights.narrow else np.float64
     inputs, kernels = height * width * depth, _kernels(node)
@@ -329,7 +207,7 @@ def depthwise(node: Node) -> Array:
     g = Geometry.of(node.options, codes.shape, (height, width))
     _, zero = per_tensor(x)
     kind = np.int64 if wide else np.int32
-    _bounded((codes.shape[0], *g.out, channels))
+    bounded((codes.shape[0], *g.out, channels))
     acc = np.empty((codes.shape[0], *g.out, channels), kind)
     matrix = node.weights.setdefault("depthwise", np.ascontiguousarray(weights.matrix, kind))
     bias = weights.bias.astype(kind)
@@ -352,38 +230,24 @@ def fully_connected(node: Node) -> Array:
     variant, wide = _variant(node, x, "FULLY_CONNECTED")
     weights = _weights(node, (), _reach(x), False)
     _, zero = per_tensor(x)
-    left = codes.reshape(-1, inputs).astype(np.float32 if weights.narrow else np.float64)
-    left -= zero
-    _bounded((len(left), count))
+    left: Array = codes.reshape(-1, inputs).astype(np.float32 if weights.narrow else np.float64)
+    left = np.subtract(left, zero, dtype=left.dtype)
+    bounded((len(left), count))
     acc = np.empty((len(left), count), np.int64 if wide else np.int32)
     _product(node, left, weights, slice(0, count), acc)
     result = _accumulated(node, "FULLY_CONNECTED", acc, variant, node.choice.path, stored.scale)
     return result.reshape((*codes.shape[:-1], count) if node.options["KeepNumDims"] else (-1, count))
 
 
-def _bounded(shape: tuple[int, ...]) -> None:
-    require(math.prod(shape) < LARGEST, f"a tensor of shape {shape}")
-
-
-#: Types of the operators that a profile covers, and their variants.
-EIGHT = {"int8": "", "uint8": "u8"}
-
-
-def _eight(*tensors: GraphTensor) -> str:
-    kinds = {tensor.dtype for tensor in tensors}
-    require(len(kinds) == 1 and kinds <= set(EIGHT), f"types {', '.join(tensor.dtype for tensor in tensors)}")
-    return EIGHT[kinds.pop()]
-
-
 def elementwise(node: Node) -> Array:
     """ADD, SUB and MUL."""
     (a, left), (b, right) = node.given(0), node.given(1)
-    variant = _eight(a, b, node.output)
+    variant = eight(a, b, node.output)
     try:
         shape = np.broadcast_shapes(left.shape, right.shape)
     except ValueError:
         raise NotCovered(f"shapes {left.shape} and {right.shape}") from None
-    _bounded(shape)
+    bounded(shape)
     (sa, za), (sb, zb), (so, zo) = per_tensor(a), per_tensor(b), per_tensor(node.output)
     op, path = node.operator.name, node.choice.path
     if node.choice.instead is not None:
@@ -500,7 +364,7 @@ def mean(node: Node) -> Array:
     """MEAN over any axes; the optimized kernel takes 4-D input over (1, 2) with kept axes."""
     x, codes = node.given(0)
     _, axes = node.given(1)
-    variant = _eight(x, node.output)
+    variant = eight(x, node.output)
     given = [int(v) for v in axes.reshape(-1)]
     require(all(-codes.ndim <= axis < codes.ndim for axis in given), f"axes {given} of shape {codes.shape}")
     over = tuple(sorted({axis % codes.ndim for axis in given}))
@@ -524,11 +388,11 @@ def mean(node: Node) -> Array:
 def average_pool(node: Node) -> Array:
     """AVERAGE_POOL_2D: sums of raw codes over what of the window lies inside the image."""
     x, codes = node.given(0)
-    variant = _eight(x, node.output)
+    variant = eight(x, node.output)
     require(codes.ndim == 4, f"shape {codes.shape}")
     g = Geometry.of(node.options, codes.shape, (int(node.options["FilterHeight"]), int(node.options["FilterWidth"])))
-    _bounded((codes.shape[0], *g.out, codes.shape[3]))
-    _bounded((*g.size, codes.shape[3]))
+    bounded((codes.shape[0], *g.out, codes.shape[3]))
+    bounded((*g.size, codes.shape[3]))
     total = np.empty((codes.shape[0], *g.out, codes.shape[3]), np.int32)
     ones, bias = np.ones((*g.size, codes.shape[3]), np.int32), np.zeros(codes.shape[3], np.int32)
     for image, target in zip(codes, total, strict=True):
@@ -545,44 +409,6 @@ def average_pool(node: Node) -> Array:
         scale, zero = per_tensor(same)
         more = {"scale": scale, "zp": zero}
     return node.emulated("AVERAGE_POOL_2D", variant, sum=total, count=count, **more)
-
-
-def _same_codes(node: Node, *places: int) -> None:
-    """Require that the output has the parameters of the inputs: then codes move, and nothing is rounded."""
-    out = node.output
-    for place in places:
-        x, _ = node.given(place)
-        require(x.dtype == out.dtype, f"types {x.dtype} and {out.dtype}")
-        if x.quantized or out.quantized:
-            same = np.array_equal(x.scale, out.scale) and np.array_equal(x.zero_point, out.zero_point)
-            require(same, f"tensors {x.index} and {out.index} have other scales or zero points")
-
-
-def max_pool(node: Node) -> Array:
-    """MAX_POOL_2D: the largest code of the window, clamped."""
-    x, codes = node.given(0)
-    _eight(x, node.output)
-    _same_codes(node, 0)
-    require(codes.ndim == 4, f"shape {codes.shape}")
-    g = Geometry.of(node.options, codes.shape, (int(node.options["FilterHeight"]), int(node.options["FilterWidth"])))
-    info = np.iinfo(codes.dtype)
-    after = [
-        max(0, (count - 1) * s + k - before - n)
-        for n, count, k, s, before in zip(codes.shape[1:3], g.out, g.size, g.stride, g.before, strict=True)
-    ]
-    padded_shape = (codes.shape[0], *(n + b + a for n, b, a in zip(codes.shape[1:3], g.before, after, strict=True)))
-    _bounded((*padded_shape, codes.shape[3]))
-    pads = [(0, 0), *zip(g.before, after, strict=True), (0, 0)]
-    padded = np.pad(codes, pads, constant_values=info.min)
-    result = np.full((codes.shape[0], *g.out, codes.shape[3]), info.min, codes.dtype)
-    for i in range(min(g.size[0], padded.shape[1])):
-        for j in range(min(g.size[1], padded.shape[2])):
-            seen = padded[
-                :, i : i + (g.out[0] - 1) * g.stride[0] + 1 : g.stride[0],
-                j : j + (g.out[1] - 1) * g.stride[1] + 1 : g.stride[1],
-            ]  # fmt: skip
-            np.maximum(result, seen, out=result)
-    return np.clip(result, *node.clamp(node.choice.path))
 
 
 def requantized(node: Node) -> Array:
@@ -616,7 +442,7 @@ def dequantized(node: Node) -> Array:
 def softmax(node: Node) -> Array:
     """SOFTMAX along the last axis."""
     x, values = node.given(0)
-    variant = _eight(x, node.output)
+    variant = eight(x, node.output)
     (si, zi), (so, zo) = per_tensor(x), per_tensor(node.output)
     beta = float(node.options["Beta"])
     return node.emulated("SOFTMAX", variant, input=values, in_scale=si, in_zp=zi, out_scale=so, out_zp=zo, beta=beta)
@@ -625,7 +451,7 @@ def softmax(node: Node) -> Array:
 def logistic(node: Node) -> Array:
     """LOGISTIC."""
     x, values = node.given(0)
-    variant = _eight(x, node.output)
+    variant = eight(x, node.output)
     (si, zi), (so, zo) = per_tensor(x), per_tensor(node.output)
     return node.emulated("LOGISTIC", variant, input=values, in_scale=si, in_zp=zi, out_scale=so, out_zp=zo)
 
@@ -634,165 +460,22 @@ def resize_bilinear(node: Node) -> Array:
     """RESIZE_BILINEAR."""
     x, values = node.given(0)
     _, size = node.given(1)
-    variant = _eight(x, node.output)
-    _same_codes(node, 0)
+    variant = eight(x, node.output)
+    same_codes(node, 0)
     require(size.size == 2 and values.ndim == 4, f"size {size.tolist()} of shape {values.shape}")
     height, width = (int(v) for v in size.reshape(-1))
-    _bounded((values.shape[0], max(height, 1), max(width, 1), values.shape[3]))
+    bounded((values.shape[0], max(height, 1), max(width, 1), values.shape[3]))
     flags = {"align_corners": "AlignCorners", "half_pixel_centers": "HalfPixelCenters"}
     more: dict[str, Any] = {name: bool(node.options[stored]) for name, stored in flags.items()}
     return node.emulated("RESIZE_BILINEAR", variant, input=values, height=height, width=width, **more)
 
 
-def reshaped(node: Node) -> Array:
-    """RESHAPE, SQUEEZE and EXPAND_DIMS: the shape that the model states."""
-    _, values = node.given(0)
-    _same_codes(node, 0)
-    shape = node.output.shape
-    require(math.prod(shape) == values.size, f"{values.size} elements as shape {shape}")
-    return values.reshape(shape)
-
-
-def transposed(node: Node) -> Array:
-    """TRANSPOSE."""
-    _, values = node.given(0)
-    _, order = node.given(1)
-    _same_codes(node, 0)
-    places = [int(v) for v in order.reshape(-1)]
-    require(sorted(places) == list(range(values.ndim)), f"order {places} of {values.ndim} axes")
-    return np.ascontiguousarray(values.transpose(places))
-
-
-def padded(node: Node) -> Array:
-    """PAD and PADV2: the zero point of the output, or a code that is given, around the tensor."""
-    x, values = node.given(0)
-    _, pads = node.given(1)
-    _same_codes(node, 0)
-    require(pads.shape == (values.ndim, 2), f"paddings of shape {pads.shape} for {values.ndim} axes")
-    widths = [(int(a), int(b)) for a, b in pads]
-    require(all(n >= 0 for pair in widths for n in pair), f"paddings {widths}")
-    _bounded(tuple(n + a + b for n, (a, b) in zip(values.shape, widths, strict=True)))
-    fill: Any = per_tensor(x)[1] if x.quantized else 0
-    if node.operator.name == "PADV2":
-        other, code = node.given(2)
-        same = not x.quantized or (
-            np.array_equal(other.scale, x.scale) and np.array_equal(other.zero_point, x.zero_point)
-        )
-        require(same and code.size == 1, "the padded value has another scale")
-        fill = code.reshape(-1)[0]
-    return np.pad(values, widths, constant_values=fill)
-
-
-def concatenated(node: Node) -> Array:
-    """CONCATENATION of tensors with one scale and zero point."""
-    places = range(len(node.operator.inputs))
-    require(bool(places), "no input")
-    _same_codes(node, *places)
-    require(node.activation == "NONE", "a fused activation")
-    parts = [node.given(place)[1] for place in places]
-    axis = int(node.options["Axis"])
-    try:
-        return np.concatenate(parts, axis=axis)
-    except ValueError as error:  # AxisError is one
-        raise NotCovered(str(error)) from None
-
-
-def packed(node: Node) -> Array:
-    """PACK of tensors with one scale and zero point."""
-    places = range(len(node.operator.inputs))
-    require(bool(places), "no input")
-    _same_codes(node, *places)
-    try:
-        return np.stack([node.given(place)[1] for place in places], axis=int(node.options["Axis"]))
-    except ValueError as error:
-        raise NotCovered(str(error)) from None
-
-
-def activated(node: Node) -> Array:
-    """RELU, RELU6 and RELU_N1_TO_1 on their own, where the scale stays: a clamp."""
-    x, values = node.given(0)
-    _eight(x, node.output)
-    _same_codes(node, 0)
-    scale, zero = per_tensor(x)
-    xnnpack = node.choice.path == "xnnpack"
-    return np.clip(values, *activation_range(node.operator.name, scale, zero, x.dtype, xnnpack=xnnpack))
-
-
-def _starts(values: Array, axes: int, what: str) -> list[int]:
-    found = [int(v) for v in values.reshape(-1)]
-    require(len(found) == axes, f"{len(found)} numbers in {what} for {axes} axes")
-    return found
-
-
-def sliced(node: Node) -> Array:
-    """SLICE: from a start, a size; -1 is all that follows."""
-    _, values = node.given(0)
-    _same_codes(node, 0)
-    first = _starts(node.given(1)[1], values.ndim, "begin")
-    size = _starts(node.given(2)[1], values.ndim, "size")
-    stop = [n if count == -1 else start + count for n, start, count in zip(values.shape, first, size, strict=True)]
-    inside = all(0 <= a <= b <= n for a, b, n in zip(first, stop, values.shape, strict=True))
-    require(inside, f"begin {first}, size {size} of shape {values.shape}")
-    return np.ascontiguousarray(values[tuple(slice(a, b) for a, b in zip(first, stop, strict=True))])
-
-
-def strided_slice(node: Node) -> Array:
-    """STRIDED_SLICE with masks of begin, end and shrunk axes."""
-    _, values = node.given(0)
-    _same_codes(node, 0)
-    begin, end, step = (_starts(node.given(k)[1], values.ndim, "begin, end or strides") for k in (1, 2, 3))
-    options = node.options
-    require(not (options["EllipsisMask"] or options["NewAxisMask"] or options["Offset"]), "ellipsis, new axes, offset")
-    require(0 not in step, "a stride of 0")
-    parts: list[Any] = []
-    for k, (a, b, s) in enumerate(zip(begin, end, step, strict=True)):
-        if options["ShrinkAxisMask"] >> k & 1:
-            require(-values.shape[k] <= a < values.shape[k], f"index {a} of axis {k} of shape {values.shape}")
-            parts.append(a)
-        else:
-            parts.append(
-                slice(None if options["BeginMask"] >> k & 1 else a, None if options["EndMask"] >> k & 1 else b, s)
-            )
-    return np.ascontiguousarray(values[tuple(parts)])
-
-
-def extreme(node: Node) -> Array:
-    """MAXIMUM and MINIMUM of codes with one scale and zero point."""
-    _same_codes(node, 0, 1)
-    left, right = node.given(0)[1], node.given(1)[1]
-    choose = np.maximum if node.operator.name == "MAXIMUM" else np.minimum
-    try:
-        _bounded(np.broadcast_shapes(left.shape, right.shape))
-    except ValueError:
-        raise NotCovered(f"shapes {left.shape} and {right.shape}") from None
-    require(left.dtype.kind in "iu", f"type {left.dtype}: zeros and NaN of floating point have rules of their own")
-    return np.asarray(choose(left, right))
-
-
-def mirrored(node: Node) -> Array:
-    """MIRROR_PAD."""
-    _, values = node.given(0)
-    _, pads = node.given(1)
-    _same_codes(node, 0)
-    require(pads.shape == (values.ndim, 2), f"paddings of shape {pads.shape} for {values.ndim} axes")
-    widths = [(int(a), int(b)) for a, b in pads]
-    spare = 1 if node.options["Mode"] == 0 else 0  # REFLECT leaves the edge out
-    fits = all(0 <= n <= size - spare for size, pair in zip(values.shape, widths, strict=True) for n in pair)
-    require(fits, f"paddings {widths} of shape {values.shape}")
-    return np.pad(values, widths, mode="reflect" if spare else "symmetric")
-
-
 OPERATORS: Mapping[str, Callable[[Node], Array]] = {
+    **MOVERS,
     "CONV_2D": convolution, "DEPTHWISE_CONV_2D": depthwise, "FULLY_CONNECTED": fully_connected,
-    "ADD": elementwise, "SUB": elementwise, "MUL": elementwise,
-    "MEAN": mean, "AVERAGE_POOL_2D": average_pool, "MAX_POOL_2D": max_pool,
+    "ADD": elementwise, "SUB": elementwise, "MUL": elementwise, "MEAN": mean, "AVERAGE_POOL_2D": average_pool,
     "QUANTIZE": requantized, "DEQUANTIZE": dequantized,
     "SOFTMAX": softmax, "LOGISTIC": logistic, "RESIZE_BILINEAR": resize_bilinear,
-    "RESHAPE": reshaped, "SQUEEZE": reshaped, "EXPAND_DIMS": reshaped, "TRANSPOSE": transposed,
-    "PAD": padded, "PADV2": padded, "CONCATENATION": concatenated, "PACK": packed,
-    "SLICE": sliced, "STRIDED_SLICE": strided_slice, "MIRROR_PAD": mirrored,
-    "MAXIMUM": extreme, "MINIMUM": extreme,
-    "RELU": activated, "RELU6": activated, "RELU_N1_TO_1": activated,
 }  # fmt: skip
 
 
@@ -803,6 +486,7 @@ def compute(node: Node) -> Array:
     assert run is not None
     require(len(node.operator.outputs) == 1, f"{len(node.operator.outputs)} outputs")
     try:
-        return run(node)
+        with np.errstate(over="ignore", under="ignore"):  # ratios of scales: infinite or 0 is in no range
+            return run(node)
     except (DomainError, DTypeError, UnknownNameError) as error:
         raise NotCovered(str(error)) from error

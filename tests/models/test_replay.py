@@ -16,7 +16,7 @@ from qengine.exceptions import QEngineError
 from qengine.models.graph import read_graph
 from qengine.models.replay import Model, compare, named_inputs, random_inputs
 from qengine.models.replay_inputs import read_inputs
-from qengine.models.replay_operators import Choice
+from qengine.models.replay_node import Choice
 from tests.cli.running import qengine
 
 from .networks import SAME, VALID, Op, Tensor, network, tiny, window
