@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,14 @@ class Weights:
     bias: Array
     scale: Array
     narrow: bool
+    casts: dict[Any, Array] = field(default_factory=dict)
+
+    def cast(self, dtype: Any, columns: slice = slice(None)) -> Array:
+        """Return the matrix, or columns of it, contiguous in the type that multiplies; kept."""
+        key = np.dtype(dtype), columns.start
+        if key not in self.casts:
+            self.casts[key] = np.ascontiguousarray(self.matrix[..., columns], dtype)
+        return self.casts[key]
 
 
 def _weights(node: Node, shape: tuple[int, ...], reach: int, channels_last: bool) -> Weights:
@@ -143,12 +151,9 @@ def _instead(
 
 def _product(node: Node, left: Array, weights: Weights, columns: slice, out: Array) -> None:
     """Write ``left @ weights + bias``; left is (rows, inputs) of floats."""
-    kept = node.weights.setdefault(
-        ("float", columns.start), np.ascontiguousarray(weights.matrix[:, columns], left.dtype)
-    )
     kernels = _kernels(node)
     bias = weights.bias[columns].astype(out.dtype)
-    sums = left @ kept
+    sums = left @ weights.cast(left.dtype, columns)
     if out.dtype == np.int32 and weights.narrow:
         kernels.totals32(sums, bias, out)
     else:
@@ -209,7 +214,7 @@ def depthwise(node: Node) -> Array:
     kind = np.int64 if wide else np.int32
     bounded((codes.shape[0], *g.out, channels))
     acc = np.empty((codes.shape[0], *g.out, channels), kind)
-    matrix = node.weights.setdefault("depthwise", np.ascontiguousarray(weights.matrix, kind))
+    matrix = weights.cast(kind)
     bias = weights.bias.astype(kind)
     for image, target in zip(codes, acc, strict=True):
         _kernels(node).depthwise(image, zero, matrix, bias, g.stride, g.dilation, g.before, target)

@@ -520,3 +520,18 @@ def test_what_leaves_a_kernel_is_not_covered(tmp_path: Path) -> None:
     codes = [np.zeros((2, 4), np.int8)]
     assert "XNNPACK does not start" in qe.replay(path, codes).skipped[0].reason
     assert qe.replay(path, codes, path="ref")[2].tolist() == [[0] * 3] * 2
+
+
+def test_weights_that_are_an_input_are_not_kept(tmp_path: Path, rng: np.random.Generator) -> None:
+    path = tmp_path / "m.tflite"
+    tensors = [Tensor((2, 4), "int8", 0.5, 3), Tensor((3, 4), "int8", 0.5, 0), Tensor((2, 3), "int8", 0.5, 0)]
+    path.write_bytes(network(tensors, [Op("FULLY_CONNECTED", [0, 1, -1], 2, "FullyConnectedOptions", 4)], [0, 1], [2]))
+    model = Model(read_graph(path))
+    for _ in range(2):
+        x, w = (rng.integers(-9, 10, shape).astype(np.int8) for shape in ((2, 4), (3, 4)))
+        acc = (x.astype(np.int32) - 3) @ w.T.astype(np.int32)
+        expected = qe.emulate(
+            "litert", "FULLY_CONNECTED", "opt", variant="pertensor", acc=acc, in_scale=0.5, w_scale=0.5,
+            out_scale=0.5, zero_point=0,
+        )  # fmt: skip
+        assert np.array_equal(model.run({0: x, 1: w}, Choice("opt"))[2], expected)
