@@ -296,7 +296,7 @@ def broadcast_rows(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, bool] |
     >>> from qengine.models.replay_operators import broadcast_rows
     >>> broadcast_rows((1, 7, 9, 21), (21,)), broadcast_rows((1, 7, 9, 21), (1, 7, 1, 1))
     ((21, False), (189, True))
-    >>> broadcast_rows((2, 1, 4, 1), (2, 3, 1, 5)), broadcast_rows((4, 1, 5, 1), (1, 3, 1, 2)) is None
+    >>> broadcast_rows((2, 4, 1), (2, 1, 5)), broadcast_rows((4, 1, 5, 1), (1, 3, 1, 2)) is None
     ((5, True), True)
     """
     axes = max(len(a), len(b))
