@@ -39,7 +39,7 @@ def geometry(rng: np.random.Generator) -> dict[str, Any]:
     stride = (1, 1) if dilated else tuple(int(v) for v in rng.integers(1, 4, 2))
     dilation = tuple(int(v) for v in rng.integers(1, 4, 2)) if dilated else (1, 1)
     return {
-        "Padding": SAME if dilated or rng.random() < 0.5 else VALID, "StrideH": stride[0], "StrideW": stride[1],
+        "Padding": SAME if rng.random() < 0.5 else VALID, "StrideH": stride[0], "StrideW": stride[1],
         "DilationHFactor": dilation[0], "DilationWFactor": dilation[1],
     }  # fmt: skip
 
