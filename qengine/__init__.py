@@ -28,6 +28,12 @@ _HOME = {
     "use_backend": ".backends",
     "explain": ".requant.explain",
     "sweep": ".sweeps.sweep",
+    "census": ".exact.census",
+    "compare_schemes": ".exact.divergence",
+    "count_divergence": ".exact.divergence",
+    "divergent_inputs": ".exact.divergence",
+    "probes": ".exact.probes",
+    "identify": ".identification.identify",
     "QuantParams": ".affine.params",
     "QuantSpec": ".affine.spec",
     "Histogram": ".affine.histogram",
@@ -63,6 +69,9 @@ if TYPE_CHECKING:
     from .affine.quantize import dequantize, fake_quantize, quantize
     from .affine.spec import QuantSpec
     from .backends import use_backend
+    from .exact.census import census
+    from .exact.divergence import compare_schemes, count_divergence, divergent_inputs
+    from .exact.probes import probes
     from .exceptions import (
         BackendError,
         DomainError,
@@ -71,6 +80,7 @@ if TYPE_CHECKING:
         QEngineError,
         UnknownNameError,
     )
+    from .identification.identify import identify
     from .models.replay import replay
     from .requant.explain import explain
     from .requant.multiplier import (

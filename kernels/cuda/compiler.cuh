@@ -47,7 +47,13 @@ struct alignas(8) u32x2 { u32 x, y; };
 #define QE_NO_UNROLL _Pragma("unroll 1")
 // QE_KERNEL(threads of a block at most, name)(parameters) { ... }: threads know nothing of each other;
 // QE_BLOCK_KERNEL: those of a block wait for each other (barriers, shuffles), and all of them reach each barrier.
+// A room that defines QE_REGISTERS_FIRST gets the registers that its kernels ask for: ptxas spills a few otherwise, to
+// keep room for one more block.
+#ifdef QE_REGISTERS_FIRST
+#define QE_KERNEL(threads, name) extern "C" __global__ void __launch_bounds__(threads, 1) name
+#else
 #define QE_KERNEL(threads, name) extern "C" __global__ void __launch_bounds__(threads) name
+#endif
 #define QE_BLOCK_KERNEL(threads, name) QE_KERNEL(threads, name)
 
 // ---- bits
@@ -56,8 +62,20 @@ QE_DEVICE f32 bits_f32(u32 v) { return __uint_as_float(v); }
 QE_DEVICE u64 f64_bits(f64 v) { return (u64)__double_as_longlong(v); }
 QE_DEVICE f64 bits_f64(u64 v) { return __longlong_as_double((i64)v); }
 QE_DEVICE i32 leading_zeros_u32(u32 v) { return __clz((i32)v); }   // 32 for 0
-QE_DEVICE i32 leading_zeros_u64(u64 v) { return __clzll((i64)v); }  // 64 for 0
 QE_DEVICE i32 bit_count_u32(u32 v) { return __popc(v); }
+// v >> t, and 0 from t = 32 on: what the instruction does.
+QE_DEVICE u32 shift_right_clamped_u32(u32 v, u32 t) {
+    u32 r;
+    asm("shr.u32 %0, %1, %2;" : "=r"(r) : "r"(v), "r"(t));
+    return r;
+}
+// The bits of b where `mask` is 1, those of a elsewhere: one instruction, whatever is known of the bits.
+QE_DEVICE u32 bit_select_u32(u32 mask, u32 a, u32 b) {
+    u32 r;
+    asm("lop3.b32 %0, %1, %2, %3, 0xd8;" : "=r"(r) : "r"(a), "r"(b), "r"(mask));
+    return r;
+}
+QE_DEVICE u32 funnel_right_u32(u32 low, u32 high, u32 t) { return __funnelshift_r(low, high, t); }  // by t mod 32
 
 // ---- integers
 QE_DEVICE i64 mul_wide_i32(i32 a, i32 b) {
@@ -83,8 +101,21 @@ QE_DEVICE i64 mad_wide_i32(i32 a, i32 b, i64 c) {
     asm("mad.wide.s32 %0, %1, %2, %3;" : "=l"(r) : "r"(a), "r"(b), "l"(c));
     return r;
 }
+// The same, in one instruction even where the product is used twice: ptxas multiplies once there, and adds in two.
+QE_DEVICE i64 fused_mad_wide_i32(i32 a, i32 b, i64 c) {
+    u32 low, high;
+    asm("mad.lo.cc.s32 %0, %2, %3, %4; madc.hi.s32 %1, %2, %3, %5;"
+        : "=r"(low), "=r"(high)
+        : "r"(a), "r"(b), "r"((u32)c), "r"((u32)((u64)c >> 32)));
+    return (i64)((u64)high << 32 | low);
+}
+// c + d, and 1 more where a + b leaves 32 bits.
+QE_DEVICE u32 add_carry_of_u32(u32 a, u32 b, u32 c, u32 d) {
+    u32 r;
+    asm("{ .reg .u32 t; add.cc.u32 t, %1, %2; addc.u32 %0, %3, %4; }" : "=r"(r) : "r"(a), "r"(b), "r"(c), "r"(d));
+    return r;
+}
 QE_DEVICE u32 mul_high_u32(u32 a, u32 b) { return __umulhi(a, b); }
-QE_DEVICE u64 mul_high_u64(u64 a, u64 b) { return __umul64hi(a, b); }
 // Bytes of the pair (a low, b high) chosen by the four low nibbles of `selector`.
 QE_DEVICE u32 byte_permute(u32 a, u32 b, u32 selector) { return __byte_perm(a, b, selector); }
 // Four int32 saturated to a byte and packed, the first lowest.
@@ -94,14 +125,14 @@ QE_DEVICE u32 pack_saturated_i8(i32 a, i32 b, i32 c, i32 d) {
         : "=r"(r) : "r"(a), "r"(b), "r"(c), "r"(d));
     return r;
 }
-QE_DEVICE u32 pack_saturated_u8(i32 a, i32 b, i32 c, i32 d) {
-    u32 r;
-    asm("{ .reg .b32 h; cvt.pack.sat.u8.s32.b32 h, %4, %3, 0; cvt.pack.sat.u8.s32.b32 %0, %2, %1, h; }"
-        : "=r"(r) : "r"(a), "r"(b), "r"(c), "r"(d));
-    return r;
-}
 QE_DEVICE u32 sum_abs_difference(i32 a, i32 b, u32 c) { return __sad(a, b, c); }  // |a - b| + c, mod 2**32
 QE_DEVICE i32 dot_i8(u32 a, u32 b, i32 c) { return __dp4a((i32)a, (i32)b, c); }   // c + sum of four int8 products
+// count + 1 where v & mask is 0, in two instructions (a C expression takes a third, to move the sum).
+QE_DEVICE u32 count_if_clear(u32 v, u32 mask, u32 count) {
+    asm("{ .reg .pred p; .reg .u32 r; and.b32 r, %1, %2; setp.eq.u32 p, r, 0; @p add.u32 %0, %0, 1; }"
+        : "+r"(count) : "r"(v), "r"(mask));
+    return count;
+}
 
 // ---- float32 and float64
 #define QE_UNARY(name, instruction, to, to_code, from, from_code) \
@@ -134,7 +165,6 @@ QE_BINARY(add_rn_f32, "add.rn.f32", f32, "f")
 QE_BINARY(sub_rn_f32, "sub.rn.f32", f32, "f")
 QE_BINARY(div_rn_f32, "div.rn.f32", f32, "f")
 QE_TERNARY(fma_rn_f32, "fma.rn.f32", f32, "f")
-QE_UNARY(sqrt_rn_f32, "sqrt.rn.f32", f32, "f", f32, "f")
 QE_BINARY(min_f32, "min.f32", f32, "f")  // of a NaN and a number the number; -0 below +0
 QE_BINARY(max_f32, "max.f32", f32, "f")
 QE_COMPARE(lt_f32, "setp.lt.f32", f32, "f")  // false with NaN
@@ -155,10 +185,8 @@ QE_UNARY(f64_to_f32, "cvt.rn.f32.f64", f32, "f", f64, "d")
 QE_BINARY(mul_rn_f64, "mul.rn.f64", f64, "d")
 QE_BINARY(add_rn_f64, "add.rn.f64", f64, "d")
 QE_BINARY(sub_rn_f64, "sub.rn.f64", f64, "d")
-QE_BINARY(add_rd_f64, "add.rm.f64", f64, "d")  // rounded down
 QE_BINARY(div_rn_f64, "div.rn.f64", f64, "d")
 QE_TERNARY(fma_rn_f64, "fma.rn.f64", f64, "d")
-QE_UNARY(sqrt_rn_f64, "sqrt.rn.f64", f64, "d", f64, "d")
 QE_BINARY(min_f64, "min.f64", f64, "d")
 QE_BINARY(max_f64, "max.f64", f64, "d")
 QE_COMPARE(lt_f64, "setp.lt.f64", f64, "d")
@@ -169,6 +197,7 @@ QE_UNARY(trunc_f64, "cvt.rzi.f64.f64", f64, "d", f64, "d")
 QE_UNARY(floor_f64, "cvt.rmi.f64.f64", f64, "d", f64, "d")
 QE_UNARY(ceil_f64, "cvt.rpi.f64.f64", f64, "d", f64, "d")
 QE_UNARY(i32_to_f64, "cvt.rn.f64.s32", f64, "d", i32, "r")
+QE_UNARY(u32_to_f64, "cvt.rn.f64.u32", f64, "d", u32, "r")
 QE_UNARY(i64_to_f64, "cvt.rn.f64.s64", f64, "d", i64, "l")
 QE_UNARY(u64_to_f64, "cvt.rn.f64.u64", f64, "d", u64, "l")
 QE_UNARY(f64_to_i32_rn, "cvt.rni.s32.f64", i32, "r", f64, "d")
@@ -197,18 +226,23 @@ QE_DEVICE u32x4 load_u32x4(const void *p) {
     uint4 v = __ldcs((const uint4 *)p);
     return {v.x, v.y, v.z, v.w};
 }
+QE_DEVICE u32x2 load_u32x2(const void *p) {
+    uint2 v = __ldcs((const uint2 *)p);
+    return {v.x, v.y};
+}
+QE_DEVICE u32 load_u32(const void *p) { return __ldcs((const u32 *)p); }
 QE_DEVICE i32x4 cached_i32x4(const i32 *p) {  // read again soon: tables
     int4 v = __ldg((const int4 *)p);
     return {v.x, v.y, v.z, v.w};
 }
 QE_DEVICE i32 cached_i32(const i32 *p) { return __ldg(p); }
+QE_DEVICE f64 cached_f64(const f64 *p) { return __ldg(p); }
 QE_DEVICE void store_u32(void *p, u32 v) { __stcs((u32 *)p, v); }
 QE_DEVICE void store_u32x2(void *p, u32x2 v) { __stcs((uint2 *)p, make_uint2(v.x, v.y)); }
 QE_DEVICE void store_u32x4(void *p, u32x4 v) { __stcs((uint4 *)p, make_uint4(v.x, v.y, v.z, v.w)); }
 
 // ---- a warp, all of its 32 threads taking part
 QE_DEVICE u32 shuffle_xor_u32(u32 v, i32 mask) { return __shfl_xor_sync(QE_FULL_WARP, v, mask); }
-QE_DEVICE u32 shuffle_u32(u32 v, i32 lane) { return __shfl_sync(QE_FULL_WARP, v, lane); }
 QE_DEVICE u32 warp_ballot(bool v) { return __ballot_sync(QE_FULL_WARP, v); }
 QE_DEVICE u32 lane_index() { return threadIdx.x & 31u; }
 
@@ -240,15 +274,18 @@ QE_DEVICE f32 bits_f32(u32 v) { return host_bits<f32>(v); }
 QE_DEVICE u64 f64_bits(f64 v) { return host_bits<u64>(v); }
 QE_DEVICE f64 bits_f64(u64 v) { return host_bits<f64>(v); }
 QE_DEVICE i32 leading_zeros_u32(u32 v) { return v ? __builtin_clz(v) : 32; }
-QE_DEVICE i32 leading_zeros_u64(u64 v) { return v ? __builtin_clzll(v) : 64; }
 QE_DEVICE i32 bit_count_u32(u32 v) { return __builtin_popcount(v); }
+QE_DEVICE u32 shift_right_clamped_u32(u32 v, u32 t) { return t < 32 ? v >> t : 0; }
+QE_DEVICE u32 bit_select_u32(u32 mask, u32 a, u32 b) { return (a & ~mask) | (b & mask); }
+QE_DEVICE u32 funnel_right_u32(u32 low, u32 high, u32 t) { return (u32)((((u64)high << 32) | low) >> (t & 31)); }
 
 QE_DEVICE i64 mul_wide_i32(i32 a, i32 b) { return (i64)a * (i64)b; }
 QE_DEVICE u64 mul_wide_u32(u32 a, u32 b) { return (u64)a * (u64)b; }
 QE_DEVICE u64 mad_wide_u32(u32 a, u32 b, u64 c) { return (u64)a * (u64)b + c; }
 QE_DEVICE i64 mad_wide_i32(i32 a, i32 b, i64 c) { return (i64)a * (i64)b + c; }
+QE_DEVICE i64 fused_mad_wide_i32(i32 a, i32 b, i64 c) { return (i64)a * (i64)b + c; }
+QE_DEVICE u32 add_carry_of_u32(u32 a, u32 b, u32 c, u32 d) { return c + d + (a + b < a); }
 QE_DEVICE u32 mul_high_u32(u32 a, u32 b) { return (u32)(((u64)a * (u64)b) >> 32); }
-QE_DEVICE u64 mul_high_u64(u64 a, u64 b) { return (u64)(((unsigned __int128)a * b) >> 64); }
 QE_DEVICE u32 byte_permute(u32 a, u32 b, u32 selector) {
     u64 pair = ((u64)b << 32) | a;
     u32 r = 0;
@@ -260,9 +297,6 @@ QE_DEVICE u32 pack_saturated_i8(i32 a, i32 b, i32 c, i32 d) {
     return host_byte(a, -128, 127) | host_byte(b, -128, 127) << 8 | host_byte(c, -128, 127) << 16 |
            host_byte(d, -128, 127) << 24;
 }
-QE_DEVICE u32 pack_saturated_u8(i32 a, i32 b, i32 c, i32 d) {
-    return host_byte(a, 0, 255) | host_byte(b, 0, 255) << 8 | host_byte(c, 0, 255) << 16 | host_byte(d, 0, 255) << 24;
-}
 QE_DEVICE u32 sum_abs_difference(i32 a, i32 b, u32 c) {
     return (a < b ? (u32)b - (u32)a : (u32)a - (u32)b) + c;
 }
@@ -272,12 +306,13 @@ QE_DEVICE i32 dot_i8(u32 a, u32 b, i32 c) {
     return (i32)r;
 }
 
+QE_DEVICE u32 count_if_clear(u32 v, u32 mask, u32 count) { return count + ((v & mask) == 0); }
+
 QE_DEVICE f32 mul_rn_f32(f32 a, f32 b) { return a * b; }
 QE_DEVICE f32 add_rn_f32(f32 a, f32 b) { return a + b; }
 QE_DEVICE f32 sub_rn_f32(f32 a, f32 b) { return a - b; }
 QE_DEVICE f32 div_rn_f32(f32 a, f32 b) { return a / b; }
 QE_DEVICE f32 fma_rn_f32(f32 a, f32 b, f32 c) { return __builtin_fmaf(a, b, c); }
-QE_DEVICE f32 sqrt_rn_f32(f32 a) { return __builtin_sqrtf(a); }
 QE_DEVICE bool lt_f32(f32 a, f32 b) { return a < b; }
 QE_DEVICE bool le_f32(f32 a, f32 b) { return a <= b; }
 QE_DEVICE bool eq_f32(f32 a, f32 b) { return a == b; }
@@ -320,20 +355,8 @@ QE_DEVICE f32 f64_to_f32(f64 a) { return (f32)a; }
 QE_DEVICE f64 mul_rn_f64(f64 a, f64 b) { return a * b; }
 QE_DEVICE f64 add_rn_f64(f64 a, f64 b) { return a + b; }
 QE_DEVICE f64 sub_rn_f64(f64 a, f64 b) { return a - b; }
-QE_DEVICE f64 add_rd_f64(f64 a, f64 b) {
-    // The error of a rounded finite sum is a float64 (two-sum): where it is negative the sum was rounded up.
-    f64 sum = a + b;
-    if (sum - sum != 0) {  // infinite, or NaN
-        bool overflow = sum > 0 && a - a == 0 && b - b == 0;
-        return overflow ? bits_f64(0x7fefffffffffffffull) : sum;
-    }
-    f64 back = sum - a, error = (a - (sum - back)) + (b - back);
-    if (!(error < 0)) return sum == 0 && (__builtin_signbit(a) || __builtin_signbit(b)) ? -0.0 : sum;
-    return bits_f64(sum > 0 ? f64_bits(sum) - 1 : f64_bits(sum) + 1);
-}
 QE_DEVICE f64 div_rn_f64(f64 a, f64 b) { return a / b; }
 QE_DEVICE f64 fma_rn_f64(f64 a, f64 b, f64 c) { return __builtin_fma(a, b, c); }
-QE_DEVICE f64 sqrt_rn_f64(f64 a) { return __builtin_sqrt(a); }
 QE_DEVICE f64 min_f64(f64 a, f64 b) { return host_min(a, b); }
 QE_DEVICE f64 max_f64(f64 a, f64 b) { return host_max(a, b); }
 QE_DEVICE bool lt_f64(f64 a, f64 b) { return a < b; }
@@ -344,6 +367,7 @@ QE_DEVICE f64 trunc_f64(f64 a) { return __builtin_trunc(a); }
 QE_DEVICE f64 floor_f64(f64 a) { return __builtin_floor(a); }
 QE_DEVICE f64 ceil_f64(f64 a) { return __builtin_ceil(a); }
 QE_DEVICE f64 i32_to_f64(i32 a) { return (f64)a; }
+QE_DEVICE f64 u32_to_f64(u32 a) { return (f64)a; }
 QE_DEVICE f64 i64_to_f64(i64 a) { return (f64)a; }
 QE_DEVICE f64 u64_to_f64(u64 a) { return (f64)a; }
 QE_DEVICE i32 f64_to_i32_rn(f64 a) { return host_i32(__builtin_rint(a)); }
@@ -357,15 +381,17 @@ QE_DEVICE f32x4 load_f32x4(const f32 *p) { return *(const f32x4 *)p; }
 QE_DEVICE i64x2 load_i64x2(const i64 *p) { return *(const i64x2 *)p; }
 QE_DEVICE f64x2 load_f64x2(const f64 *p) { return *(const f64x2 *)p; }
 QE_DEVICE u32x4 load_u32x4(const void *p) { return *(const u32x4 *)p; }
+QE_DEVICE u32x2 load_u32x2(const void *p) { return *(const u32x2 *)p; }
+QE_DEVICE u32 load_u32(const void *p) { return *(const u32 *)p; }
 QE_DEVICE i32x4 cached_i32x4(const i32 *p) { return *(const i32x4 *)p; }
 QE_DEVICE i32 cached_i32(const i32 *p) { return *p; }
+QE_DEVICE f64 cached_f64(const f64 *p) { return *p; }
 QE_DEVICE void store_u32(void *p, u32 v) { *(u32 *)p = v; }
 QE_DEVICE void store_u32x2(void *p, u32x2 v) { *(u32x2 *)p = v; }
 QE_DEVICE void store_u32x4(void *p, u32x4 v) { *(u32x4 *)p = v; }
 
 QE_DEVICE u32 lane_index() { return threadIdx.x & 31u; }
 QE_DEVICE u32 shuffle_xor_u32(u32 v, i32 mask) { return (u32)host_publish(v)[lane_index() ^ (u32)mask]; }
-QE_DEVICE u32 shuffle_u32(u32 v, i32 lane) { return (u32)host_publish(v)[lane]; }
 QE_DEVICE u32 warp_ballot(bool v) {
     const u64 *values = host_publish(v);
     u32 r = 0;
@@ -389,7 +415,6 @@ QE_DEVICE u64 shuffle_xor_u64(u64 v, i32 mask) {
 }
 QE_DEVICE i64 shuffle_xor_i64(i64 v, i32 mask) { return (i64)shuffle_xor_u64((u64)v, mask); }
 QE_DEVICE f64 shuffle_xor_f64(f64 v, i32 mask) { return bits_f64(shuffle_xor_u64(f64_bits(v), mask)); }
-QE_DEVICE f32 shuffle_xor_f32(f32 v, i32 mask) { return bits_f32(shuffle_xor_u32(f32_bits(v), mask)); }
 
 QE_DEVICE f32 abs_f32(f32 v) { return bits_f32(f32_bits(v) & 0x7fffffffu); }
 QE_DEVICE f64 abs_f64(f64 v) { return bits_f64(f64_bits(v) & 0x7fffffffffffffffull); }
@@ -412,12 +437,10 @@ QE_DEVICE i32 clamp_i32(i32 v, i32 low, i32 high) { return min_i32(max_i32(v, lo
 QE_DEVICE i64 clamp_i64(i64 v, i64 low, i64 high) { return min_i64(max_i64(v, low), high); }
 // Signed sums and products modulo 2**64 (2**32): overflow is defined for unsigned numbers alone.
 QE_DEVICE i64 add_wrap_i64(i64 a, i64 b) { return (i64)((u64)a + (u64)b); }
-QE_DEVICE i64 sub_wrap_i64(i64 a, i64 b) { return (i64)((u64)a - (u64)b); }
 QE_DEVICE i64 mul_wrap_i64(i64 a, i64 b) { return (i64)((u64)a * (u64)b); }
 QE_DEVICE i32 add_wrap_i32(i32 a, i32 b) { return (i32)((u32)a + (u32)b); }
 // floor(v / 2**t) and v * 2**t modulo 2**64, 0 <= t <= 63: PTX clamps larger shifts, x86 masks them, C++ forbids them.
 QE_DEVICE i64 shift_right_i64(i64 v, i32 t) { return v >> t; }
-QE_DEVICE u64 shift_right_u64(u64 v, i32 t) { return v >> t; }
 QE_DEVICE i64 shift_left_i64(i64 v, i32 t) { return (i64)((u64)v << t); }
 // The low bytes of four integers (the low halves of two), the first lowest.
 QE_DEVICE u32 pack_low_bytes(u32 a, u32 b, u32 c, u32 d) {

@@ -87,12 +87,14 @@ class RangeFinder:
     Parameters
     ----------
     x : array-like or Histogram
-        Samples: floats up to float64, or integers up to ``2**53``. Not copied where it is a float32 or float64 array:
-        do not change it in between.
+        Samples: floats up to float64, or integers up to ``2**53``, of the host or of a device. Not copied where it is a
+        float32 or float64 array: do not change it in between.
     nonfinite : {"raise", "ignore"}
         NaN and infinities are an error, or are left out.
     backend : str, optional
-        Back end of the kernels (`qengine.backends`).
+        Back end of the kernels (`qengine.backends`). "cuda" takes a host array to the device in pieces, so that it may
+        be larger than the device's memory, once for the extremes and once for each sweep of ``mse`` and ``sqnr``; the
+        exact percentile of a host array is found on the host.
 
     Examples
     --------
@@ -121,7 +123,9 @@ class RangeFinder:
             if skipped and not self._ignore:
                 raise DomainError(f"the histogram met {skipped} nonfinite samples; pass nonfinite='ignore'.")
             return
-        self._x = samples(backends.as_numpy("x", x))
+        array = backends.adopt("x", x)
+        with backends.device_of(array):
+            self._x = samples(array)
         if self._x.size == 0:
             raise DomainError(f"x must hold at least one sample; got shape {self._x.shape}.")
         self._segments(None, None)  # one pass: refuses or marks nonfinite samples
@@ -133,10 +137,12 @@ class RangeFinder:
             axis = normal_axis(integer("axis", axis), self._x.ndim, self._x.shape)
         key = (axis, group)
         if key not in self._extremes:
-            segments = Segments.of(self._x, axis, group)
-            low, high = self._extrema(segments)
+            with backends.device_of(self._x):
+                segments = Segments.of(self._x, axis, group)
+                low, high = self._extrema(segments)
             if not self._holes and not (np.isfinite(low).all() and np.isfinite(high).all()):
-                self._mark_nonfinite()
+                with backends.device_of(self._x):
+                    self._mark_nonfinite()
                 return self._segments(axis, group)
             bad = segments.restore(np.isnan(low))
             if bad.any():
@@ -145,7 +151,9 @@ class RangeFinder:
         return self._extremes[key]
 
     def _extrema(self, segments: Segments) -> tuple[Reals, Reals]:
-        if self._holes:  # NaN marks what is left out: fmin and fmax pass over it
+        if self._holes and backends.on_device(segments.rows):
+            low, high = self._kernels.extrema(segments.rows, segments.group, holes=True)
+        elif self._holes:  # NaN marks what is left out: fmin and fmax pass over it
             starts = np.arange(0, segments.rows.shape[1], segments.group)
             low, high = (f.reduceat(segments.rows, starts, axis=1) for f in (np.fmin, np.fmax))
         else:
@@ -154,8 +162,9 @@ class RangeFinder:
 
     def _mark_nonfinite(self) -> None:
         assert self._x is not None
-        bad = ~np.isfinite(self._x)
-        count = int(np.count_nonzero(bad))
+        arrays = backends.arrays_of(self._x)
+        bad = ~arrays.isfinite(self._x)
+        count = int(arrays.count_nonzero(bad))
         if not self._ignore:
             raise DomainError(
                 f"x must be finite; got {count} nonfinite sample{'s' if count > 1 else ''}, the first is "
@@ -163,7 +172,7 @@ class RangeFinder:
             )
         if count == bad.size:
             raise DomainError(f"all {count} samples of x are nonfinite: there is nothing to leave in.")
-        self._x = np.where(bad, self._x.dtype.type(np.nan), self._x)
+        self._x = arrays.where(bad, self._x.dtype.type(np.nan), self._x)
         self._holes = True
 
     def histogram(self, axis: int | None = None) -> Histogram:
@@ -202,7 +211,8 @@ class RangeFinder:
         if self._x is None:
             raise DomainError("source='exact' needs the samples; only their histogram was given.")
         segments, low, high = self._segments(axis, group)
-        low, high = self._from_samples(target, way, segments, low, high, include_zero)
+        with backends.device_of(self._x):
+            low, high = self._from_samples(target, way, segments, low, high, include_zero)
         low, high = segments.restore(low), segments.restore(high)
         return target.params(low, high, segments.axis, segments.params_group)
 
@@ -226,9 +236,12 @@ class RangeFinder:
             if way.name == "percentile":
                 return ranges.percentile(segments, self._holes, target.mode == "symmetric", way.percentile)
             if way.name == "entropy":
+                rows = (segments.rows[r] for r in range(segments.rows.shape[0]))
+                device = self._kernels if self._backend == "cuda" else None
+                holes = self._holes and device is None  # kernels of a device pass over NaN
                 pairs = [
-                    _entropy(row[~np.isnan(row)] if self._holes else row, None, lo, hi, target)
-                    for row, lo, hi in zip(segments.rows, low[:, 0], high[:, 0], strict=True)
+                    _entropy(row[~np.isnan(row)] if holes else row, None, lo, hi, target, device)
+                    for row, lo, hi in zip(rows, low[:, 0], high[:, 0], strict=True)
                 ]
                 return _columns(pairs, low.shape)
             return ranges.search_segments(segments, low, high, target, way.candidates, way.gamma, self._kernels)
@@ -262,13 +275,14 @@ def _columns(pairs: list[tuple[float, float]], shape: tuple[int, ...]) -> tuple[
 
 
 def _entropy(
-    values: npt.NDArray[Any], counts: npt.NDArray[np.int64] | None, low: float, high: float, target: Target
-) -> tuple[float, float]:
+    values: npt.NDArray[Any], counts: npt.NDArray[np.int64] | None, low: float, high: float, target: Target,
+    device: Any = None,
+) -> tuple[float, float]:  # fmt: skip
     low, high = min(low, 0.0), max(high, 0.0)
     amax = max(-low, high)
     if amax == 0.0:
         return 0.0, 0.0
-    fraction = ranges.entropy_threshold(ranges.entropy_counts(values, amax, counts), target.bits)
+    fraction = ranges.entropy_threshold(ranges.entropy_counts(values, amax, counts, device), target.bits)
     threshold = amax * fraction
     return (-threshold, threshold) if target.mode == "symmetric" else (max(low, -threshold), min(high, threshold))
 
@@ -299,7 +313,7 @@ def _range(
 
 
 def _given(name: str, value: Any) -> Reals:
-    array = np.asarray(value)
+    array = backends.parameter(f"{name} of the range", value)
     if array.dtype.kind not in "fiu":
         raise DTypeError(f"{name} of the range must be real; got dtype {array.dtype}.")
     array = samples(array, f"{name} of the range").astype(np.float64) + 0.0
@@ -370,6 +384,9 @@ def choose_qparams(
     source : {"exact", "histogram"}, optional
         What the method sees: all samples (default for samples), or the cells of a histogram of them.
     backend : str, optional
+        "cuda" takes a host array to the device in pieces, so that it may be larger than the device's memory. Only
+        ``percentile`` with ``source="exact"`` is then found on the host: it orders all samples. A device array stays
+        where it is, whatever the method.
 
     Returns
     -------
@@ -403,6 +420,8 @@ def choose_qparams(
     if isinstance(x, tuple) and len(x) == 2:
         target = Target.of(bits, mode, signed, narrow, scale_dtype)
         way = _Method.of(method, percentile, gamma, candidates)
+        if backend is not None:  # no kernel runs, but what was asked for by name must be there as elsewhere
+            backends.choose(backend)
         return _from_range(x[0], x[1], target, way, axis, group, include_zero)
     if isinstance(x, Histogram) and axis is None:
         axis = x.axis

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import backends
 from ..exceptions import DomainError, DTypeError, UnknownNameError
 
 MODES = ("symmetric", "asymmetric")
@@ -20,15 +21,22 @@ _STORAGE = ("int8", "uint8", "int16", "uint16", "int32")
 
 def at(bad: npt.NDArray[np.bool_]) -> str:
     """Return ``" at index (i, j)"`` of the first true element, or nothing for a scalar."""
-    if bad.ndim == 0:
+    return "" if bad.ndim == 0 else index_text(int(bad.argmax()), bad.shape)
+
+
+def index_text(flat: int, shape: tuple[int, ...]) -> str:
+    """Return ``" at index (i, j)"`` of a flat index, or nothing for a scalar."""
+    if not shape:
         return ""
-    place = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
+    place = tuple(int(i) for i in np.unravel_index(flat, shape))
     return f" at index {place if len(place) > 1 else place[0]}"
 
 
 def first(values: npt.NDArray[Any], bad: npt.NDArray[np.bool_]) -> Any:
     """Return the first offending element as a Python scalar."""
-    return values.flat[int(np.argmax(bad))].item() if values.ndim else values.item()
+    if isinstance(values, np.ndarray) and values.ndim:
+        return values.flat[int(bad.argmax())].item()
+    return values.reshape(-1)[int(bad.argmax())].item()  # a scalar, or an array on a device
 
 
 def integer(name: str, value: Any) -> int:
@@ -46,7 +54,7 @@ def normal_axis(axis: int, ndim: int, shape: object) -> int:
 
 
 def _scales(value: Any) -> npt.NDArray[np.float64]:
-    array = np.asarray(value)
+    array = backends.parameter("scale", value)
     if array.dtype.kind not in "fiu":
         raise DTypeError(f"scale must be a real number or an array of them; got dtype {array.dtype}.")
     array = array.astype(np.float64)
@@ -57,7 +65,7 @@ def _scales(value: Any) -> npt.NDArray[np.float64]:
 
 
 def _zero_points(value: Any) -> npt.NDArray[np.int64]:
-    array = np.asarray(value)
+    array = backends.parameter("zero_point", value)
     if array.dtype.kind == "O" and array.ndim == 0 and isinstance(value, int):
         raise DomainError(f"zero_point must be in (-2**31, 2**31); got {value}.")
     if array.dtype.kind not in "iu":

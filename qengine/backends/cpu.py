@@ -229,3 +229,17 @@ def convolutions() -> Any:
     from qengine.kernels.cpu import convolutions
 
     return convolutions
+
+
+def staircase() -> Any:
+    """Return the kernels for staircases."""
+    from qengine.kernels.cpu import staircase
+
+    return staircase
+
+
+def census() -> Any:
+    """Return the kernels for the census."""
+    from qengine.kernels.cpu import census
+
+    return census

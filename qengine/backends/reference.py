@@ -104,3 +104,17 @@ def convolutions() -> Any:
     from qengine.kernels.reference import convolutions
 
     return convolutions
+
+
+def staircase() -> Any:
+    """Return the kernels for staircases."""
+    from qengine.kernels.reference import staircase
+
+    return staircase
+
+
+def census() -> Any:
+    """Return the kernels for the census."""
+    from qengine.kernels.reference import census
+
+    return census

@@ -274,6 +274,23 @@ def trace(
     )  # fmt: skip
 
 
+def why(first: Trace, second: Trace, names: tuple[str, str]) -> str:
+    """Return one sentence on how two schemes came to their outputs of one accumulator."""
+
+    def side(name: str, trace: Trace) -> str:
+        if isinstance(trace.product, float):
+            return f"{name}: {trace.product!r} -> {trace.result}"
+        exact = float(trace.exact)
+        if trace.high_mul is not None and trace.total_shift is not None and trace.total_shift > 31:
+            n = trace.total_shift - 31
+            return f"{name}: {exact * 2**n:.14g} -> {trace.high_mul}, then / 2^{n} -> {trace.result}"
+        return f"{name}: {exact:.14g} -> {trace.result}"
+
+    distance = float(first.tie_distance)
+    near = "an exact tie" if distance == 0 else f"{distance:.3g} from a tie"
+    return f"{side(names[0], first)}; {side(names[1], second)} ({near})"
+
+
 def _float32(real: float) -> float:
     try:
         return float(struct.unpack("<f", struct.pack("<f", real))[0])

@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from ..backends.forms import INT32_MAX, INT32_MIN
 from ..exceptions import DomainError, DTypeError, UnknownNameError
+from ..requant.binding import clamped_type
 from ..requant.forms import derive, multiplier_fits
 from ..requant.multiplier import QuantizedMultiplier
-from ..requant.requantize import clamped_type
+from ..requant.scales import ScaleTable
 from ..requant.schemes import Scheme, get_scheme
-from .scales import ScaleTable
 
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]

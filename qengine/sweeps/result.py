@@ -15,11 +15,11 @@ import numpy as np
 from qengine.kernels.codes import DIFFERENCE_LIMIT, RANGE
 from qengine.kernels.reference import draws as reference
 
+from ..backends.pairs import Work
 from ..requant import recipes, spec
 from ..requant.multiplier import QuantizedMultiplier
 from .plan import SweepPlan, canonical
 from .tally import Tally
-from .work import Work
 
 #: Two-sided 95 % quantile of the normal distribution.
 Z95 = 1.959963984540054
@@ -126,21 +126,6 @@ class PairResult:
             ],
             "witnesses": [w.to_dict() for w in self.witnesses],
         }
-
-
-def _why(first: spec.Trace, second: spec.Trace, names: tuple[str, str]) -> str:
-    def side(name: str, trace: spec.Trace) -> str:
-        if isinstance(trace.product, float):
-            return f"{name}: {trace.product!r} -> {trace.result}"
-        exact = float(trace.exact)
-        if trace.high_mul is not None and trace.total_shift is not None and trace.total_shift > 31:
-            n = trace.total_shift - 31
-            return f"{name}: {exact * 2**n:.14g} -> {trace.high_mul}, then / 2^{n} -> {trace.result}"
-        return f"{name}: {exact:.14g} -> {trace.result}"
-
-    distance = float(first.tie_distance)
-    near = "an exact tie" if distance == 0 else f"{distance:.3g} from a tie"
-    return f"{side(names[0], first)}; {side(names[1], second)} ({near})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,7 +246,7 @@ class SweepResult:
         names = self.schemes[a], self.schemes[b]
         return Witness(
             index, acc, at, (reals[0], reals[1]), z, (traces[0].clamped, traces[1].clamped),
-            float(Fraction(acc) * Fraction(reals[0])), _why(traces[0], traces[1], names),
+            float(Fraction(acc) * Fraction(reals[0])), spec.why(traces[0], traces[1], names),
         )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,39 +14,19 @@ import numpy.typing as npt
 from qengine.kernels.codes import GROUP
 
 from .. import backends
+from ..backends.pairs import Work
 from ..exceptions import DomainError, DTypeError
 from ..requant.multiplier import QuantizedMultiplier
-from ..requant.recipes import as_scales
+from ..requant.scales import scale_table
 from ..requant.schemes import Scheme
-from ..work.run import Tile, cut, run
+from ..work.run import CallersThread, Tile, cut, run
 from .plan import Accumulators, Multipliers, SweepPlan, make_plan
 from .result import SweepResult
-from .scales import ScaleTable, read_scales
 from .tally import Tally
 from .work import make_work
 
 #: Pairs a tile: long enough to hide the hand-over, short enough for smooth progress and prompt interruption.
-TILE_PAIRS = {"cpu": 1 << 24, "cuda": 1 << 28, "reference": 1 << 18}
-
-
-def scale_table(scales: Any) -> ScaleTable:
-    """Return a table from a CSV path, a table, or a triple (input, weight, output) of scalars or arrays."""
-    if isinstance(scales, ScaleTable):
-        return scales
-    if isinstance(scales, (str, Path)):
-        return read_scales(scales)
-    if not isinstance(scales, (tuple, list)) or len(scales) != 3:
-        raise DTypeError("scales must be a path to a CSV, or (input_scale, weight_scale, output_scale).")
-    names = ("input_scale", "weight_scale", "output_scale")
-    columns = [np.atleast_1d(as_scales(name, value)).ravel() for name, value in zip(names, scales, strict=True)]
-    try:
-        i, w, o = (np.ascontiguousarray(c) for c in np.broadcast_arrays(*columns))
-    except ValueError:
-        shapes = ", ".join(str(c.size) for c in columns)
-        raise DomainError(f"the three scale columns must have one length; got {shapes}.") from None
-    if i.size == 0:
-        raise DomainError("scales must hold at least one channel; got none.")
-    return ScaleTable(i, w, o, np.zeros(i.size, np.int64), "given")
+TILE_PAIRS = {"cpu": 1 << 24, "cuda": 1 << 32, "reference": 1 << 18}
 
 
 def _multipliers(multiplier: Any, multiplier_range: Any, distribution: str, scales: Any) -> Multipliers | None:
@@ -116,9 +97,9 @@ def sweep(
     witnesses : int
         First differing pairs to keep, by index.
     backend : str, optional
-        ``cpu`` (default) or ``reference``.
+        ``cpu`` (default), ``cuda`` (tiles are split over all visible devices) or ``reference``.
     threads, tile_pairs : int, optional
-        Workers and pairs a tile; they do not change the result.
+        Workers (default: one a processor or a device) and pairs a tile; they do not change the result.
     progress : callable, optional
         Called as ``progress(done, total)`` after each tile.
 
@@ -136,6 +117,10 @@ def sweep(
     Notes
     -----
     Rates of drawn pairs come with a 95 % Wilson interval; ``acc="all"`` counts every accumulator and is exact.
+
+    On ``cuda`` one worker (one visible device, or ``threads=1``) is the caller's thread, on its current device and
+    stream. Several are threads of their own, each on the default stream of its device: they wait for nothing that the
+    caller has put on a stream, and need not, since a sweep reads no device array. The result lives on the host.
 
     Examples
     --------
@@ -183,7 +168,9 @@ def run_plan(
         if progress is not None:
             progress(merged.pairs, plan.pairs)
 
-    complete = run(cut(plan.pairs, int(size)), lambda a, b: engine.sweep_tile(work, a, b), on_result, workers=workers)
+    evaluate = _evaluator(name, engine, work)
+    here = CallersThread() if name == "cuda" and workers == 1 else None  # on the caller's device and stream
+    complete = run(cut(plan.pairs, int(size)), evaluate, on_result, workers=workers, executor=here)
     seconds = time.perf_counter() - start
     return SweepResult(plan, work, merged, complete, seconds, name, workers)
 
@@ -197,4 +184,25 @@ def _workers(name: str, threads: int | None) -> int:
         from ..backends.cpu import thread_count
 
         return thread_count()
+    if name == "cuda":
+        from ..backends.cuda import devices
+
+        return devices()
     return 1
+
+
+def _evaluator(name: str, engine: backends.Backend, work: Work) -> Callable[[int, int], Any]:
+    """Return what evaluates a tile; workers of ``cuda`` take the visible devices in turn, the caller's first."""
+    if name != "cuda":
+        return lambda start, stop: engine.sweep_tile(work, start, stop)
+    from ..backends import cuda
+
+    first, count, turns, bound = cuda.device_number(), cuda.devices(), itertools.count(), threading.local()
+
+    def evaluate(start: int, stop: int) -> Any:
+        if not hasattr(bound, "device"):
+            bound.device = (first + next(turns)) % count
+        with cuda.use_device(bound.device):
+            return engine.sweep_tile(work, start, stop)
+
+    return evaluate

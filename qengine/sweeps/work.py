@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import Any
 
@@ -25,6 +24,7 @@ from qengine.kernels.codes import (
 )
 
 from ..backends.forms import INT32_MAX, INT32_MIN, FloatRule, FloorRule
+from ..backends.pairs import Work
 from ..exceptions import DomainError
 from ..requant import recipes
 from ..requant.forms import adds_zero_point_after, derive, multiplier_fits, result_bounds
@@ -33,55 +33,6 @@ from .plan import REAL_LIMITS, SweepPlan
 
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Work:
-    """The plan as plain arrays, the only thing a sweep kernel sees. K schemes, C channels.
-
-    ``a, bp, bn, t, scale, domain_low, domain_high, low, high`` are (K, C); ``low``/``high`` clamp a result before
-    ``add[k] * z`` is added. A multiplier outside a scheme's domain has an empty accumulator domain.
-    """
-
-    kind: int
-    key0: int
-    key1: int
-    pairs_per_block: int
-    channels: int
-    stride: int
-    acc_kind: int
-    acc_low: I64
-    acc_span: I64
-    word_shift: int
-    center: F64
-    spread: F64
-    output_units: bool
-    table: F64
-    real_low: float
-    real_width: float
-    log_uniform: bool
-    z: I64
-    qmin: int
-    qmax: int
-    clamped: bool
-    rules: I64
-    a: I64
-    bp: I64
-    bn: I64
-    t: I64
-    scale: F64
-    domain_low: I64
-    domain_high: I64
-    low: I64
-    high: I64
-    add: I64
-    bins: I64
-    shift_low: I64
-    shift_high: I64
-    scale_low: F64
-    scale_high: F64
-    total: npt.NDArray[np.bool_]
-    witnesses: int
 
 
 @functools.cache
@@ -194,7 +145,11 @@ def _total(plan: SweepPlan, clamped: bool) -> npt.NDArray[np.bool_]:
     m, acc = plan.multipliers, plan.accumulators
     assert m.low is not None
     assert m.high is not None
-    reach = max(abs(acc.low), abs(acc.high)) if acc.kind in ("uniform", "normal", "laplace") else 2**31
+    reach = max(abs(acc.low), abs(acc.high))
+    if acc.kind == "unsaturated":
+        # Exact outputs inside the clamp; the quotient and its rounding are less than 2 off.
+        output = max(abs(plan.qmin - (plan.zero_point or 0)), abs(plan.qmax - (plan.zero_point or 0)))
+        reach = int(min(output / m.low + 2, 2.0**31))
     # One exponent and one part in 2**20 of margin cover every rounding of the multiplier.
     first, last = math.frexp(m.low)[1], math.frexp(m.high)[1] + 1
     result_fits = reach * m.high * (1 + 2.0**-20) < 2**31 - 1 and reach * m.high < 2.0**40

@@ -10,9 +10,10 @@ import numpy as np
 
 import qengine as qe
 from qengine import QuantizedMultiplier
+from qengine.backends.pairs import Work
+from qengine.requant.scales import ScaleTable
 from qengine.sweeps.plan import Accumulators, Multipliers, SweepPlan, make_plan
-from qengine.sweeps.scales import ScaleTable
-from qengine.sweeps.work import Work, make_work
+from qengine.sweeps.work import make_work
 
 ALL = tuple(row.name for row in qe.schemes())
 DATA = Path(__file__).parents[1] / "data"

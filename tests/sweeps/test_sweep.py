@@ -18,9 +18,9 @@ import pytest
 import qengine as qe
 from qengine import QuantizedMultiplier, backends
 from qengine.kernels.codes import DIFFERENCE_LIMIT
+from qengine.requant.scales import read_scales
 from qengine.sweeps.plan import Accumulators, Multipliers, make_plan
 from qengine.sweeps.result import SweepResult, wilson_interval
-from qengine.sweeps.scales import read_scales
 from qengine.sweeps.sweep import sweep
 from tests import oracle
 from tests.requant import cases

@@ -12,14 +12,15 @@ import pytest
 
 import qengine as qe
 from qengine import backends
+from qengine.backends.pairs import Work
 from qengine.kernels.codes import BIN_ORIGIN, DIFFERENCE_LIMIT
 from qengine.kernels.reference import draws
 from qengine.kernels.reference import sweep as reference
 from qengine.requant.multiplier import QuantizedMultiplier
+from qengine.requant.scales import read_scales
 from qengine.sweeps.plan import Multipliers, SweepPlan, make_plan
-from qengine.sweeps.scales import read_scales
 from qengine.sweeps.tally import Tally
-from qengine.sweeps.work import Work, make_work
+from qengine.sweeps.work import make_work
 from tests import oracle
 from tests.requant import cases
 from tests.sweeps.plans import ALL, PLANS, RIGHT, SAMPLE, TAME, USUAL, drawn, plan, table, work

@@ -1,4 +1,4 @@
-"""Tables of scales, one channel a row, from CSV."""
+"""Tables of stored scales, one channel a row: from CSV, or given as three arrays."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..exceptions import InputFileError
+from ..exceptions import DomainError, DTypeError, InputFileError
+from .recipes import as_scales
 
 COLUMNS = ("input_scale", "weight_scale", "output_scale")
 ZERO_POINT = "output_zero_point"
+#: Optional columns of text: where a channel belongs.
+LAYER, OPERATOR = "layer", "op"
 MAX_ROWS = 10_000_000
 
 
@@ -28,6 +32,8 @@ class ScaleTable:
         0 where the source has none.
     name : str
         Where the table comes from (a file name), for reports.
+    layer, operator : tuple of str, optional
+        Layer and operator of each channel, from columns ``layer`` and ``op``; None without such a column.
     """
 
     input_scale: npt.NDArray[np.float32]
@@ -35,6 +41,8 @@ class ScaleTable:
     output_scale: npt.NDArray[np.float32]
     zero_point: npt.NDArray[np.int64]
     name: str
+    layer: tuple[str, ...] | None = None
+    operator: tuple[str, ...] | None = None
 
     @property
     def scales(self) -> tuple[npt.NDArray[np.float32], ...]:
@@ -68,7 +76,7 @@ def _stored(
 
 
 def read_scales(path: str | Path) -> ScaleTable:
-    """Read a CSV of scales: columns input_scale, weight_scale, output_scale, and optionally output_zero_point.
+    """Read a CSV of scales: columns input_scale, weight_scale, output_scale; optional: output_zero_point, layer, op.
 
     Other columns are ignored; a header line is required; scales are rounded to float32, as files hold them.
 
@@ -100,6 +108,8 @@ def _parse(path: Path, file: Iterable[str]) -> ScaleTable:
         )
     places = [header.index(name) for name in COLUMNS]
     at_zero = header.index(ZERO_POINT) if ZERO_POINT in header else None
+    labels: dict[str, list[str]] = {name: [] for name in (LAYER, OPERATOR) if name in header}
+    label_places = [(header.index(name), cells) for name, cells in labels.items()]
     rows: list[tuple[float, ...]] = []
     zero_points: list[int] = []
     texts: list[list[str]] = []
@@ -116,6 +126,8 @@ def _parse(path: Path, file: Iterable[str]) -> ScaleTable:
         lines.append(line)
         texts.append([row[i] for i in places])
         rows.append(tuple(_number(path, line, c, text) for c, text in zip(COLUMNS, texts[-1], strict=True)))
+        for at, cells in label_places:
+            cells.append(row[at].strip())
         if at_zero is not None:
             text = row[at_zero].strip()
             try:
@@ -129,4 +141,25 @@ def _parse(path: Path, file: Iterable[str]) -> ScaleTable:
         raise InputFileError(f"{path}: no rows below the header.")
     columns = np.ascontiguousarray(_stored(path, np.array(rows, dtype=np.float64), texts, lines).T)
     zeros = np.array(zero_points, dtype=np.int64) if at_zero is not None else np.zeros(len(rows), np.int64)
-    return ScaleTable(columns[0], columns[1], columns[2], zeros, path.name)
+    layer, operator = (tuple(labels[name]) if name in labels else None for name in (LAYER, OPERATOR))
+    return ScaleTable(columns[0], columns[1], columns[2], zeros, path.name, layer, operator)
+
+
+def scale_table(scales: Any) -> ScaleTable:
+    """Return a table from a CSV path, a table, or a triple (input, weight, output) of scalars or arrays."""
+    if isinstance(scales, ScaleTable):
+        return scales
+    if isinstance(scales, (str, Path)):
+        return read_scales(scales)
+    if not isinstance(scales, (tuple, list)) or len(scales) != 3:
+        raise DTypeError("scales must be a path to a CSV, or (input_scale, weight_scale, output_scale).")
+    names = ("input_scale", "weight_scale", "output_scale")
+    columns = [np.atleast_1d(as_scales(name, value)).ravel() for name, value in zip(names, scales, strict=True)]
+    try:
+        i, w, o = (np.ascontiguousarray(c) for c in np.broadcast_arrays(*columns))
+    except ValueError:
+        shapes = ", ".join(str(c.size) for c in columns)
+        raise DomainError(f"the three scale columns must have one length; got {shapes}.") from None
+    if i.size == 0:
+        raise DomainError("scales must hold at least one channel; got none.")
+    return ScaleTable(i, w, o, np.zeros(i.size, np.int64), "given")
