@@ -14,6 +14,7 @@ from ..exceptions import QEngineError
 
 #: Command name -> (module, one line for the list). The module holds a click command named `command`.
 COMMANDS = {
+    "demo": (".demo", "Walk through the ±1 story in live numbers."),
     "schemes": (".schemes", "List the schemes, or show one."),
     "runtimes": (".runtimes", "List what the operators of runtimes compute, with the evidence."),
     "multiplier": (".multiplier", "Write a real multiplier, or three scales, as fixed point."),
