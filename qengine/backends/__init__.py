@@ -158,6 +158,16 @@ def device_backend() -> DeviceBackend:
 def use_backend(name: str) -> Iterator[None]:
     """Choose the back end for a block of code (per thread and per task).
 
+    Parameters
+    ----------
+    name : str
+        ``reference``, ``cpu`` or ``cuda``.
+
+    Yields
+    ------
+    None
+        The choice before holds again when the block ends.
+
     Raises
     ------
     UnknownNameError, BackendError
