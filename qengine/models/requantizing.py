@@ -39,27 +39,34 @@ class Requantizing:
         The runtime of the file's format: ``litert`` or ``onnxruntime``.
     states : str
         ``accumulators``: an integer in ``[low, high]``; ``codes``: one input code in ``[low, high]``;
-        ``pairs of codes``: that, and a second one in ``[second_low, second_high]``; ``sums``: of `count` codes, in
-        ``[low, high]``, zero points not subtracted; empty where `reason` says why the operator is not covered.
+        ``pairs of codes``: that, and a second one; ``sums``: of `count` codes, in ``[low, high]``, zero points not
+        subtracted; empty where `reason` says why there is nothing to compare.
+    reason : str
+    plain : bool
+        Nothing is requantized: codes are moved or clamped, or all is floating point. (Not covered otherwise.)
     code_dtype, dtype : str
         Types of input and output codes.
     granularity, variant : str
         ``per-channel``, ``per-tensor`` or ``elementwise``; variant of the runtime's profiles.
     in_scale, w_scale, out_scale : float32 arrays
         As stored; `w_scale` is that of the weights, of the second input, or 1 where there is neither.
-    in_zp, second_zp, out_zp, bias, low, high, second_low, second_high, count : int64 arrays
-    products : int64 array
-        Products in each accumulator.
+    in_zp, second_zp, out_zp, bias, low, high, count : int64 arrays
+        `low`, `high`: the closed range of the states; for codes and pairs the hull of `first_codes`.
+    first_codes, second_codes : int64 arrays
+        The input codes that can arrive, ascending: ``codes`` and ``pairs of codes`` only.
+    twins : bool
+        Both inputs are the same tensor: only pairs of equal codes arrive (`states` is then ``codes``).
     activation, qmin, qmax
         Fused activation, and the closed range of codes that it leaves (as the reference derives it).
     shape : tuple of int
         Of the output tensor: vector code and its rest depend on it.
+    facts : mapping
+        Geometry: ``filter``, ``stride`` (pairs), ``padding``, ``pixels`` (of one image), ``inputs`` (products of one
+        accumulator), ``batch``. Which kernel runs depends on it.
     routes : mapping
         Path to the path whose kernel runs instead (XNNPACK does not take every operator).
     refused : mapping
         Path to why nothing is known of it there.
-    more : mapping
-        Further columns of the profile.
     """
 
     index: int
@@ -69,6 +76,7 @@ class Requantizing:
     runtime: str = "litert"
     states: str = NONE
     reason: str = ""
+    plain: bool = False
     code_dtype: str = ""
     dtype: str = ""
     granularity: str = ""
@@ -85,14 +93,14 @@ class Requantizing:
     bias: Array = field(default_factory=lambda: integers(0))
     low: Array = field(default_factory=lambda: integers(0))
     high: Array = field(default_factory=lambda: integers(-1))
-    second_low: Array = field(default_factory=lambda: integers(0))
-    second_high: Array = field(default_factory=lambda: integers(0))
+    first_codes: Array = field(default_factory=lambda: integers())
+    second_codes: Array = field(default_factory=lambda: integers())
+    twins: bool = False
     count: Array = field(default_factory=lambda: integers(1))
-    products: Array = field(default_factory=lambda: integers(0))
     shape: tuple[int, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
     routes: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, str] = field(default_factory=dict)
-    more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def covered(self) -> bool:
@@ -106,7 +114,8 @@ class Requantizing:
 
     def sizes(self) -> Array:
         """Return the number of attainable states of each channel."""
-        first = np.maximum(self.high - self.low + 1, 0)
+        if self.states == CODES:
+            return integers(self.first_codes.size)
         if self.states == PAIRS:
-            first = first * np.maximum(self.second_high - self.second_low + 1, 0)
-        return np.broadcast_to(first, self.channels)
+            return integers(self.first_codes.size * self.second_codes.size)
+        return np.broadcast_to(np.maximum(self.high - self.low + 1, 0), self.channels)
