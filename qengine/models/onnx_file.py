@@ -140,6 +140,10 @@ class Constants:
             note=stored.note(ELEMENTS[plain.dtype]),
         )
 
+    def kind(self, tensor: Any) -> str:
+        """Return the element type of a constant in small letters."""
+        return str(self._types.get(tensor.data_type, "")).lower()
+
     def stored(self, name: str, tensor: Any) -> TensorSource:
         """Return a constant as it is stored."""
         where = f"{self._path}, tensor {name[:200]!r}"
