@@ -128,11 +128,11 @@ class Parameters:
     ----------
     side : str
     recipe, formula, epilogue : str
+    base : int
+        Fixed point: `represented` is ``multiplier * 2**(shift - base)``, base 31 for Q0.31. 0: floating point.
     multiplier, shift : arrays
-        ``multiplier * 2**(shift - 31)`` in Q0.31 where the side computes in 32-bit fixed point; the float
-        multiplier, and shift 0, otherwise.
-    fixed : bool
-        Whether `multiplier` is a fixed-point mantissa.
+        Mantissa and TFLite's shift, positive to the left; the float multiplier and 0 in floating point. Empty, as
+        the following, where an operator has no one multiplier (ADD, MEAN, tables).
     represented : float64 array
         The real number that the side multiplies by.
     ppm : float64 array
@@ -143,7 +143,7 @@ class Parameters:
     recipe: str
     formula: str
     epilogue: str
-    fixed: bool
+    base: int
     multiplier: Array
     shift: Array
     represented: Array
@@ -183,7 +183,7 @@ class Layer:
         columns |= {name: column(getattr(row, name)) for name in names}
         columns["states"] = column(row.sizes())
         for found in self.parameters:
-            for name in ("multiplier", "shift", "represented", "ppm"):
+            for name in ("multiplier", "shift", "represented", "ppm") if found.multiplier.size else ():
                 columns[f"{name} {found.side}"] = column(getattr(found, name))
         for pair in self.pairs:
             if not pair.reason:
@@ -317,7 +317,7 @@ class AuditResult:
         return json.dumps(self.to_dict(full), indent=indent, allow_nan=False)
 
     def __str__(self) -> str:
-        from ..report.audit import render_text
+        from ..report.audit_tables import render_text
 
         return render_text(self)
 
