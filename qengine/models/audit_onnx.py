@@ -33,6 +33,7 @@ CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 REASONS: Mapping[str, str] = {
     "QLinearSoftmax": "a code depends on its whole row",
     "QLinearAveragePool": "it adds float32 numbers in the window's order: a code depends on more than a sum of codes",
+    "QLinearLeakyRelu": "a table of 256 codes, of which no other runtime has a profile to compare it with",
     "QLinearSigmoid": "its approximation of the logistic function in float32 is not known bit for bit",
 }
 #: Operators that make float32 or int32 of codes, or codes of float32.
