@@ -10,16 +10,20 @@ Source: onnxruntime core/optimizer/qdq_transformer: qdq_s8_to_u8.cc, selectors_a
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..exceptions import DomainError, DTypeError, UnknownNameError
+from ..runtimes.tflite import VADD
 from .attainable import accumulator_range, spans
 from .onnx_graph import CODE_TYPES, DQ, Codes, Node, OnnxGraph, Q
 from .replay_node import NotCovered, require
-from .requantizing import ACCUMULATORS, PAIRS, SUMS, Requantizing, integers, scales
+from .replay_operators import LARGEST_SCALE, MULTIPLIED
+from .requantizing import ACCUMULATORS, CODES, PAIRS, SUMS, Requantizing, integers, scales
 from .source import Array
 
 #: Operators that move or choose values and round nothing.
@@ -60,7 +64,8 @@ def _row(node: Node, op: str, y: Codes, graph: OnnxGraph, mark: str, **more: Any
     low, high = y.limits
     return Requantizing(
         index=node.index, op=op, name=y.name + mark, runtime="onnxruntime", dtype=y.dtype, qmin=low, qmax=high,
-        out_scale=scales(y.scale[0]), out_zp=integers(int(y.zero_point[0])), shape=graph.shape(y.name), **more,
+        out_scale=scales(y.scale[0]), out_zp=integers(int(y.zero_point[0])),
+        **{"shape": graph.shape(y.name), **more},
     )  # fmt: skip
 
 
@@ -86,14 +91,28 @@ def _products(
     ends = tuple(end - int(x.zero_point[0]) for end in x.limits)
     low, high = accumulator_range(matrix, (ends[0], ends[1]), np.broadcast_to(bias, channels), *windows)
     least, greatest = int(low.min()), int(high.max())
+    paths = _tflite_paths(x, w, y)
     wraps = f"accumulators can reach {least if least < INT32[0] else greatest}, beyond int32, and wrap"
     require(INT32[0] <= least and greatest <= INT32[1], wraps)
     return _row(
         node, op, y, graph, mark, states=ACCUMULATORS, code_dtype=x.dtype, variant=variant,
         granularity="per-channel" if w.scale.size > 1 else "per-tensor", in_scale=scales(x.scale[0]), w_scale=w.scale,
         in_zp=integers(int(x.zero_point[0])), bias=np.broadcast_to(bias, channels).astype(np.int64), low=low, high=high,
-        facts={"inputs": math.prod(matrix.shape[:3]), **facts},
+        facts={"inputs": math.prod(matrix.shape[:3]), "weights": w.dtype, **facts}, refused=paths,
     )  # fmt: skip
+
+
+def _tflite_paths(x: Codes, w: Codes, y: Codes) -> dict[str, str]:
+    """Return why paths of TFLite cannot be asked about sums of products."""
+    every = ("xnnpack", "opt", "ref")
+    if w.dtype == "int8" and w.zero_point.any():
+        return dict.fromkeys(every, "TFLite has no int8 weights with a zero point")
+    if w.dtype == "uint8" and (w.scale.size > 1 or x.dtype != "uint8"):
+        return dict.fromkeys(every, "TFLite has uint8 weights with one scale and uint8 inputs alone")
+    largest = float(np.max(x.scale[0] * w.scale / y.scale[0]))
+    if largest >= LARGEST_SCALE:
+        return {"xnnpack": f"XNNPACK does not start with a multiplier of {LARGEST_SCALE:g} or more, here {largest:g}"}
+    return {}
 
 
 def _centred(w: Codes, axis: int) -> Array:
@@ -205,14 +224,24 @@ def _pair(node: Node, op: str, graph: OnnxGraph, a: Codes, b: Codes, y: Codes, m
     """QLinearAdd and QLinearMul."""
     _same_type(a, b, y)
     twins = a.name == b.name
+    routes, refused = {}, {}
+    sa, sb, so = (tensor.scale[0] for tensor in (a, b, y))
+    if op == "QLinearMul":
+        if not MULTIPLIED[0] <= float(sa * sb / so) < MULTIPLIED[1]:
+            routes["xnnpack"] = "opt"
+    elif not all(VADD.ratios[0] <= float(s / so) < VADD.ratios[1] for s in (sa, sb)):
+        routes["xnnpack"] = "opt"
+    if op == "QLinearAdd" and 256.0 * (float(sa) + float(sb)) / float(so) >= (1 << 15) - 256:
+        refused["opt"] = "sums leave the 16 bits of the optimized kernel"
     first = _codes_in(a)
     second = integers(0) if twins else _codes_in(b)
     require(first.size > 0 and second.size > 0, "it has no element")
     return _row(
-        node, op, y, graph, mark, states="codes" if twins else PAIRS, code_dtype=a.dtype,
+        node, op, y, graph, mark, states=CODES if twins else PAIRS, code_dtype=a.dtype,
         variant="u8" if a.dtype == "uint8" else "s8", granularity="elementwise", in_scale=scales(a.scale[0]),
         in_zp=integers(int(a.zero_point[0])), w_scale=scales(b.scale[0]), second_zp=integers(int(b.zero_point[0])),
-        first_codes=first, second_codes=second, low=first[:1], high=first[-1:], twins=twins,
+        first_codes=first, second_codes=second, low=first[:1], high=first[-1:], twins=twins, routes=routes,
+        refused=refused,
     )  # fmt: skip
 
 
@@ -230,6 +259,7 @@ def _global_pool(
         variant="u8" if x.dtype == "uint8" else "s8", granularity="per-tensor", in_scale=scales(x.scale[0]),
         in_zp=integers(int(x.zero_point[0])), count=integers(count), low=integers(count * low),
         high=integers(count * high),
+        shape=(shape[0], *(1,) * (len(shape) - 2), shape[-1 if last else 1]),  # channels last, where vector code ends
     )  # fmt: skip
 
 
@@ -521,3 +551,9 @@ def rows(graph: OnnxGraph) -> list[Requantizing]:
     groups = {node.index: Group.of(graph, node) for node in graph.nodes}
     owners = {part.index: group.node for group in groups.values() if group is not None for part in group.parts}
     return [_read(graph, node, groups[node.index], owners) for node in graph.nodes if node.op != "Constant"]
+
+
+def read_rows(path: os.PathLike[str] | str) -> list[Requantizing]:
+    """Read a model, and return `rows` of its graph. Raises InputFileError for a damaged file."""
+    with np.errstate(over="ignore", under="ignore"):  # ratios of scales: in no range if infinite
+        return rows(OnnxGraph(Path(path)))

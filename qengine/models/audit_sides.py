@@ -39,7 +39,8 @@ TFLITE, ONNX = ("litert", "tensorflow", "tflite-runtime"), "onnxruntime"
 #: Operators of ONNX Runtime and of TFLite that ask the same question.
 SAME = (
     ("CONV_2D", "QLinearConv", "perch"), ("DEPTHWISE_CONV_2D", "QLinearConv", "depthwise"),
-    ("FULLY_CONNECTED", "QLinearMatMul", "per"), ("ADD", "QLinearAdd", ""), ("MUL", "QLinearMul", ""),
+    ("FULLY_CONNECTED", "QLinearMatMul", "per"), ("FULLY_CONNECTED", "QGemm", "per"), ("ADD", "QLinearAdd", ""),
+    ("MUL", "QLinearMul", ""), ("MEAN", "QLinearGlobalAveragePool", "keepdims"),
 )  # fmt: skip
 SIGNS = {"int8": "s8", "uint8": "u8"}
 
@@ -236,7 +237,10 @@ class RuntimeSide:
         except UnknownNameError as error:
             raise NotCovered(str(error)) from None
         fits = profile.dtype == row.dtype and profile.code_dtype == row.code_dtype
-        require(fits, f"{self.name} has no profile of {op} with {row.code_dtype} codes")
+        # Of sums of products a TFLite model holds uint8 codes with int8 weights as int8 ones, 128 lower with their zero
+        # points: the same sums, and the zero point is added after the rounding.
+        shifted = row.runtime == ONNX and self.runtime in TFLITE and row.states == ACCUMULATORS
+        require(fits or shifted, f"{self.name} has no profile of {op} with {row.code_dtype} codes")
         kernel = _kernel(profile, row)
         body = profile.body
         if body is None:
@@ -275,14 +279,14 @@ class RuntimeSide:
             require(match[2] == "" or row.code_dtype == "int8", "ONNX Runtime with uint8 weights was not recorded")
             variants = {"perch": f"{sign}s8_perch", "depthwise": f"depthwise_{sign}s8", "per": f"{sign}s8_{columns}"}
             return match[1], variants.get(match[2], sign)
-        require(row.code_dtype == row.dtype == "int8" or match[2] == "", "TFLite has no uint8 codes with int8 weights")
         plain = "" if row.dtype == "int8" else "u8"
-        kinds = {"perch": "perchannel", "depthwise": "perchannel", "per": ""}
-        variant = kinds.get(match[2], plain) or ("perchannel" if columns == "percol" else "pertensor")
-        variant = plain if match[2] == "" else variant
-        if ours == "CONV_2D" and row.granularity != "per-channel":
-            variant = "pertensor"
-        return ours, variant
+        if match[2] == "":
+            return ours, plain
+        if match[2] == "keepdims":
+            return ours, "_".join(filter(None, ("keepdims", plain)))
+        if row.facts.get("weights") == "uint8":
+            return ours, "u8"
+        return ours, "pertensor" if columns == "pertensor" and ours != "DEPTHWISE_CONV_2D" else "perchannel"
 
     def _variant(self, row: Requantizing, op: str, path: str) -> str:
         """Return the variant on 64-bit Arm, where the kernel depends on the shape; NotCovered where it is not known."""
