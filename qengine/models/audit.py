@@ -134,10 +134,10 @@ def _accumulated(
             if place:
                 places[place] = int(part.count.sum(dtype=object))
     found = []
-    for (i, j), counts, places in zip(couples, total, by_place, strict=True):
+    for (i, j), sums, places in zip(couples, total, by_place, strict=True):
         witness = None
-        if counts.count.any():
-            channel = int(np.flatnonzero(counts.count)[0])
+        if sums.count.any():
+            channel = int(np.flatnonzero(sums.count)[0])
             s = next(k for k, (start, stop, _) in enumerate(segments) if start <= channel < stop)
             place = PLACES[len(segments)][s]
             a, b = kernels_at[s][i], kernels_at[s][j]
@@ -145,13 +145,13 @@ def _accumulated(
             within = channel - segments[s][0]
             witness = _accumulator_witness(
                 row, (a, b), (bound_at[s][i], bound_at[s][j]), (sides[i].name, sides[j].name), channel, within,
-                int(counts.first[channel]), place,
+                int(sums.first[channel]), place,
             )  # fmt: skip
         found.append({
-            "states": int(row.sizes().sum(dtype=object)), "divergent": int(counts.count.sum(dtype=object)),
-            "undecided": int(counts.undecided.sum(dtype=object)), "by_channel": counts.count,
-            "least_by_channel": counts.first, "least": int(counts.least.min(initial=0)),
-            "greatest": int(counts.greatest.max(initial=0)), "regions": places, "witness": witness,
+            "states": int(row.sizes().sum(dtype=object)), "divergent": int(sums.count.sum(dtype=object)),
+            "undecided": int(sums.undecided.sum(dtype=object)), "by_channel": sums.count,
+            "least_by_channel": sums.first, "least": int(sums.least.min(initial=0)),
+            "greatest": int(sums.greatest.max(initial=0)), "regions": places, "witness": witness,
         })  # fmt: skip
     return found
 
@@ -293,10 +293,18 @@ def audit(model: os.PathLike[str] | str, against: Any = None, *, progress: Progr
 
     Examples
     --------
-    >>> import qengine as qe
-    >>> result = qe.audit("tests/data/network.tflite", ["litert:opt", "litert:ref"])  # doctest: +SKIP
-    >>> result.layers[0].pairs[0].verdict                                                       # doctest: +SKIP
-    'proven equal'
+    At the multiplier 1/4 both paths round twice: -3 by way of -1.5, which is a tie, to 0 or to -1; -2 is a tie itself.
+
+    >>> from qengine.models.audit import audit_row
+    >>> from qengine.models.audit_sides import parse_sides
+    >>> from qengine.models.requantizing import ACCUMULATORS, Requantizing, integers, scales
+    >>> row = Requantizing(
+    ...     index=0, op="CONV_2D", name="y", states=ACCUMULATORS, code_dtype="int8", dtype="int8",
+    ...     granularity="per-tensor", variant="pertensor", qmin=-128, qmax=127, in_scale=scales(0.5),
+    ...     w_scale=scales(0.5), out_scale=scales(1), low=integers(-3), high=integers(3))
+    >>> (pair,) = audit_row(row, parse_sides(["litert:opt", "litert:ref"], "litert")).pairs
+    >>> pair.verdict, pair.witness.state, pair.witness.outputs
+    ('may differ in 2 of 7 states', (-3,), (0, -1))
     """
     begun = time.perf_counter()
     path = os.fspath(model)

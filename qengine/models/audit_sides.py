@@ -297,7 +297,9 @@ class RuntimeSide:
             if facts["filter"] != (3, 3) or row.shape[-1] % 8:
                 return "perchannel-general" if row.variant == "perchannel" else "u8-general"
             simple = facts["stride"] == (1, 1) and facts["padding"] == "VALID" and facts["dilation"] == (1, 1)
-            require(simple and facts["multiplier"] == 1, "which kernel runs for this 3x3 filter on Arm was not recorded")
+            require(
+                simple and facts["multiplier"] == 1, "which kernel runs for this 3x3 filter on Arm was not recorded"
+            )
             return row.variant
         single = facts["pixels"] * facts["batch"] == 1 and facts["inputs"] >= 8 and row.channels >= 4
         if not single:
