@@ -43,7 +43,8 @@ def cell(pair: Pair) -> str:
     return f"{integer(pair.divergent)} {SIGNS[pair.direction]}{pair.largest}{open_}"
 
 
-def _reach(layer: Layer) -> str:
+def reach(layer: Layer) -> str:
+    """Return the hull of the states of all channels."""
     row = layer.row
     return f"{integer(int(row.low.min()))} .. {integer(int(row.high.max()))}"
 
@@ -90,7 +91,7 @@ def _layers(result: AuditResult) -> Iterator[RenderableType]:
     for layer in covered:
         row = layer.row
         listing.add_row(
-            str(row.index), shown(row.op), integer(row.channels), integer(layer.states), _reach(layer),
+            str(row.index), shown(row.op), integer(row.channels), integer(layer.states), reach(layer),
             row.activation if row.activation != "NONE" else "", *(cell(pair) for pair in layer.pairs),
         )  # fmt: skip
     yield listing
