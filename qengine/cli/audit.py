@@ -24,9 +24,10 @@ def command(
     model: str, against: tuple[str, ...], csv_path: str | None, report_path: str | None, summary: bool, quiet: bool,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Tell where runtimes will disagree on a quantized model: count exactly, operator by operator and channel by
-    channel, on how many of the accumulators that its weights allow they give different codes. No image is needed, and
-    nothing is sampled.
+    """Tell where runtimes will disagree on a quantized model.
+
+    Count exactly, operator by operator and channel by channel, on how many of the accumulators that the model's weights
+    allow they give different codes. No image is needed, and nothing is sampled. "Proven equal" holds for every input.
 
     With one --against, it is compared with what the file's own runtime does by default.
 

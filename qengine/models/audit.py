@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -35,7 +36,7 @@ def _segments(sides: Sequence[tuple[Region, ...]], whole: int) -> list[tuple[int
             cuts |= {edge for region in regions for edge in (region.start, region.stop) if edge <= whole}
     edges = sorted(cuts)
     found = []
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         kernels = [
             next((r.kernel for r in regions if len(regions) == 1 or r.start <= start < r.stop), None)
             for regions in sides
@@ -141,7 +142,8 @@ def _accumulated(
             s = next(k for k, (start, stop, _) in enumerate(segments) if start <= channel < stop)
             place = PLACES[len(segments)][s]
             a, b = kernels_at[s][i], kernels_at[s][j]
-            assert a is not None and b is not None
+            assert a is not None
+            assert b is not None
             within = channel - segments[s][0]
             witness = _accumulator_witness(
                 row, (a, b), (bound_at[s][i], bound_at[s][j]), (sides[i].name, sides[j].name), channel, within,

@@ -60,7 +60,7 @@ def _of(values: Array, channels: Array) -> Array:
 def bound_side(kernel: Kernel, row: Requantizing, channels: Array) -> tuple[Bound, npt.NDArray[np.bool_]] | None:
     """Return the scheme that a kernel equals wherever nothing overflows, and the channels where it does."""
     arithmetic, fits = kernel.arithmetic, np.ones(channels.size, np.bool_)
-    stored = tuple(_of(values, channels) for values in (row.in_scale, row.w_scale, row.out_scale))
+    stored = _of(row.in_scale, channels), _of(row.w_scale, channels), _of(row.out_scale, channels)
     if isinstance(arithmetic, Scheme):
         name, recipe = arithmetic.scheme, arithmetic.recipe
     elif isinstance(arithmetic, Staged) and arithmetic.addition != "int16-wraps":
@@ -111,8 +111,8 @@ def count_accumulators(
             result = staircase.compare(sides, low[at], high[at], backend="cpu")
             nothing = np.zeros(at.size, np.int64)
             for p, (i, j) in enumerate(staircase.pairs(len(sides))):
-                fields = (result.count, result.first, result.least, result.greatest)
-                counts = Counts(*(field[:, p] for field in fields), nothing)
+                one = slice(None), p
+                counts = Counts(result.count[one], result.first[one], result.least[one], result.greatest[one], nothing)
                 found[couples.index((int(inside[i]), int(inside[j])))].put(at, counts)
         for p, (i, j) in enumerate(couples):
             a, b = kernels[i], kernels[j]
