@@ -23,7 +23,7 @@ from .source import Array
 
 Progress = Callable[[int, int], None] | None
 #: States of an operator that are tabulated.
-TABULATED = 1 << 25
+TABULATED = 1 << 24
 #: What regions of a tensor are called: one, two or three of them.
 PLACES = {1: ("",), 2: ("body", "rest"), 3: ("body", "between", "rest")}
 
@@ -214,7 +214,7 @@ def _tabulated(
             union = np.zeros(int(sizes[channel]), bool)
             for (_, _, kernels), place in zip(segments, names, strict=True):
                 a, b = kernels[i], kernels[j]
-                if a is None or b is None:
+                if a is None or b is None or a.same(b):
                     continue
                 y, z = table(a, channel), table(b, channel)
                 differ = y != z

@@ -116,7 +116,7 @@ def count_accumulators(
                 found[couples.index((int(inside[i]), int(inside[j])))].put(at, counts)
         for p, (i, j) in enumerate(couples):
             a, b = kernels[i], kernels[j]
-            if a is not None and b is not None and not (pattern[i] and pattern[j]):
+            if a is not None and b is not None and not (pattern[i] and pattern[j]) and not a.same(b):
                 found[p].put(at, _bisected(row, a, b, channels[at]))
     return found, [None if pair is None else pair[0] for pair in bound]
 

@@ -68,6 +68,12 @@ class Kernel:
         found: Array = FRONTS[self.front].run(self.arithmetic, self.profile, columns, target)
         return found.astype(np.int64) - 128 if self.flips else found.astype(np.int64)
 
+    def same(self, other: Kernel) -> bool:
+        """Return whether both run one arithmetic with one clamp: then they are equal, overflow and all."""
+        return (self.arithmetic, self.front, self.clamp, self.flips) == (
+            other.arithmetic, other.front, other.clamp, other.flips
+        )  # fmt: skip
+
     @property
     def description(self) -> Description:
         """The arithmetic in words."""

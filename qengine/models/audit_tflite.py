@@ -34,6 +34,8 @@ WHOLE = {
 }
 #: Distinct counts of codes in the windows of a pool.
 COUNTS = 4096
+#: Longest axis of an image.
+LONGEST = 1 << 20
 Range = tuple[int, int]
 
 
@@ -77,6 +79,12 @@ def _input(node: Node, place: int = 0) -> GraphTensor:
     return tensor
 
 
+def _geometry(node: Node, x: GraphTensor, size: Range) -> Geometry:
+    """Return the window of a tensor of four axes, of a size that only a damaged file exceeds."""
+    require(max(x.shape) <= LONGEST, f"shape {x.shape}")
+    return Geometry.of(node.options, x.shape, size)
+
+
 def accumulating(node: Node, ranges: Mapping[int, Range]) -> Requantizing:
     """CONV_2D, DEPTHWISE_CONV_2D and FULLY_CONNECTED."""
     op, x = node.operator.name, _input(node)
@@ -111,7 +119,7 @@ def accumulating(node: Node, ranges: Mapping[int, Range]) -> Requantizing:
             require(fits, f"shapes {x.shape} and {filters.shape}")
             weights = weights_of(node, (), reach, False)
             shaped = weights.matrix.reshape(*size, depth, count)
-        g = Geometry.of(node.options, x.shape, size)
+        g = _geometry(node, x, size)
         vertical, horizontal = (
             spans(*values) for values in zip(x.shape[1:3], g.out, size, g.stride, g.dilation, g.before, strict=True)
         )
@@ -188,7 +196,7 @@ def average_pool(node: Node, ranges: Mapping[int, Range]) -> Requantizing:
     x, out = _input(node), node.output
     variant = eight(x, out)
     require(len(x.shape) == 4, f"shape {x.shape}")
-    g = Geometry.of(node.options, x.shape, (int(node.options["FilterHeight"]), int(node.options["FilterWidth"])))
+    g = _geometry(node, x, (int(node.options["FilterHeight"]), int(node.options["FilterWidth"])))
     require(same_parameters(x, out), "two scales")
     inside = [
         {stop - start for start, stop in spans(*values)}
