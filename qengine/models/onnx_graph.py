@@ -5,6 +5,7 @@ Source: onnx/onnx.proto; operators QuantizeLinear and DequantizeLinear (opsets 1
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -231,7 +232,9 @@ class OnnxGraph:
             raise NotCovered(f"{what} has codes of type {dtype}")
         return scales.reshape(-1), zeros, dtype
 
-    def codes(self, name: str, scale: str, zero: str, what: str, axis: int | None = None, weights: bool = False) -> Codes:
+    def codes(
+        self, name: str, scale: str, zero: str, what: str, axis: int | None = None, weights: bool = False
+    ) -> Codes:
         """Return a tensor of codes; `weights`: with its values, and scales along `axis` where there are several.
 
         Raises
@@ -255,6 +258,10 @@ class OnnxGraph:
             raise NotCovered(f"{scales.size} scales do not fit axis {axis} of {what}, shape {values.shape}")
         return Codes(name, dtype, scales, zeros, axis, values)
 
+    def operand(self, node: Node, k: int, what: str, axis: int | None = None, weights: bool = False) -> Codes:
+        """Return the codes that a node reads at its inputs k to k + 2: codes, scale, zero point. As `codes`."""
+        return self.codes(node.input(k), node.input(k + 1), node.input(k + 2), what, axis, weights)
+
     def _weight_values(self, name: str, what: str) -> Array:
         """Return constant codes: stored ones, or float32 that a QuantizeLinear node turns into codes."""
         node = self.producer.get(name)
@@ -265,7 +272,9 @@ class OnnxGraph:
             raise NotCovered(f"{what} is quantized from {x.dtype}, or not finite")
         scales, zeros, dtype = self.parameters(node.input(1), node.input(2), "uint8", what)
         axis = _axis(node, x.ndim)
-        if scales.size > 1 and (not 0 <= axis < x.ndim or x.shape[axis] != scales.size or node.integer("block_size", 0)):
+        if scales.size > 1 and (
+            not 0 <= axis < x.ndim or x.shape[axis] != scales.size or node.integer("block_size", 0)
+        ):
             raise NotCovered(f"{scales.size} scales do not fit axis {axis} of {what}, shape {x.shape}")
         info = np.iinfo(dtype)
         one = scales.size == 1
@@ -357,10 +366,9 @@ def _inferred(model: Any) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
     """
     onnx = optional("onnx", "shape inference")
     found = model
-    try:
+    # InferenceError is a RuntimeError; the checks of the package are of the other types.
+    with contextlib.suppress(ValueError, TypeError, RuntimeError, UnicodeError, OverflowError, MemoryError):
         found = optional("onnx.shape_inference", "shape inference").infer_shapes(_shadow(model, onnx))
-    except (ValueError, TypeError, RuntimeError, UnicodeError, OverflowError, MemoryError, RecursionError):
-        pass  # InferenceError is a RuntimeError; the checks of the package are of the other types
     kinds = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
     shapes, types = {}, {}
     for value in (*found.graph.value_info, *found.graph.input, *found.graph.output):
@@ -371,4 +379,3 @@ def _inferred(model: Any) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
             if len(dimensions) <= 64 and all(0 <= n < 1 << 31 for n in dimensions):
                 shapes[value.name] = tuple(dimensions)
     return shapes, {name: kind for name, kind in types.items() if kind}
-

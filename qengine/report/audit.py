@@ -7,7 +7,7 @@ import string
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from .audit_data import PAIRS, arithmetics
+from .audit_data import PAIRS, arithmetics, state_text
 from .audit_html import audit_html
 from .audit_tables import cell, reach, titles
 from .escape import shortened, shown
@@ -62,18 +62,14 @@ def audit_pdf(result: AuditResult) -> bytes:
         if result.requantizing:
             document.grid(_totals(result, letters))
         if covered:
-            for k, figure in enumerate(divergence_figures(result)):
-                if k:
-                    document.page()
+            for figure in divergence_figures(result):
                 document.figure(figure)
             if len(result.couples) > PAIRS:
                 document.paragraph(f"The first {PAIRS} of {len(result.couples)} pairs are drawn; the tables have all.")
-            document.page()
             document.figure(largest_figure(result))
             errors = ppm_figure(result)
             if errors is not None:
                 document.figure(errors)
-            document.page()
             for start in range(0, len(letters), 6):
                 document.grid(_operators(result, letters, range(start, min(start + 6, len(letters)))))
             for k, letter in enumerate(letters):
@@ -86,7 +82,7 @@ def audit_pdf(result: AuditResult) -> bytes:
             document.grid(missing)
         plain = sum(layer.row.plain for layer in result.layers)
         if plain:
-            document.paragraph(f"{plain:,} more operators requantize nothing: they move codes, or compute reals.")
+            document.paragraph(f"{plain:,} more without requantization: codes are moved, or reals computed.")
         for note in result.notes:
             document.paragraph(note)
         return document.bytes()
@@ -104,7 +100,7 @@ def _summary(result: AuditResult, covered: int) -> str:
         return "Nothing in this model is requantized: there is nothing on which runtimes could round differently."
     states = sum(layer.states for layer in result.requantizing if layer.covered)
     return (
-        f"{count:,} operators requantize; {covered:,} are covered, with {states:,} states between them. Nothing is "
+        f"{count:,} operators to requantize; {covered:,} are covered, with {states:,} states between them. Nothing is "
         "sampled, and no input is needed. 'Proven equal' holds for every input of the model; 'may differ' says that an "
         "input which produces one of the states gives different codes there, not that a given input does."
     )
@@ -126,18 +122,18 @@ def _totals(result: AuditResult, letters: list[str]) -> Grid:
 
 
 def _operators(result: AuditResult, letters: list[str], chosen: range) -> Grid:
-    listing = table(f"Operators: states on which the codes differ, and the largest difference (pairs {letters[chosen[0]]}"
-                    f" to {letters[chosen[-1]]})")  # fmt: skip
+    which = f"pairs {letters[chosen[0]]} to {letters[chosen[-1]]}"
+    listing = table(f"Operators: states on which the codes differ, and the largest difference ({which})")
     listing.add_column("#", right=True)
     listing.add_column("operator")
-    listing.add_column("output tensor", wrap=True)
+    listing.add_column("output tensor")
     for name in ("channels", "states", "least .. greatest", *(letters[k] for k in chosen)):
         listing.add_column(name, right=True)
     for layer in result.requantizing:
         if layer.covered:
             row = layer.row
             listing.add_row(
-                str(row.index), row.op, shortened(shown(row.name), 44), integer(row.channels), integer(layer.states),
+                str(row.index), row.op, shortened(shown(row.name), 26), integer(row.channels), integer(layer.states),
                 reach(layer), *(cell(layer.pairs[k]) for k in chosen),
             )  # fmt: skip
     return listing
@@ -153,10 +149,9 @@ def _witnesses(result: AuditResult, k: int, letter: str) -> Grid:
     listing.add_column("why", wrap=True)
     for layer, witness in found[:WITNESSES]:
         assert witness is not None
-        place = f" ({witness.region})" if witness.region else ""
+        codes = " / ".join(map(str, witness.outputs))
         listing.add_row(
-            str(layer.row.index), integer(witness.channel), ", ".join(map(integer, witness.state)) + place,
-            " / ".join(map(str, witness.outputs)), witness.why,
+            str(layer.row.index), integer(witness.channel), state_text(layer, witness), codes, witness.why
         )  # fmt: skip
     return listing
 

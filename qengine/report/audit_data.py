@@ -11,7 +11,7 @@ import numpy as np
 from .audit_tables import titles
 
 if TYPE_CHECKING:
-    from ..models.audit_result import AuditResult, Layer, Pair
+    from ..models.audit_result import AuditResult, Layer, Pair, Witness
 
 #: Bars of a picture: of more operators, neighbours share one. Pairs of sides and sides that are drawn.
 BARS, PAIRS, SIDES = 160, 15, 8
@@ -113,3 +113,24 @@ def arithmetics(result: AuditResult) -> list[tuple[str, str, str, str, str]]:
                 if p.side == side:
                     found[(side, layer.row.op, p.recipe, p.formula, p.epilogue)] = None
     return list(found)
+
+
+def power(exponent: int) -> str:
+    """Write a power of ten: plainly from 0.001 to 1,000, else as ``10`` with an exponent.
+
+    Examples
+    --------
+    >>> from qengine.report.audit_data import power
+    >>> [power(k) for k in (-6, -2, 3, 12)]
+    ['10⁻⁶', '0.01', '1,000', '10¹²']
+    """
+    if -3 <= exponent <= 3:
+        return f"{10.0**exponent:g}" if exponent < 0 else f"{10**exponent:,}"
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def state_text(layer: Layer, witness: Witness) -> str:
+    """Write a state: an accumulator, a code, two codes, or a sum and how many codes are in it."""
+    numbers = [f"{value:,}" for value in witness.state]
+    text = f"{numbers[0]} of {numbers[1]} codes" if layer.row.states == "sums" else ", ".join(numbers)
+    return f"{text} ({witness.region})" if witness.region else text

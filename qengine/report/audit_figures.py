@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .audit_data import STEPS, Bar, Spread, bars, spreads
+from .audit_data import STEPS, Bar, Spread, bars, power, spreads
 from .files import optional
-from .style import BLUE, GREEN, GREY, ORANGE, RED, label, new_figure, plain_ticks
+from .style import BLUE, GREEN, GREY, ORANGE, RED, label, new_figure
 
 if TYPE_CHECKING:
     from ..models.audit_result import AuditResult
 
-#: Panels on one page.
-PANELS = 6
+#: Panels in one figure: two figures fill a page.
+PANELS = 3
 
 
 def _colour(largest: int) -> str:
@@ -23,7 +23,7 @@ def _colour(largest: int) -> str:
 
 
 def _operator_axis(axes: Any, items: list[Bar] | list[Spread], named: bool) -> None:
-    """Number the operators along the x axis."""
+    """Write operators' numbers along the x axis."""
     count = len(items)
     every = max(1, math.ceil(count / 34))
     places = list(range(0, count, every))
@@ -44,15 +44,18 @@ def _panel(axes: Any, title: str, items: list[Bar], top: float) -> None:
         color=[_colour(items[k].largest or 0) for k in differing],
     )  # fmt: skip
     for kind, marker, colour in ((0, "o", GREEN), (None, "x", GREY)):
-        at = [k for k, item in enumerate(items) if item.divergent == kind and (item.divergent is None) == (kind is None)]
+        at = [
+            k for k, item in enumerate(items) if item.divergent == kind and (item.divergent is None) == (kind is None)
+        ]
         axes.plot(
             at, np.full(len(at), 0.34), linestyle="none", marker=marker, color=colour, markersize=2.6, clip_on=False
         )
     axes.set_yscale("log")
     axes.set_ylim(0.2, top)
-    axes.set_yticks([10.0**k for k in range(0, round(math.log10(top)) + 1, 1 + (top > 1e6))])
+    exponents = range(0, round(math.log10(top)) + 1, 1 + (top > 1e5))
+    axes.set_yticks([10.0**k for k in exponents], [power(k) for k in exponents])
+    axes.minorticks_off()
     axes.axhline(0.5, color=GREY, linewidth=0.6)
-    plain_ticks(axes.yaxis)
     axes.set_ylabel("states")
 
 
@@ -83,8 +86,8 @@ def divergence_figures(result: AuditResult) -> list[Any]:
 
 
 def _heading(figure: Any, height: float, title: str, words: str) -> None:
-    figure.text(0.015, 1 - 0.08 / height, title, fontsize=11, va="top", fontweight="bold")
-    figure.text(0.015, 1 - 0.29 / height, words, fontsize=7.5, va="top", color="#444444")
+    figure.text(0.0, 1 - 0.08 / height, title, fontsize=11, va="top", fontweight="bold")
+    figure.text(0.0, 1 - 0.29 / height, words, fontsize=7.5, va="top", color="#444444")
 
 
 def largest_figure(result: AuditResult) -> Any:
@@ -94,7 +97,7 @@ def largest_figure(result: AuditResult) -> Any:
     height = 1.0 + 0.42 * len(panels)
     figure = new_figure(height)
     _heading(figure, height, "Largest difference by operator", "in codes; pale: proven equal; hatched: not covered")
-    axes = figure.add_axes((0.015, 0.38 / height, 0.97, (height - 0.38 - 0.55) / height))
+    axes = figure.add_axes((0.005, 0.38 / height, 0.97, (height - 0.38 - 0.55) / height))
     patches = optional("matplotlib.patches")
     for row, (title, items) in enumerate(panels.items()):
         axes.text(-0.4, row - 0.33, label(title, 100), fontsize=7, va="bottom")
@@ -128,12 +131,12 @@ def ppm_figure(result: AuditResult) -> Any:
     figure = new_figure(height)
     _heading(
         figure, height, "Error of the multipliers by operator",
-        "parts per million of input scale x weight scale / output scale, without sign: from the least to the greatest "
+        "parts per million of input scale × weight scale / output scale, without sign: from the least to the greatest "
         "over the channels, dot: the median",
     )  # fmt: skip
     grid = figure.subplots(len(sides), 1, squeeze=False)[:, 0]
     figure.subplots_adjust(left=0.085, right=0.985, top=1 - 0.72 / height, bottom=0.42 / height, hspace=0.4)
-    floor = 10.0 ** (low - 0.5)
+    floor = 10.0 ** (low - 1.2 * (high - low) / 8)
     for k, (axes, (title, parts)) in enumerate(zip(grid, sides.items(), strict=True)):
         axes.set_title(label(title, 100))
         shown = [(n, p) for n, p in enumerate(parts) if p.greatest is not None]
@@ -145,9 +148,9 @@ def ppm_figure(result: AuditResult) -> Any:
         axes.vlines(at, least, greatest, color=BLUE, linewidth=min(3.0, max(0.8, 150 / max(1, len(parts)))))
         axes.plot(at, middle, linestyle="none", marker="o", markersize=2.4, color=RED)
         axes.set_yscale("log")
-        axes.set_ylim(10.0 ** (low - 0.8), 10.0**high * 1.5)
+        axes.set_ylim(floor / 3, 10.0**high * 1.5)
         ticks = list(range(low, high + 1, max(1, math.ceil((high - low) / 5))))
-        axes.set_yticks([floor, *(10.0**n for n in ticks)], ["exact", *(f"{10.0**n:g}" for n in ticks)])
+        axes.set_yticks([floor, *(10.0**n for n in ticks)], ["exact", *(power(n) for n in ticks)])
         axes.minorticks_off()
         axes.set_ylabel("ppm")
         _operator_axis(axes, parts, k == len(sides) - 1)

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from .._version import __version__
-from .audit_data import BARS, PAIRS, STEPS, Bar, Spread, arithmetics, bars, spreads
+from .audit_data import BARS, PAIRS, STEPS, Bar, Spread, arithmetics, bars, power, spreads, state_text
 from .audit_tables import cell, reach, titles
 from .escape import shortened, shown
 from .terminal import share
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 #: Geometry of a picture in its own units.
 WIDTH, LEFT, RIGHT, WIDEST = 1000, 62, 8, 34
 STYLE = """
-:root { color-scheme: light dark; --paper: #ffffff; --ink: #16191d; --faint: #5c6570; --line: #d9dee4; --panel: #f6f8fa;
-  --bar: #0072b2; --warm: #d98200; --hot: #c8500a; --good: #00805e; --none: #9aa3ad; --wash: #e7f3ee; --wash2: #fdf1df; }
+:root { color-scheme: light dark; --paper: #ffffff; --ink: #16191d; --faint: #5c6570; --line: #d9dee4;
+  --panel: #f6f8fa; --bar: #0072b2; --warm: #d98200; --hot: #c8500a; --good: #00805e; --none: #9aa3ad;
+  --wash: #e7f3ee; --wash2: #fdf1df; }
 @media (prefers-color-scheme: dark) { :root { --paper: #14171b; --ink: #e8ebee; --faint: #9aa4af; --line: #343b43;
   --panel: #1c2127; --bar: #56b4e9; --warm: #f0b040; --hot: #ff7f45; --good: #3fcf9f; --none: #6d7681;
   --wash: #16302a; --wash2: #3a2a12; } }
@@ -33,7 +34,7 @@ h1 { font-size: 26px; line-height: 1.25; margin: 0 0 4px; overflow-wrap: anywher
 h2 { font-size: 18px; margin: 36px 0 6px; }
 p { margin: 4px 0 10px; max-width: 82ch; }
 .faint { color: var(--faint); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(250px, 1fr)); gap: 12px; margin: 20px 0 8px; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(240px, 1fr)); gap: 12px; margin: 20px 0 8px; }
 .tile { background: var(--panel); border: 1px solid var(--line); border-left: 4px solid var(--none); border-radius: 6px;
   padding: 12px 14px; }
 .tile.good { border-left-color: var(--good); } .tile.warm { border-left-color: var(--warm); }
@@ -45,29 +46,33 @@ svg { display: block; width: 100%; min-width: 640px; height: auto; margin: 6px 0
 svg text { font: 11px system-ui, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; fill: var(--faint); }
 svg .name { font-weight: 600; fill: var(--ink); font-size: 12px; }
 svg .grid { stroke: var(--line); stroke-width: 1; } svg .axis { stroke: var(--faint); stroke-width: 1; }
-svg .d0 { fill: var(--good); } svg .d1 { fill: var(--bar); } svg .d2 { fill: var(--warm); } svg .d3 { fill: var(--hot); }
+svg .d0 { fill: var(--good); } svg .d1 { fill: var(--bar); } svg .d2 { fill: var(--warm); }
+svg .d3 { fill: var(--hot); }
 svg .dn { fill: none; stroke: var(--none); stroke-width: 1.3; } svg .cell0 { fill: var(--wash); }
 svg .celln { fill: none; stroke: var(--none); stroke-dasharray: 2 2; }
 svg .range { stroke: var(--bar); stroke-linecap: round; } svg .mid { fill: var(--hot); }
 svg text.in { fill: var(--paper); font-weight: 600; text-anchor: middle; }
 .key { display: flex; flex-wrap: wrap; gap: 4px 18px; font-size: 13px; color: var(--faint); margin: 2px 0 8px; }
-.key i { display: inline-block; width: 11px; height: 11px; margin-right: 6px; border-radius: 2px; vertical-align: -1px; }
+.key i { display: inline-block; width: 11px; height: 11px; margin-right: 6px; border-radius: 2px;
+  vertical-align: -1px; }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums; width: 100%; }
 th, td { text-align: left; padding: 4px 9px; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 600; color: var(--faint); vertical-align: bottom; white-space: nowrap; }
 th.pair { white-space: normal; }
 td.n, th.n { text-align: right; white-space: nowrap; }
-td.name { overflow-wrap: anywhere; min-width: 15em; max-width: 26em; }
+td small { display: block; color: var(--faint); font-size: 11px; overflow-wrap: anywhere; }
 td.why { min-width: 20em; } td.code, td.why { font-size: 12px; }
-td.code { font-family: ui-monospace, "DejaVu Sans Mono", Consolas, monospace; overflow-wrap: anywhere; min-width: 12em; }
+td.code { font-family: ui-monospace, "DejaVu Sans Mono", Consolas, monospace; overflow-wrap: anywhere;
+  min-width: 12em; }
 td.equal { color: var(--good); } td.differ { background: var(--wash2); } td.none { color: var(--none); }
 details { margin: 8px 0; } summary { cursor: pointer; font-weight: 600; padding: 3px 0; }
 footer { margin-top: 40px; font-size: 12px; color: var(--faint); }
-@media print { :root { --paper: #ffffff; --ink: #16191d; --faint: #5c6570; --line: #d9dee4; --panel: #f6f8fa;
-  --bar: #0072b2; --warm: #d98200; --hot: #c8500a; --good: #00805e; --none: #9aa3ad; --wash: #e7f3ee; --wash2: #fdf1df; }
+@media print { :root { --paper: #ffffff; --ink: #16191d; --faint: #5c6570; --line: #d9dee4;
+  --panel: #f6f8fa; --bar: #0072b2; --warm: #d98200; --hot: #c8500a; --good: #00805e; --none: #9aa3ad;
+  --wash: #e7f3ee; --wash2: #fdf1df; }
   body { font-size: 11px; -webkit-print-color-adjust: exact; print-color-adjust: exact; }
   main { max-width: none; padding: 0; } table { font-size: 8.5px; } th, td { padding: 2px 4px; }
-  td.name, td.why, td.code { min-width: 0; font-size: 8px; } thead { display: table-header-group; }
+  td.why, td.code { min-width: 0; font-size: 8px; } thead { display: table-header-group; }
   tr, svg, .tile { break-inside: avoid; } h2 { break-after: avoid; } .wide { overflow: visible; }
   svg { min-width: 0; } details::details-content { content-visibility: visible; block-size: auto; } }
 """
@@ -108,7 +113,7 @@ def _panel(title: str, items: Sequence[Bar], top: float, height: float, decades:
     for exponent in range(0, decades + 1, max(1, math.ceil(decades / 4))):
         y = place(10.0**exponent)
         yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        yield f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_power(exponent)}</text>'
+        yield f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{power(exponent)}</text>'
     yield f'<text class="name" x="{LEFT}" y="{top - 7:.1f}">{_text(title)}</text>'
     for k, item in enumerate(items):
         x = LEFT + (k + 0.5) * pitch
@@ -129,13 +134,6 @@ def _panel(title: str, items: Sequence[Bar], top: float, height: float, decades:
                 f'height="{base - 10 - y:.1f}">{tip}</rect>'
             )
     yield f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base - 10:.1f}" y2="{base - 10:.1f}"/>'
-
-
-def _power(exponent: int) -> str:
-    if 0 <= exponent <= 3:
-        return f"{10**exponent:,}"
-    digits = str(exponent).replace("-", "⁻").translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"10{digits}"
 
 
 def _svg(height: float, label: str, content: Iterator[str]) -> str:
@@ -208,7 +206,7 @@ def ppm_svg(sides: dict[str, list[Spread]]) -> str:
             for exponent in range(low, high + 1, max(1, math.ceil((high - low) / 5))):
                 y = place(10.0**exponent)
                 yield f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-                yield f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_ppm(exponent)}</text>'
+                yield f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{power(exponent)}</text>'
             yield f'<text x="{LEFT - 6}" y="{base:.1f}" text-anchor="end">exact</text>'
             yield f'<text class="name" x="{LEFT}" y="{top - 7:.1f}">{_text(title)}</text>'
             for k, part in enumerate(parts):
@@ -219,7 +217,8 @@ def ppm_svg(sides: dict[str, list[Spread]]) -> str:
                 yield (
                     f'<g>{tip}<line class="range" stroke-width="{thick:.1f}" x1="{x:.1f}" x2="{x:.1f}" '
                     f'y1="{place(part.least):.1f}" y2="{place(part.greatest):.1f}"/>'
-                    f'<circle class="mid" cx="{x:.1f}" cy="{place(part.middle):.1f}" r="{min(2.4, thick / 1.6):.1f}"/></g>'
+                    f'<circle class="mid" cx="{x:.1f}" cy="{place(part.middle):.1f}" r="{min(2.4, thick / 1.6):.1f}"/>'
+                    "</g>"
                 )
             yield f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{base - 10:.1f}" y2="{base - 10:.1f}"/>'
             top += height + gap
@@ -228,8 +227,8 @@ def ppm_svg(sides: dict[str, list[Spread]]) -> str:
     return _svg(24 + len(sides) * (height + gap), "error of the multipliers by operator", content())
 
 
-def _ppm(exponent: int) -> str:
-    return f"{10.0**exponent:g}" if -3 <= exponent <= 3 else _power(exponent)
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'s' * (count != 1)}"
 
 
 def _tile(title: str, total: Total) -> str:
@@ -247,7 +246,7 @@ def _tile(title: str, total: Total) -> str:
     else:
         verdict, lines = "not covered", []
     if total.unknown:
-        lines.append(f"{total.unknown:,} operators not covered or undecided")
+        lines.append(f"{_plural(total.unknown, 'operator')} not covered or undecided")
     spans = "".join(f"<span>{line}</span>" for line in lines)
     return f'<div class="tile {kind}"><h3>{_text(title)}</h3><b>{verdict}</b>{spans}</div>'
 
@@ -267,6 +266,12 @@ def _td(text: object, kind: str = "") -> str:
     return f'<td class="{kind}">{_text(text)}</td>' if kind else f"<td>{_text(text)}</td>"
 
 
+def _named(layer: Layer) -> str:
+    """Return a cell with the operator, and its output tensor below; all of a long name as a hint."""
+    row = layer.row
+    return f'<td title="{_text(row.name)}">{_text(row.op, 60)}<small>{_text(row.name, 52)}</small></td>'
+
+
 def _answer(pair: Pair) -> str:
     kind = "n none" if pair.reason else "n differ" if pair.divergent else "n equal"
     return f'<td class="{kind}" title="{_text(pair.verdict)}">{_text(cell(pair))}</td>'
@@ -274,7 +279,7 @@ def _answer(pair: Pair) -> str:
 
 def _operators(result: AuditResult) -> str:
     names = titles(result)
-    head = [("n", "#"), ("", "operator"), ("", "output tensor"), ("n", "channels"), ("n", "states")]
+    head = [("n", "#"), ("", "operator, output tensor"), ("n", "channels"), ("n", "states")]
     head += [("n", "least .. greatest"), ("", "activation")]
     head += [("n pair", _text(name).replace(" / ", "&nbsp;/<br>")) for name in names]
 
@@ -285,8 +290,8 @@ def _operators(result: AuditResult) -> str:
                 continue
             activation = row.activation if row.activation != "NONE" else ""
             cells = [
-                _td(row.index, "n"), _td(row.op), _td(row.name, "name"), _td(f"{row.channels:,}", "n"),
-                _td(f"{layer.states:,}", "n"), _td(reach(layer), "n"), _td(activation),
+                _td(row.index, "n"), _named(layer), _td(f"{row.channels:,}", "n"), _td(f"{layer.states:,}", "n"),
+                _td(reach(layer), "n"), _td(activation),
             ]  # fmt: skip
             yield f"<tr>{''.join(cells)}{''.join(map(_answer, layer.pairs))}</tr>"
 
@@ -301,10 +306,9 @@ def _witnesses(result: AuditResult, k: int) -> str:
             found = layer.pairs[k].witness if len(layer.pairs) > k else None
             if found is None:
                 continue
-            place = f" ({found.region})" if found.region else ""
             cells = [
                 _td(layer.row.index, "n"), _td(layer.row.op), _td(f"{found.channel:,}", "n"),
-                _td(", ".join(f"{v:,}" for v in found.state) + place, "n"),
+                _td(state_text(layer, found), "n"),
                 _td(" / ".join(map(str, found.outputs)), "n"), _td(found.why, "why"),
             ]  # fmt: skip
             yield f"<tr>{''.join(cells)}</tr>"
@@ -380,7 +384,7 @@ def _body(result: AuditResult) -> Iterator[str]:
             yield "<p class='faint'>Of each operator that differs: its first channel, and the least state there.</p>"
             for k, title in enumerate(titles(result)):
                 if result.totals[k].different:
-                    count = f"{result.totals[k].different:,} operators"
+                    count = _plural(result.totals[k].different, "operator")
                     yield f"<details><summary>{_text(title)} ({count})</summary>{_witnesses(result, k)}</details>"
                 else:
                     yield f"<p class='faint'>{_text(title)}: no state differs.</p>"
@@ -394,14 +398,12 @@ def _body(result: AuditResult) -> Iterator[str]:
         missing = [layer for layer in result.requantizing if not layer.covered]
         if missing:
             yield "<h2>Not covered</h2>"
-            lines = (
-                f"<tr>{_td(m.row.index, 'n')}{_td(m.row.op)}{_td(m.row.name, 'name')}{_td(_reason(m), 'why')}</tr>"
-                for m in missing
-            )
-            yield _table([("n", "#"), ("", "operator"), ("", "output tensor"), ("", "why")], lines)
+            lines = (f"<tr>{_td(m.row.index, 'n')}{_named(m)}{_td(_reason(m), 'why')}</tr>" for m in missing)
+            yield _table([("n", "#"), ("", "operator, output tensor"), ("", "why")], lines)
     plain = sum(layer.row.plain for layer in result.layers)
     if plain:
-        yield f"<p class='faint'>{plain:,} more operators requantize nothing: they move codes, or compute reals.</p>"
+        more = _plural(plain, "more operator")
+        yield f"<p class='faint'>{more} without requantization: codes are moved, or reals computed.</p>"
     for note in result.notes:
         yield f"<p class='faint'>{_text(note)}</p>"
     yield f"<footer>qengine {__version__}</footer>"
