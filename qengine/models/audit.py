@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import time
@@ -14,11 +15,11 @@ from ..exact import staircase
 from ..exact.sides import Side as Bound
 from ..exceptions import DomainError, QEngineError
 from ..requant import spec
-from .audit_compare import Counts, count_accumulators, multiplier_of
+from .audit_compare import Counts, count_accumulators, multiplier_of, pieces, thresholds
 from .audit_result import AuditResult, Layer, Pair, Parameters, Witness
 from .audit_sides import Kernel, Region, Side, parse_sides
 from .graph import read_graph
-from .requantizing import ACCUMULATORS, CODES, PAIRS, SUMS, Requantizing
+from .requantizing import ACCUMULATORS, CODES, PAIRS, REALS, SUMS, Requantizing, real_numbers
 from .source import Array
 
 Progress = Callable[[int, int], None] | None
@@ -67,6 +68,8 @@ def _try(row: Requantizing, region: Region) -> None:
     """Evaluate one state a channel: raises where the scales are outside of the arithmetic's domain."""
     if row.states == ACCUMULATORS:
         region.kernel.accumulated(row, np.arange(row.channels), np.zeros((1, row.channels), np.int64))
+    elif row.states == REALS:
+        region.kernel.quantized(row, np.zeros(1, np.int64))
     else:
         states = int(row.sizes().sum())
         if states > TABULATED:
@@ -198,12 +201,22 @@ def _tabulated(
     tables: dict[tuple[int, int], Array] = {}
     found = []
     sizes = row.sizes()
+    places_at, weights = _real_pieces(row, segments) if row.states == REALS else (_NOTHING, np.ones(1, np.int64))
 
     def table(kernel: Kernel, channel: int) -> Array:
         key = id(kernel), channel
         if key not in tables:
-            tables[key] = kernel.tabulated(row, channel)
+            real = row.states == REALS
+            tables[key] = kernel.quantized(row, places_at) if real else kernel.tabulated(row, channel)
         return tables[key]
+
+    def weight(where: Array) -> int:
+        return int((where * weights).sum())
+
+    def state(channel: int, k: int) -> tuple[Any, ...]:
+        if row.states == REALS:
+            return (float(real_numbers(places_at[k : k + 1])[0]),)
+        return _state(row, channel, k)
 
     for i, j in staircase.pairs(len(sides)):
         fields: dict[str, Any] = {"by_channel": np.zeros(sizes.size, np.int64), "least": 0, "greatest": 0}
@@ -211,18 +224,18 @@ def _tabulated(
         witness = None
         first = np.zeros(sizes.size, np.int64)
         for channel in range(sizes.size if regions[i] and regions[j] else 0):
-            union = np.zeros(int(sizes[channel]), bool)
+            union = np.zeros(1, bool)
             for (_, _, kernels), place in zip(segments, names, strict=True):
                 a, b = kernels[i], kernels[j]
                 if a is None or b is None or a.same(b):
                     continue
                 y, z = table(a, channel), table(b, channel)
-                differ = y != z
+                differ = (y != z) & (weights > 0)
                 if not differ.any():
                     continue
-                union |= differ
+                union = union | differ
                 if place:
-                    places[place] += int(differ.sum())
+                    places[place] += weight(differ)
                 apart = (z - y)[differ]
                 fields["least"] = min(fields["least"], int(apart.min()))
                 fields["greatest"] = max(fields["greatest"], int(apart.max()))
@@ -230,15 +243,24 @@ def _tabulated(
                     k = int(differ.argmax())
                     outputs = int(y[k]), int(z[k])
                     why = _formulas((a, b), (sides[i].name, sides[j].name), outputs)
-                    witness = Witness(channel, _state(row, channel, k), outputs, place, why)
-            fields["by_channel"][channel] = int(union.sum())
-            if union.any():
+                    witness = Witness(channel, state(channel, k), outputs, place, why)
+            fields["by_channel"][channel] = weight(union)
+            if union.any() and row.states != REALS:
                 first[channel] = _state(row, channel, int(union.argmax()))[0]
         found.append(fields | {
             "states": int(sizes.sum()), "divergent": int(fields["by_channel"].sum()), "least_by_channel": first,
             "regions": places, "witness": witness,
         })  # fmt: skip
     return found
+
+
+def _real_pieces(row: Requantizing, segments: list[tuple[int, int, list[Kernel | None]]]) -> tuple[Array, Array]:
+    """Return real numbers, by place, one of each piece on which all kernels are constant, and the pieces' sizes."""
+    kernels = {id(kernel): kernel for _, _, side in segments for kernel in side if kernel is not None}
+    codes = np.arange(row.qmin + 1, row.qmax + 1, dtype=np.int64)
+    cuts = [thresholds(functools.partial(k.quantized, row), codes, row.low, row.high) for k in kernels.values()]
+    at, sizes = pieces(cuts, row.low, row.high)
+    return at[:, 0], sizes[:, 0]
 
 
 def _state(row: Requantizing, channel: int, k: int) -> tuple[int, ...]:
@@ -256,9 +278,9 @@ def audit(model: os.PathLike[str] | str, against: Any = None, *, progress: Progr
 
     A state is what one rounding depends on: an accumulator between the least and the greatest that the stored weights,
     the bias and the input's codes allow (CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED), an input code (QUANTIZE,
-    LOGISTIC), a pair of codes (ADD, SUB, MUL), a sum of codes (MEAN, AVERAGE_POOL_2D). Nothing is sampled; no image is
-    needed. "Proven equal" is a proof for every input of the model; "may differ in k of n states" says that inputs that
-    produce one of the k give different codes there, not that a given image does.
+    LOGISTIC), a pair of codes (ADD, SUB, MUL), a sum of codes (MEAN, AVERAGE_POOL_2D), a float32 number (QUANTIZE).
+    Nothing is sampled; no image is needed. "Proven equal" is a proof for every input of the model; "may differ in k of
+    n states" says that inputs that produce one of the k give different codes there, not that a given image does.
 
     Parameters
     ----------

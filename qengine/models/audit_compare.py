@@ -6,7 +6,8 @@ it is known by its thresholds. Accumulators beyond are tried one by one, or said
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,47 +152,52 @@ def _bisected(row: Requantizing, a: Kernel, b: Kernel, channels: Array) -> Count
         part = np.arange(start, min(start + step, channels.size))
         part = part[lo[part] <= hi[part]]
         if part.size:
-            cuts = [_thresholds(row, k, channels[part], codes, lo[part], hi[part]) for k in (a, b)]
-            result.put(part, _between(row, a, b, channels[part], cuts, lo[part], hi[part]))
+            cuts = [
+                thresholds(functools.partial(k.accumulated, row, channels[part]), codes, lo[part], hi[part])
+                for k in (a, b)
+            ]
+            at, sizes = pieces(cuts, lo[part], hi[part])
+            y, z = (k.accumulated(row, channels[part], at) for k in (a, b))
+            result.put(part, _tallied(at, np.where(y != z, sizes, 0), z - y))
     narrow = not all(kernel.profile.acc_bits == 48 for kernel in (a, b))
     ends = (INT32_MIN, INT32_MAX) if narrow else (-(1 << 47), (1 << 47) - 1)
     for c in np.flatnonzero((low < lo) | (high > hi)).tolist():
         # Where [lo, hi] is empty, all of [low, high] lies outside.
         edges = [(low[c], min(lo[c] - 1, high[c])), (max(hi[c] + 1, lo[c], low[c]), high[c])]
-        pieces = [(max(int(x), ends[0]), min(int(y), ends[1])) for x, y in edges]
+        stretches = [(max(int(x), ends[0]), min(int(y), ends[1])) for x, y in edges]
         total = sum(max(0, int(y) - int(x) + 1) for x, y in edges)
-        tried = sum(max(0, y - x + 1) for x, y in pieces)
+        tried = sum(max(0, y - x + 1) for x, y in stretches)
         if tried > TRIED:
             result.undecided[c] = total
             continue
         result.undecided[c] = total - tried
-        for x, y in pieces:
-            if x <= y:
-                _tried(row, a, b, channels[c : c + 1], np.arange(x, y + 1, dtype=np.int64), result, c)
+        for begin, end in stretches:
+            if begin <= end:
+                _tried(row, a, b, channels[c : c + 1], np.arange(begin, end + 1, dtype=np.int64), result, c)
     return result
 
 
-def _thresholds(row: Requantizing, kernel: Kernel, channels: Array, codes: I64, lo: I64, hi: I64) -> I64:
-    """Return ``min {x in [lo, hi] : y(x) >= k}`` for every code, ``hi + 1`` where there is none: (codes, channels)."""
-    shape = codes.size, channels.size
+def thresholds(evaluate: Callable[[I64], Array], codes: I64, lo: I64, hi: I64) -> I64:
+    """Return ``min {x in [lo, hi] : y(x) >= k}`` for every code, ``hi + 1`` where there is none: (codes, channels).
+
+    `evaluate` takes states of shape (codes, channels) and is monotone in them.
+    """
+    shape = codes.size, lo.size
     below, above = np.broadcast_to(lo, shape).copy(), np.broadcast_to(hi + 1, shape).copy()
     while True:
         open_ = below < above
         if not open_.any():
             return below
         middle = np.minimum((below + above) >> 1, hi)  # below 2**48
-        met = kernel.accumulated(row, channels, middle) >= codes[:, None]
+        met = evaluate(middle) >= codes[:, None]
         above = np.where(open_ & met, middle, above)
         below = np.where(open_ & ~met, middle + 1, below)
 
 
-def _between(row: Requantizing, a: Kernel, b: Kernel, channels: Array, cuts: list[I64], lo: I64, hi: I64) -> Counts:
-    """Compare two staircases by their thresholds: both are constant between neighbouring ones of either."""
+def pieces(cuts: Sequence[I64], lo: I64, hi: I64) -> tuple[I64, I64]:
+    """Return one state of each piece between neighbouring thresholds, and the piece's size: 0 of an empty one."""
     starts = np.sort(np.concatenate([lo[None], *cuts]), axis=0)
-    sizes = np.diff(starts, axis=0, append=hi[None] + 1)
-    at = np.minimum(starts, hi)
-    y, z = (kernel.accumulated(row, channels, at) for kernel in (a, b))
-    return _tallied(at, np.where(y != z, sizes, 0), z - y)
+    return np.minimum(starts, hi), np.diff(starts, axis=0, append=hi[None] + 1)
 
 
 def _tallied(at: I64, sizes: I64, difference: I64) -> Counts:

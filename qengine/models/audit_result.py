@@ -22,8 +22,8 @@ class Witness:
     Attributes
     ----------
     channel : int
-    state : tuple of int
-        ``(accumulator,)``, ``(code,)``, ``(a, b)`` or ``(sum, count)``.
+    state : tuple of int or float
+        ``(accumulator,)``, ``(code,)``, ``(a, b)``, ``(sum, count)``, or one float32 number.
     outputs : (int, int)
     region : str
         Where in the tensor: ``""`` everywhere, else ``body`` or ``rest`` of the vector code.
@@ -31,7 +31,7 @@ class Witness:
     """
 
     channel: int
-    state: tuple[int, ...]
+    state: tuple[Any, ...]
     outputs: tuple[int, int]
     region: str
     why: str

@@ -28,7 +28,7 @@ from ..runtimes.profiles import ISA_NAMES, candidates, get_profile, profiles
 from ..runtimes.row import ARM
 from ..runtimes.sums import LEFT_SHIFT
 from .replay_node import NotCovered, require
-from .requantizing import ACCUMULATORS, PAIRS, SUMS, Requantizing
+from .requantizing import ACCUMULATORS, PAIRS, REALS, SUMS, Requantizing, real_numbers
 from .source import Array
 
 _NAME = re.compile(r"(?P<runtime>[^:@/]+):(?P<path>[^:@/]+)(?:@(?P<isa>[^:@/]+))?(?:/(?P<version>[^:@/]+))?")
@@ -90,6 +90,10 @@ class Kernel:
             row, acc=acc, in_scale=column(row.in_scale), w_scale=column(row.w_scale), out_scale=column(row.out_scale),
             zero_point=column(row.out_zp),
         )  # fmt: skip
+
+    def quantized(self, row: Requantizing, places: Array) -> Array:
+        """Return the codes of real numbers, given by their places."""
+        return self.run(row, input=real_numbers(places), out_scale=row.out_scale[0], out_zp=int(row.out_zp[0]))
 
     def tabulated(self, row: Requantizing, channel: int = 0) -> Array:
         """Return the output of every state, in the order of the states (pairs: by first code, then second)."""
@@ -188,7 +192,7 @@ class SchemeSide:
             # A scheme in floating point is its recipe too; fixed point takes the multiplier that the reference derives.
             recipe = self.scheme.recipe if floats else _reference_recipe(row, op)
             front, arithmetic = "accumulator", Scheme(name, recipe, "wrap")
-        elif op == "QUANTIZE":
+        elif op == "QUANTIZE" and row.states != REALS:
             front, arithmetic = "rescaling", Scheme(name, None if floats else "double", "wrap")
         elif op == "MUL":
             front, arithmetic = "product", Scheme(name, None if floats else "float32", "wrap")
@@ -197,7 +201,7 @@ class SchemeSide:
         elif op == "MEAN":
             front, arithmetic = "mean", SchemeMean(name)
         else:
-            raise NotCovered(f"the scheme {name} says nothing of {row.op}")
+            raise NotCovered(f"the scheme {name} says nothing of {row.op}{' of real numbers' * (row.states == REALS)}")
         bits = 48 if self.scheme.acc_bits == 48 else 32
         profile = SimpleNamespace(acc_bits=bits, code_dtype=row.code_dtype)
         return (Region(0, 1, Kernel(profile, arithmetic, front, (row.qmin, row.qmax))),)
@@ -274,6 +278,8 @@ class RuntimeSide:
         """Return operator and variant under which this runtime's profiles are kept."""
         if (row.runtime == ONNX) == (self.runtime == ONNX) and self.runtime in (*TFLITE, ONNX):
             return row.op, self._variant(row, row.op, path) if self.isa == ARM else row.variant
+        arm = self.isa == ARM and path == "opt" and self.runtime in TFLITE and row.states == ACCUMULATORS
+        require(not arm, "the kernel on Arm depends on how a TensorFlow Lite model would hold it")
         ours = _tflite_op(row)
         match = next((entry for entry in SAME if entry[0] == ours), None)
         require(match is not None and self.runtime in (*TFLITE, ONNX), f"{self.runtime} has no such operator")

@@ -17,7 +17,7 @@ from .graph import Graph, GraphTensor, Operator
 from .replay_movers import MOVERS
 from .replay_node import EIGHT, Choice, Geometry, Node, NotCovered, eight, per_tensor, require
 from .replay_operators import CONVERTED, EIGHT_BITS, LARGEST_SCALE, MULTIPLIED, broadcast_rows, variant_of, weights_of
-from .requantizing import ACCUMULATORS, CODES, PAIRS, SUMS, Requantizing, integers, scales
+from .requantizing import ACCUMULATORS, CODES, PAIRS, REACH, REALS, SUMS, Requantizing, integers, place_of, scales
 from .source import Array
 
 #: Operators beside `MOVERS` that move codes, where all of their tensors have one scale and zero point.
@@ -219,9 +219,18 @@ def _summed(node: Node, x: GraphTensor, ranges: Mapping[int, Range], counts: lis
 
 
 def requantized(node: Node, ranges: Mapping[int, Range]) -> Requantizing:
-    """QUANTIZE of codes, and LOGISTIC."""
+    """QUANTIZE of codes or real numbers, and LOGISTIC."""
     x, out = _input(node), node.output
     routes = {}
+    if node.operator.name == "QUANTIZE" and x.dtype == "float32":
+        require(out.dtype in EIGHT, f"types {x.dtype} and {out.dtype}")
+        with np.errstate(over="ignore"):
+            edge = min(np.float32(REACH) * per_tensor(out)[0], np.finfo(np.float32).max)
+        place = integers(place_of(edge))
+        return _common(
+            node, states=REALS, code_dtype=out.dtype, variant=f"f32{out.dtype[0]}8", granularity="per-tensor",
+            low=-place, high=place,
+        )  # fmt: skip
     if node.operator.name == "LOGISTIC":
         variant = eight(x, out)
     else:

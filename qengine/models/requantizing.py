@@ -12,6 +12,9 @@ from .source import Array
 
 #: Kinds of states: what one rounding of the operator depends on.
 ACCUMULATORS, CODES, PAIRS, SUMS, NONE = "accumulators", "codes", "pairs of codes", "sums", ""
+REALS = "real numbers"
+#: Real inputs of a quantizer are float32 numbers up to this many output scales: as far as recordings reach.
+REACH = 30000
 
 
 def integers(*values: int) -> Array:
@@ -22,6 +25,26 @@ def integers(*values: int) -> Array:
 def scales(*values: Any) -> Array:
     """Return a float32 array, one element a channel."""
     return np.array(values, np.float32)
+
+
+def real_numbers(places: Array) -> Array:
+    """Return the float32 numbers of places: 0 is at 0, the next greater number at 1, the next smaller one at -1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from qengine.models.requantizing import place_of, real_numbers
+    >>> real_numbers(np.array([0, 0x3F800000, -0x3F800000])).tolist(), place_of(-1.5) == -0x3FC00000
+    ([0.0, 1.0, -1.0], True)
+    """
+    magnitudes = np.abs(places).astype(np.uint32).view(np.float32)
+    return np.where(places < 0, -magnitudes, magnitudes)
+
+
+def place_of(number: Any) -> int:
+    """Return the place of a finite float32 number."""
+    magnitude = int(np.abs(np.float32(number)).view(np.uint32))
+    return -magnitude if number < 0 else magnitude
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -40,7 +63,8 @@ class Requantizing:
     states : str
         ``accumulators``: an integer in ``[low, high]``; ``codes``: one input code in ``[low, high]``;
         ``pairs of codes``: that, and a second one; ``sums``: of `count` codes, in ``[low, high]``, zero points not
-        subtracted; empty where `reason` says why there is nothing to compare.
+        subtracted; ``real numbers``: the float32 inputs of a quantizer up to `REACH` output scales, by their places
+        (`real_numbers`); empty where `reason` says why there is nothing to compare.
     reason : str
     plain : bool
         Nothing is requantized: codes are moved or clamped, or all is floating point. (Not covered otherwise.)

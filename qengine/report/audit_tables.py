@@ -7,9 +7,11 @@ import io
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import RenderableType
 from rich.text import Text
 
+from ..models.requantizing import REALS, real_numbers
 from .escape import shortened, shown, text_cell
 from .terminal import integer, share, table, to_text
 
@@ -46,6 +48,9 @@ def cell(pair: Pair) -> str:
 def reach(layer: Layer) -> str:
     """Return the hull of the states of all channels."""
     row = layer.row
+    if row.states == REALS:
+        least, greatest = real_numbers(np.array([row.low[0], row.high[0]])).tolist()
+        return f"{least:.6g} .. {greatest:.6g}"
     return f"{integer(int(row.low.min()))} .. {integer(int(row.high.max()))}"
 
 

@@ -1,4 +1,4 @@
-"""Audits: attainable accumulators against loops, counts against every state, witnesses against the real interpreter."""
+"""Audits: attainable accumulators against loops, counts against every state, reports, what is not covered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pytest
 
 import qengine as qe
-from qengine.exceptions import InputFileError, QEngineError
+from qengine.exceptions import InputFileError
 from qengine.models.audit import audit_row
 from qengine.models.audit_result import AuditResult
 from qengine.models.audit_sides import parse_sides
@@ -22,7 +22,6 @@ from qengine.models.graph import read_graph
 from qengine.models.requantizing import ACCUMULATORS, SUMS, Requantizing, integers, scales
 from qengine.runtimes.activations import activation_range
 from tests.cli.running import qengine
-from tests.runtimes import lite
 
 from .networks import RELU6, SAME, VALID, Op, Tensor, network, tiny, window
 
@@ -168,7 +167,9 @@ def test_counts_are_those_of_every_accumulator(
         w_scale=w_scale, out_scale=scales(out), out_zp=integers(zero), low=low, high=high,
     )  # fmt: skip
     fixed = "double" if variant != "u8" else "float-product"
-    names = (*LITERT, "litert:opt@arm64", "single", "fp32") if "16" not in variant else (*LITERT, "litert:xnnpack@arm64")
+    names = (
+        (*LITERT, "litert:opt@arm64", "single", "fp32") if "16" not in variant else (*LITERT, "litert:xnnpack@arm64")
+    )
     if op == "DEPTHWISE_CONV_2D":
         names = tuple(name for name in names if "arm64" not in name)  # there the kernel depends on the geometry
     layer = audit_row(
@@ -225,10 +226,8 @@ def test_an_overflow_is_tried_or_undecided() -> None:
     row = Requantizing(**same, low=integers(low), high=integers(high))
     (pair,) = audit_row(row, sides).pairs
     acc = np.arange(low, high + 1)
-    a, b = (
-        qe.emulate("litert", "CONV_2D", path, variant="pertensor", acc=acc, in_scale=1, w_scale=40, out_scale=1, zero_point=0)
-        for path in ("opt", "ref")
-    )  # fmt: skip
+    given = {"acc": acc, "in_scale": 1, "w_scale": 40, "out_scale": 1, "zero_point": 0}
+    a, b = (qe.emulate("litert", "CONV_2D", path, variant="pertensor", **given) for path in ("opt", "ref"))
     assert (pair.divergent, pair.undecided) == (np.count_nonzero(a != b), 0)
     row = Requantizing(**same, low=integers(-(2**31)), high=integers(2**31 - 1))
     (pair,) = audit_row(row, sides).pairs
@@ -283,6 +282,39 @@ def test_pairs_sums_and_codes_are_tried(tmp_path: Path, rng: np.random.Generator
                 assert pair.witness.outputs == (y[k], z[k])
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_real_numbers_are_counted(dtype: str, tmp_path: Path) -> None:
+    """QUANTIZE of float32: against `qe.emulate` on every number about some ties, and on all of a coarse grid."""
+    scale, zero = np.float32(0.0371), 5
+    tensors = [Tensor((1, 13), "float32"), Tensor((1, 13), dtype, float(scale), zero)]
+    (layer,) = qe.audit(saved(tmp_path, network(tensors, [Op("QUANTIZE", [0], 1)], [0], [1]))).layers
+    variants = {"xnnpack": "", "opt": "", "opt-tail": "-tail", "ref": ""}
+
+    def outputs(x: npt.NDArray[np.float32], of: str) -> npt.NDArray[np.int64]:
+        variant = f"f32{dtype[0]}8{variants[of]}"
+        path = of.partition("-")[0]
+        y = qe.emulate("litert", "QUANTIZE", path, variant=variant, input=x, out_scale=scale, out_zp=zero)
+        return y.astype(np.int64)
+
+    # Differences lie within a few hundred units in the last place of the 256 ties; elsewhere all agree.
+    ties = ((np.arange(-140, 260) - 0.5) * np.float64(scale)).astype(np.float32)
+    places = (ties.view(np.int32).astype(np.int64)[:, None] + np.arange(-400, 401)).ravel()
+    near = np.unique(places[places % (1 << 32) < 0x7F000000 + (1 << 31)]).astype(np.int32).view(np.float32)
+    grid = np.linspace(-30000 * scale, 30000 * scale, 100001).astype(np.float32)
+    y = {of: outputs(near, of) for of in variants}
+    assert all(np.array_equal(outputs(grid, "ref"), outputs(grid, of)) for of in variants)
+    xnnpack_opt, xnnpack_ref, opt_ref = layer.pairs
+    assert layer.states == 2 * int(np.float32(30000 * scale).view(np.int32)) + 1
+    tail, ref = y["opt-tail"], y["ref"]
+    assert xnnpack_ref.divergent == np.count_nonzero(y["xnnpack"] != ref) > 0
+    assert xnnpack_opt.regions == {"body": 0, "rest": np.count_nonzero(y["xnnpack"] != tail)}
+    assert opt_ref.regions == {"body": xnnpack_ref.divergent, "rest": np.count_nonzero(tail != ref)}
+    assert opt_ref.divergent == np.count_nonzero((y["opt"] != ref) | (tail != ref))
+    assert xnnpack_ref.witness is not None
+    (x,) = xnnpack_ref.witness.state
+    assert tuple(int(outputs(np.float32([x]), of)[0]) for of in ("xnnpack", "ref")) == xnnpack_ref.witness.outputs
+
+
 def test_a_sum_with_itself_and_with_a_constant_has_fewer_states(tmp_path: Path) -> None:
     constant = np.array([[5, -3, 5, 9]], np.int8)
     tensors = [
@@ -307,77 +339,6 @@ def test_a_pool_has_states_for_each_number_of_codes(tmp_path: Path) -> None:
     assert [pair.verdict for pair in layer.pairs] == ["proven equal"] * 3
 
 
-@pytest.mark.parametrize("op", ["CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"])
-def test_a_witness_happens_in_the_real_interpreter(op: str, tmp_path: Path, rng: np.random.Generator) -> None:
-    """Inputs that attain the witness give the codes that the audit says, on each path."""
-    package = lite.litert()
-    assert package is not None
-    channels, inputs = 16, 1 if op == "DEPTHWISE_CONV_2D" else 24
-    w_scale = rng.uniform(0.004, 0.02, channels).astype(np.float32)
-    weights = np.zeros((channels, inputs), np.int8)
-    weights[:] = rng.integers(30, 127, (channels, inputs))
-    weights[:, -1] = 1  # the last input reaches every accumulator between the others' steps
-    bias = rng.integers(-500, 500, channels, np.int32)
-    last = op == "DEPTHWISE_CONV_2D"
-    shape = {"CONV_2D": (channels, 1, 1, inputs), "DEPTHWISE_CONV_2D": (1, 1, 1, channels)}.get(op, (channels, inputs))
-    image = (1, inputs) if op == "FULLY_CONNECTED" else (1, 1, 1, channels if last else inputs)
-    out = (1, channels) if op == "FULLY_CONNECTED" else (1, 1, 1, channels)
-    size = 0.5 if last else 0.05
-    tensors = [
-        lite.Tensor(image, "int8", size, 3),
-        lite.Tensor(shape, "int8", w_scale, 0, weights.T if last else weights, 3 if last else 0),
-        lite.Tensor((channels,), "int32", w_scale * np.float32(size), 0, bias),
-    ]
-    tables = {"CONV_2D": "Conv2DOptions", "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions"}
-    options: dict[str, Any] = {"table": tables.get(op, "FullyConnectedOptions"), "version": 5}
-    if op != "FULLY_CONNECTED":
-        options |= {"strideH": 1, "strideW": 1, "padding": 1, "version": 3}
-    if last:
-        options |= {"depthMultiplier": 1}
-    output = lite.Tensor(out, "int8", float(size * np.median(w_scale)) * (3.3 if last else 151.7), 9)
-    content = lite.build(op, tensors, [output], options)
-    result = qe.audit(saved(tmp_path, content))
-    (layer,) = result.layers
-    checked = 0
-    for pair in layer.pairs:
-        for channel in np.flatnonzero(pair.by_channel)[:4].tolist():
-            acc = int(pair.least_by_channel[channel])
-            codes = attaining(weights[channel].astype(int), acc - int(bias[channel]), 3)
-            x = np.full(image, 3, np.int8)
-            if last:
-                x[..., channel] = codes[0]
-            else:
-                x[...] = np.array(codes, np.int8).reshape(image)
-            given = {"acc": acc, "in_scale": np.float32(size), "w_scale": w_scale[channel], "zero_point": 9}
-            found = []
-            for name in pair.sides:
-                path = name.partition(":")[2]
-                (y,) = lite.run(content, path, x)
-                found.append(int(y.reshape(-1)[channel]))
-                said = qe.emulate("litert", op, path, variant="perchannel", out_scale=np.float32(output.scale), **given)
-                assert found[-1] == int(said)
-            assert found[0] != found[1]
-            if pair.witness is not None and pair.witness.channel == channel:
-                assert pair.witness.outputs == tuple(found)
-            checked += 1
-    assert checked > 3
-
-
-def attaining(weights: npt.NDArray[np.int_], target: int, zero: int) -> list[int]:
-    """Return codes whose products with the weights (the last of which is 1) add up to a target."""
-    codes = []
-    for k, w in enumerate(weights.tolist()):
-        rest = int(weights[k + 1 :].sum())
-        # Leave what the inputs that follow can reach at their middle.
-        step = round((target - rest * (0.0 - zero)) / w) if k + 1 < len(weights) else target // w
-        code = min(max(step + zero, -128), 127)
-        codes.append(code)
-        target -= w * (code - zero)
-    if target:
-        pytest.skip(f"no input reaches this accumulator: {target} is left")
-    return codes
-
-
 def test_what_is_not_covered_is_listed(tmp_path: Path) -> None:
     tensors = [
         Tensor((1, 4), "int8", 0.1, 0), Tensor((1, 4), "float32"), Tensor((1, 4), "float32"),
@@ -391,7 +352,10 @@ def test_what_is_not_covered_is_listed(tmp_path: Path) -> None:
     result = qe.audit(saved(tmp_path, network(tensors, ops, [0], [6])), ["single", "litert:ref"])
     assert [layer.row.plain for layer in result.layers] == [True, True, False, False, False, False]
     reasons = [layer.row.reason for layer in result.requantizing]
-    assert reasons[0].startswith("types float32")
+    assert reasons[0] == ""
+    assert (
+        result.requantizing[0].pairs[0].reason.startswith("single: the scheme single says nothing of QUANTIZE of real")
+    )
     assert reasons[1:] == ["no profile", "a code depends on its whole row", "control flow: it runs other subgraphs"]
     (total,) = result.totals
     assert (total.unknown, total.equal, total.different) == (4, 0, 0)
@@ -478,8 +442,7 @@ def test_damaged_files(tmp_path: Path, rng: np.random.Generator) -> None:
             content = content[: int(rng.integers(1, len(content)))]
         try:
             result = qe.audit(saved(tmp_path, bytes(content)), ["litert:xnnpack", "litert:ref"])
-        except QEngineError as error:
-            assert isinstance(error, InputFileError)
+        except InputFileError:
             outcomes.add("error")
         else:
             json.loads(result.to_json())
