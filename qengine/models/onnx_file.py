@@ -41,6 +41,17 @@ def _graphs(graph: Any) -> Iterator[Any]:
                 yield from _graphs(inner)
 
 
+def _check_names(graph: Any, path: Path) -> None:
+    """Raise InputFileError for a name that is no UTF-8: the package gives bytes for it."""
+    named = [*graph.initializer, *graph.input, *graph.output, *graph.value_info, *graph.node]
+    names = [item.name for item in named]
+    for node in graph.node:
+        names += [node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
+    bad = next((name for name in names if not isinstance(name, str)), None)
+    if bad is not None:
+        raise InputFileError(f"{path}: the file is damaged: the name {bad[:80]!r} is no UTF-8 text.")
+
+
 def _constants(graph: Any) -> Iterator[tuple[str, Any]]:
     """Yield names and TensorProtos of what a graph holds."""
     for tensor in graph.initializer:
@@ -98,6 +109,8 @@ class Constants:
         self._path = path
         self._types = types
         graphs = list(_graphs(model.graph))
+        for graph in graphs:
+            _check_names(graph, path)
         self.constants: list[tuple[str, Any]] = [pair for graph in graphs for pair in _constants(graph)]
         self.sparse = [
             TensorSource(

@@ -366,9 +366,11 @@ def _inferred(model: Any) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
     """
     onnx = optional("onnx", "shape inference")
     found = model
-    # InferenceError is a RuntimeError; the checks of the package are of the other types.
-    with contextlib.suppress(ValueError, TypeError, RuntimeError, UnicodeError, OverflowError, MemoryError):
-        found = optional("onnx.shape_inference", "shape inference").infer_shapes(_shadow(model, onnx))
+    inference = optional("onnx.shape_inference", "shape inference")
+    # The package raises its own error for contradictions, and others for what it cannot even read.
+    errors = (inference.InferenceError, ValueError, TypeError, RuntimeError, UnicodeError, OverflowError, MemoryError)
+    with contextlib.suppress(*errors):
+        found = inference.infer_shapes(_shadow(model, onnx))
     kinds = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
     shapes, types = {}, {}
     for value in (*found.graph.value_info, *found.graph.input, *found.graph.output):

@@ -38,7 +38,10 @@ UNSIGNED_ONLY = frozenset({"Conv", "MatMul"})
 #: By how much the scale of a Conv's bias may differ from input scale times weight scale: relative, and in itself.
 BIAS_SCALE = 0.01, 1e-6
 LARGEST_COUNT = 1 << 22
-MIXED = "ONNX Runtime leaves it in float32 on x86-64, where int8 codes become uint8 unless several operators read them"
+MIXED = (
+    "ONNX Runtime leaves it in float32 on x86-64: int8 codes become uint8 there, but not those that several operators "
+    "read, or that the model takes or gives"
+)
 
 
 def written_by(graph: OnnxGraph, name: str, op: str) -> bool:

@@ -20,7 +20,8 @@ from .requantizing import ACCUMULATORS, CODES, PAIRS, SUMS, Requantizing, intege
 from .source import Array
 
 INT32 = -(2**31), 2**31 - 1
-#: Codes in a sum.
+#: Pixels along one axis of an output, and codes in a sum.
+LARGEST_SIDE = 1 << 18
 LARGEST_COUNT = 1 << 22
 
 
@@ -129,7 +130,7 @@ def convolution(
     facts: dict[str, Any] = {}
     if known:
         before = _begins(node, pixels[2:], outs[2:], size)
-        require(max(outs) < 1 << 24 and max(size) < 1 << 24, f"an output of shape {outs}")
+        require(max(outs) <= LARGEST_SIDE, f"an output of shape {outs}")
         windows = tuple(
             spans(*values)
             for values in zip(pixels[2:], outs[2:], size, strides, dilations, before, strict=True)
