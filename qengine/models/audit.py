@@ -279,8 +279,9 @@ def audit(model: os.PathLike[str] | str, against: Any = None, *, progress: Progr
     A state is what one rounding depends on: an accumulator between the least and the greatest that the stored weights,
     the bias and the input's codes allow (CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED), an input code (QUANTIZE,
     LOGISTIC), a pair of codes (ADD, SUB, MUL), a sum of codes (MEAN, AVERAGE_POOL_2D), a float32 number (QUANTIZE).
-    Nothing is sampled; no image is needed. "Proven equal" is a proof for every input of the model; "may differ in k of
-    n states" says that inputs that produce one of the k give different codes there, not that a given image does.
+    Nothing is sampled; no image is needed. "Proven equal" holds for every input of the model, as far as the profiles
+    do; "may differ in k of n states" says that inputs that produce one of the k give different codes there, not that a
+    given image does.
 
     Parameters
     ----------
@@ -308,8 +309,8 @@ def audit(model: os.PathLike[str] | str, against: Any = None, *, progress: Progr
 
     Notes
     -----
-    An interval of accumulators is the hull of those that arise: that each number in between arises is not claimed. Ops
-    that are not covered are listed with the reason. Subgraph 0 alone is read.
+    An interval of accumulators is the hull of those that arise: that each number in between arises is not claimed.
+    Operators that are not covered are listed with the reason. Subgraph 0 alone is read.
 
     References
     ----------

@@ -28,7 +28,7 @@ from .source import Array
 
 I64 = npt.NDArray[np.int64]
 #: Accumulators of one channel that are tried one by one where an intermediate can overflow.
-TRIED = 1 << 22
+TRIED = 1 << 20
 #: Outputs that are computed at a time.
 BLOCK = 1 << 20
 

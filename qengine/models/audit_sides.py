@@ -35,7 +35,7 @@ _NAME = re.compile(r"(?P<runtime>[^:@/]+):(?P<path>[^:@/]+)(?:@(?P<isa>[^:@/]+))
 #: Sides that a file's format is audited for when nothing is said.
 DEFAULT = {"litert": ("litert:xnnpack", "litert:opt", "litert:ref"), "onnxruntime": ("onnxruntime:cpu",)}
 DEFAULT["onnxruntime"] += DEFAULT["litert"]
-TFLITE, ONNX = ("litert", "tensorflow", "tflite-runtime"), "onnxruntime"
+TFLITE, ONNX, TORCH = ("litert", "tensorflow", "tflite-runtime"), "onnxruntime", "torch"
 #: Operators of ONNX Runtime and of TFLite that ask the same question.
 SAME = (
     ("CONV_2D", "QLinearConv", "perch"), ("DEPTHWISE_CONV_2D", "QLinearConv", "depthwise"),
@@ -248,8 +248,10 @@ class RuntimeSide:
             raise NotCovered(str(error)) from None
         fits = profile.dtype == row.dtype and profile.code_dtype == row.code_dtype
         # Of sums of products a TFLite model holds uint8 codes with int8 weights as int8 ones, 128 lower with their zero
-        # points: the same sums, and the zero point is added after the rounding.
-        shifted = row.runtime == ONNX and self.runtime in TFLITE and row.states == ACCUMULATORS
+        # points: the same sums, and the zero point is added after the rounding. Torch holds int8 codes as uint8 ones.
+        shifted = row.states == ACCUMULATORS and (
+            (row.runtime == ONNX and self.runtime in TFLITE) or self.runtime == TORCH
+        )
         require(fits or shifted, f"{self.name} has no profile of {op} with {row.code_dtype} codes")
         kernel = _kernel(profile, row)
         body = profile.body
@@ -282,13 +284,21 @@ class RuntimeSide:
         require(not arm, "the kernel on Arm depends on how a TensorFlow Lite model would hold it")
         ours = _tflite_op(row)
         match = next((entry for entry in SAME if entry[0] == ours), None)
-        require(match is not None and self.runtime in (*TFLITE, ONNX), f"{self.runtime} has no such operator")
-        assert match is not None
         columns = "percol" if row.granularity == "per-channel" else "pertensor"
+        if self.runtime == TORCH:
+            signed = row.variant != "u8" and row.facts.get("weights") != "uint8" and row.dtype in SIGNS
+            linear = ours == "FULLY_CONNECTED" and signed
+            require(linear, "torch's profiles are of linear layers with int8 weights")
+            require(self.path != "onednn", "the order of oneDNN's products depends on the shape in ways not recorded")
+            return "quantized_linear", columns
+        require(match is not None and row.states != REALS, f"{self.runtime} has no profile of such an operator")
+        assert match is not None
         if self.runtime == ONNX:
             require(row.dtype in SIGNS, f"ONNX Runtime's profiles are of 8 bits, not of {row.dtype}")
-            sign = SIGNS[row.code_dtype]
-            require(match[2] == "" or row.code_dtype == "int8", "ONNX Runtime with uint8 weights was not recorded")
+            sign, mean = SIGNS[row.code_dtype], match[2] == "keepdims"
+            require(not mean or row.variant.startswith("keepdims"), "ONNX Runtime takes means over all pixels alone")
+            signed = match[2] == "" or mean or row.code_dtype == "int8"
+            require(signed, "ONNX Runtime with uint8 weights was not recorded")
             variants = {"perch": f"{sign}s8_perch", "depthwise": f"depthwise_{sign}s8", "per": f"{sign}s8_{columns}"}
             return match[1], variants.get(match[2], sign)
         plain = "" if row.dtype == "int8" else "u8"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..exceptions import DomainError, DTypeError, UnknownNameError
-from ..runtimes.activations import activation_range
+from ..runtimes.activations import ACTIVATIONS, activation_range
 from ..runtimes.columns import LIMITS
 from ..runtimes.tflite import VADD
 from .attainable import accumulator_range, spans
@@ -54,11 +54,12 @@ def codes_of(tensor: GraphTensor, ranges: Mapping[int, Range]) -> Array:
     return np.arange(low, high + 1, dtype=np.int64)
 
 
-def clamp_range(activation: str, tensor: GraphTensor) -> Range:
-    """Return the closed range of codes that a fused activation leaves, whichever path derived it."""
+def clipped(activation: str, tensor: GraphTensor, codes: Range) -> Range:
+    """Return the closed range of codes that a fused activation leaves of others, whichever path derived its bounds."""
     scale, zero = per_tensor(tensor)
     found = [activation_range(activation, scale, zero, tensor.dtype, xnnpack=of) for of in (False, True)]
-    return min(low for low, _ in found), max(high for _, high in found)
+    ends = [min(max(code, low), high) for low, high in found for code in codes]
+    return min(ends), max(ends)
 
 
 def _common(node: Node, **more: Any) -> Requantizing:
@@ -297,33 +298,35 @@ def _missing(graph: Graph, operator: Operator) -> str:
 
 
 def _left(node: Node, row: Requantizing, ranges: dict[int, Range]) -> None:
-    """Note the range of codes that an operator leaves in its outputs."""
+    """Note the range of codes that an operator leaves in its outputs, where it is known to be a part of the type's."""
     graph, operator = node.graph, node.operator
-    found: Range | None = None
-    if operator.name in READERS and operator.name not in ("QUANTIZE", "LOGISTIC"):
-        try:
-            found = clamp_range(node.activation, node.output)
-        except (NotCovered, DomainError, UnknownNameError):
-            return
-        if operator.name == "AVERAGE_POOL_2D" and row.covered:
-            count, low, high = int(row.count[0]), int(row.low[0]), int(row.high[0])
-            found = max(found[0], min(low // count, found[1])), min(found[1], max(high // count, found[0]))
-    elif row.plain and operator.name in MOVERS:
+    name = operator.name
+    outputs = [graph.tensors[k] for k in operator.outputs]
+    if not outputs or any(tensor.dtype not in LIMITS for tensor in outputs):
+        return
+    activation = name if name in ACTIVATIONS else str(node.options.get("FusedActivationFunction", "NONE"))
+    if name in READERS and name not in ("QUANTIZE", "LOGISTIC"):
+        codes = LIMITS[outputs[0].dtype]
+        if name == "AVERAGE_POOL_2D" and row.covered:
+            codes = int(row.low[0] // row.count[0]), int(row.high[0] // row.count[0])
+    elif row.plain and name in MOVERS and name != "PADV2":
         inputs = [graph.tensors[k] for k in operator.inputs if k >= 0 and graph.tensors[k].quantized]
         if not inputs or any(x.dtype not in LIMITS for x in inputs):
             return
         parts = [code_range(x, ranges) for x in inputs]
-        if operator.name in ("PAD", "PADV2"):
+        if name == "PAD":
             zero = int(inputs[0].zero_point[0])
             parts.append((zero, zero))
-        found = min(low for low, _ in parts), max(high for _, high in parts)
-    if found is None:
+        codes = min(low for low, _ in parts), max(high for _, high in parts)
+    else:
         return
-    for k in operator.outputs:
-        if graph.tensors[k].dtype not in LIMITS:
-            continue
-        before = ranges.get(k, found)  # a tensor that several operators write holds what any of them leaves
-        ranges[k] = min(before[0], found[0]), max(before[1], found[1])
+    try:
+        found = clipped(activation, outputs[0], codes)
+    except (NotCovered, DomainError, UnknownNameError):
+        return
+    for tensor in outputs:
+        before = ranges.get(tensor.index, found)  # a tensor that several operators write holds what any of them leaves
+        ranges[tensor.index] = min(before[0], found[0]), max(before[1], found[1])
 
 
 def read_row(node: Node, ranges: Mapping[int, Range]) -> Requantizing:

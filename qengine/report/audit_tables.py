@@ -59,15 +59,20 @@ def parts(result: AuditResult) -> Iterator[RenderableType]:
     yield from _layers(result)
     yield from _totals(result)
     yield from _witnesses(result)
-    missing = [layer for layer in result.requantizing if not layer.covered]
+    missing: dict[tuple[str, str], list[int]] = {}
+    for layer in result.requantizing:
+        reasons = dict.fromkeys(filter(None, (layer.row.reason, *(pair.reason for pair in layer.pairs))))
+        both = {f"{a}; {b}" for a in reasons for b in reasons}  # what is said of either side already
+        for why in reasons:
+            if why not in both:
+                missing.setdefault((layer.row.op, why), []).append(layer.row.index)
     if missing:
         listing = table("not covered")
-        listing.add_column("operator", right=True)
+        listing.add_column("operators", wrap=True)
         listing.add_column("op")
         listing.add_column("why", wrap=True)
-        for layer in missing:
-            why = layer.row.reason or "; ".join(dict.fromkeys(pair.reason for pair in layer.pairs))
-            listing.add_row(str(layer.row.index), shown(layer.row.op), shown(why))
+        for (op, why), indices in missing.items():
+            listing.add_row(", ".join(map(str, indices)), shown(op), shown(why))
         yield listing
     plain = sum(layer.row.plain for layer in result.layers)
     if plain:

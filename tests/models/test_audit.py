@@ -134,6 +134,26 @@ def test_an_activation_before_narrows_the_accumulators(rng: np.random.Generator,
     assert (rows(graph)[0].qmin, rows(graph)[0].qmax) == (-100, -40)
 
 
+def test_codes_that_operators_between_leave(tmp_path: Path) -> None:
+    """RELU6, PAD, MAX_POOL_2D and CONCATENATION hand on what they leave; MUL then has fewer pairs to try."""
+    same: dict[str, Any] = {"scale": 0.1, "zero_point": -100}  # RELU6: [-100, -40]
+    pads = np.array([[0, 0], [1, 1], [0, 0], [0, 0]], np.int32)
+    tensors = [
+        Tensor((1, 2, 4, 1), **same), Tensor((1, 2, 4, 1), **same), Tensor((4, 2), "int32", data=pads),
+        Tensor((1, 4, 4, 1), **same), Tensor((1, 2, 2, 1), **same), Tensor((1, 2, 4, 1), **same),
+        Tensor((1, 2, 4, 1), "int8", 0.3, 0), Tensor((1, 2, 4, 1), "int8", 0.3, 0),
+    ]  # fmt: skip
+    ops = [
+        Op("RELU6", [0], 1), Op("PAD", [1, 2], 3),
+        Op("MAX_POOL_2D", [3], 4, "Pool2DOptions", 2, window("pool", 2, 2, FilterHeight=2, FilterWidth=2)),
+        Op("CONCATENATION", [4, 4], 5, "ConcatenationOptions", 2, {"Axis": 2}),
+        Op("MUL", [5, 1], 6, "MulOptions"), Op("MUL", [5, 0], 7, "MulOptions"),
+    ]  # fmt: skip
+    layers = qe.audit(saved(tmp_path, network(tensors, ops, [0], [6, 7]))).layers
+    assert [layer.row.plain for layer in layers] == [True] * 4 + [False] * 2
+    assert [layer.states for layer in layers[4:]] == [61 * 61, 61 * 256]
+
+
 #: Operator, variant, type, activation; then the ratio of scales and how far accumulators reach.
 OPERATORS = [
     ("CONV_2D", "perchannel", "int8", "NONE", 0.01, 20000),
