@@ -100,7 +100,7 @@ def _summary(result: AuditResult, covered: int) -> str:
         return "Nothing in this model is requantized: there is nothing on which runtimes could round differently."
     states = sum(layer.states for layer in result.requantizing if layer.covered)
     return (
-        f"{count:,} operators to requantize; {covered:,} are covered, with {states:,} states between them. Nothing is "
+        f"Operators that requantize: {count:,}; covered: {covered:,}, with {states:,} states between them. Nothing is "
         "sampled, and no input is needed. 'Proven equal' holds for every input of the model; 'may differ' says that an "
         "input which produces one of the states gives different codes there, not that a given input does."
     )
@@ -133,8 +133,8 @@ def _operators(result: AuditResult, letters: list[str], chosen: range) -> Grid:
         if layer.covered:
             row = layer.row
             listing.add_row(
-                str(row.index), row.op, shortened(shown(row.name), 26), integer(row.channels), integer(layer.states),
-                reach(layer), *(cell(layer.pairs[k]) for k in chosen),
+                str(row.index), shortened(shown(row.op), 40), shortened(shown(row.name), 26), integer(row.channels),
+                integer(layer.states), reach(layer), *(cell(layer.pairs[k]) for k in chosen),
             )  # fmt: skip
     return listing
 
@@ -176,5 +176,6 @@ def _missing(result: AuditResult) -> Grid:
     for layer in result.requantizing:
         if not layer.covered:
             reason = layer.row.reason or "; ".join(dict.fromkeys(pair.reason for pair in layer.pairs))
-            listing.add_row(str(layer.row.index), layer.row.op, shortened(shown(layer.row.name), 60), reason)
+            name = shortened(shown(layer.row.name), 60)
+            listing.add_row(str(layer.row.index), shortened(shown(layer.row.op), 40), name, reason)
     return listing

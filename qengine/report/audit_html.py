@@ -72,6 +72,8 @@ footer { margin-top: 40px; font-size: 12px; color: var(--faint); }
   --wash: #e7f3ee; --wash2: #fdf1df; }
   body { font-size: 11px; -webkit-print-color-adjust: exact; print-color-adjust: exact; }
   main { max-width: none; padding: 0; } table { font-size: 8.5px; } th, td { padding: 2px 4px; }
+  td small { font-size: 7px; } .tiles { grid-template-columns: repeat(3, 1fr); } .key { font-size: 9px; }
+  .tile b { font-size: 13px; } .tile h3, .tile span { font-size: 9px; }
   td.why, td.code { min-width: 0; font-size: 8px; } thead { display: table-header-group; }
   tr, svg, .tile { break-inside: avoid; } h2 { break-after: avoid; } .wide { overflow: visible; }
   svg { min-width: 0; } details::details-content { content-visibility: visible; block-size: auto; } }
@@ -176,7 +178,7 @@ def largest_svg(panels: dict[str, list[Bar]]) -> str:
                     f'<rect class="{kind}" x="{x + 0.5:.1f}" y="{y:.1f}" width="{width - 0.5:.1f}" height="{tall}" '
                     f'rx="2"><title>{_text(item.text)}</title></rect>'
                 )
-                if item.largest and pitch >= 9:
+                if item.largest and pitch >= 13:
                     yield f'<text class="in" x="{x + width / 2:.1f}" y="{y + 14:.1f}">{item.largest}</text>'
             y += tall + gap
         yield from _numbers(next(iter(panels.values())), y - gap + 14)
@@ -365,7 +367,7 @@ def _body(result: AuditResult) -> Iterator[str]:
         covered = [layer for layer in result.requantizing if layer.covered]
         states = sum(layer.states for layer in covered)
         yield (
-            f"<p>{operators:,} operators requantize; {len(covered):,} are covered, with {states:,} states between "
+            f"<p>Operators that requantize: {operators:,}; covered: {len(covered):,}, with {states:,} states between "
             "them. Nothing is sampled, and no input is needed. “Proven equal” holds for every "
             "input of the model; “may differ” says that an input which produces one of the states gives different "
             "codes there, not that a given input does.</p>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +63,20 @@ def many(count: int) -> AuditResult:
     return result([convolution(k) for k in range(count)], SIDES[:2])
 
 
+def larger(found: AuditResult, greatest: tuple[int, ...]) -> AuditResult:
+    """The same with larger differences in the first operators."""
+    layers = list(found.layers)
+    for k, value in enumerate(greatest):
+        pairs = tuple(replace(pair, greatest=value) for pair in layers[k].pairs)
+        layers[k] = replace(layers[k], pairs=pairs)
+    return replace(found, layers=tuple(layers))
+
+
 CASES: dict[str, AuditResult] = {
     "mixed": mixed(), "one": result([convolution(1)]), "nothing": result([]), "many": many(BARS + 25),
     "none covered": result([Requantizing(index=0, op="LSTM", name="x", reason="no profile")]),
     "schemes": result([convolution(3, low=np.full(5, -200), high=np.full(5, 200))], ("single", "double", "fp32")),
-    "large differences": result(
-        [convolution(4, w_scale=scales(40), low=integers(-9), high=integers(9))], ("floor-port", "single")
-    ),
+    "large differences": larger(result([convolution(1), convolution(2), convolution(3)]), (2, 5)),
 }  # fmt: skip
 
 
@@ -138,6 +146,12 @@ def test_html_says_what_was_counted(tmp_path: Path) -> None:
     assert "A note <b>." in reader.text
     assert "prefers-color-scheme: dark" in text
     assert "@media print" in text
+
+
+def test_larger_differences_have_other_colours(tmp_path: Path) -> None:
+    reader, _ = parsed(CASES["large differences"], tmp_path)
+    shades = [value for tag, name, value in reader.attributes if (tag, name) == ("rect", "class")]
+    assert [shades.count(shade) for shade in ("d1", "d2", "d3")] == [6, 6, 6]  # three pairs, two pictures
 
 
 def test_bars_of_many_operators_are_shared() -> None:
