@@ -135,7 +135,8 @@ class Group:
             if types == {"uint8"}:
                 turned = "int8" in (x.dtype, b.dtype, y.dtype)
                 x, b, y = x.unsigned(), b.unsigned(), y.unsigned()
-                return pair(node, op, graph, x, b, y, " (QDQ, int8 as uint8)" if turned else " (QDQ)")
+                mark = " (QDQ, int8 as uint8)" if turned else " (QDQ)"
+                return pair(node, op, graph, x, b, y, mark, turned)
             return pair(node, op, graph, x, b, y, " (QDQ)")
         require(len(types) == 1, MIXED)
         if types == {"uint8"} and x.dtype != y.dtype:

@@ -193,8 +193,10 @@ def _codes_in(tensor: Codes) -> Array:
     )
 
 
-def pair(node: Node, op: str, graph: OnnxGraph, a: Codes, b: Codes, y: Codes, mark: str) -> Requantizing:
-    """QLinearAdd and QLinearMul."""
+def pair(
+    node: Node, op: str, graph: OnnxGraph, a: Codes, b: Codes, y: Codes, mark: str = "", turned: bool = False
+) -> Requantizing:  # fmt: skip
+    """QLinearAdd and QLinearMul; `turned`: the file's int8 codes run as uint8."""
     same_type(a, b, y)
     twins = a.name == b.name
     routes, refused = {}, {}
@@ -206,6 +208,11 @@ def pair(node: Node, op: str, graph: OnnxGraph, a: Codes, b: Codes, y: Codes, ma
         routes["xnnpack"] = "opt"
     if op == "QLinearAdd" and 256.0 * (float(sa) + float(sb)) / float(so) >= (1 << 15) - 256:
         refused["opt"] = "sums leave the 16 bits of the optimized kernel"
+    if graph.shape(a.name) != graph.shape(b.name):
+        if op == "QLinearMul":
+            routes["opt"] = "ref"  # TFLite's optimized kernel takes equal shapes alone
+        else:
+            refused["opt"] = "which kernel adds tensors of two shapes depends on TFLite's order of the axes"
     first = _codes_in(a)
     second = integers(0) if twins else _codes_in(b)
     require(first.size > 0 and second.size > 0, "it has no element")
@@ -214,7 +221,7 @@ def pair(node: Node, op: str, graph: OnnxGraph, a: Codes, b: Codes, y: Codes, ma
         variant="u8" if a.dtype == "uint8" else "s8", granularity="elementwise", in_scale=scales(a.scale[0]),
         in_zp=integers(int(a.zero_point[0])), w_scale=scales(b.scale[0]), second_zp=integers(int(b.zero_point[0])),
         first_codes=first, second_codes=second, low=first[:1], high=first[-1:], twins=twins, routes=routes,
-        refused=refused,
+        refused=refused, facts={"turned": turned},
     )  # fmt: skip
 
 

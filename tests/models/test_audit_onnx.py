@@ -155,6 +155,7 @@ def test_twins_and_constants(tmp_path: Path) -> None:
     b.outputs += [b.node("QLinearMul", f"{x} {s} {x} {s} {s}", "y"), b.node("QLinearAdd", f"{x} {s} {c} {s} {s}", "z")]
     twin, constant = covered(b.model(), tmp_path)
     assert (twin.twins, twin.states, twin.sizes().tolist()) == (True, CODES, [256])
+    assert (constant.refused.keys(), twin.routes) == ({"opt"}, {})
     assert (constant.states, constant.second_codes.tolist(), constant.sizes().tolist()) == (PAIRS, [3, 9], [512])
 
 
@@ -178,6 +179,36 @@ def test_global_pool(kind: str, last: int, rng: np.random.Generator, tmp_path: P
         out_scale=row.out_scale, in_zp=row.in_zp, out_zp=row.out_zp,
     )  # fmt: skip
     np.testing.assert_array_equal(real, expected)
+
+
+def test_order_of_the_scales_of_a_global_pool(rng: np.random.Generator) -> None:
+    """Sums on which another order of the two divisions, or half away from zero, would give another code."""
+    count, told_apart = 45, 0
+    for _ in range(12):
+        x_scale = np.float32(rng.uniform(0.01, 0.1))
+        y_scale = np.float32(float(x_scale) * 2 * int(rng.integers(1, 4 * count)) / count)
+        acc = np.arange(-7 * count, 248 * count + 1)
+        factor = x_scale / (y_scale * np.float32(count))
+        expected = np.rint(acc.astype(np.float32) * factor)
+        other = np.rint(acc.astype(np.float32) * (x_scale / y_scale / np.float32(count)))
+        away = np.copysign(np.floor(np.abs(acc.astype(np.float32) * factor) + np.float32(0.5)), acc)
+        chosen = acc[(other != expected) | (away != expected)][:64]
+        told_apart += chosen.size
+        if not chosen.size:
+            continue
+        total = chosen + 7 * count
+        codes = np.repeat(total[:, None] // count, count, axis=1) + (np.arange(count) < (total % count)[:, None])
+        b = Builder()
+        x = b.input("x", np.uint8, (1, chosen.size, 5, 9))
+        names = [b.scale("x", x_scale, 7, np.uint8), b.scale("y", y_scale, 60, np.uint8)]
+        b.outputs.append(b.node("QLinearGlobalAveragePool", f"{x} {names[0]} {names[1]}", "y"))
+        real = session(b.model()).run(None, {"x": codes.reshape(1, -1, 5, 9).astype(np.uint8)})[0].reshape(-1)
+        found = qe.emulate(
+            "onnxruntime", "QLinearGlobalAveragePool", "cpu", variant="u8", sum=total, count=count, in_scale=x_scale,
+            out_scale=y_scale, in_zp=7, out_zp=60,
+        )  # fmt: skip
+        np.testing.assert_array_equal(real, found)
+    assert told_apart > 100
 
 
 def network(kind: str, activation: tuple[str, int] | None = None, bias: float = 1.0, shared: bool = True) -> Any:
@@ -323,6 +354,19 @@ def test_audit_of_a_model(tmp_path: Path) -> None:
     conv = result.requantizing[0]
     assert conv.pairs[0].verdict == "proven equal"
     assert conv.pairs[1].divergent > 0
+
+
+def test_sides_that_were_not_recorded(rng: np.random.Generator, tmp_path: Path) -> None:
+    """int8 codes that run as uint8 were seen on x86-64, and QGemm too: 64-bit Arm is not guessed."""
+    sides = ["onnxruntime:cpu", "onnxruntime:cpu@aarch64"]
+    for model, part in (
+        (pair_model("Add", "s8", "qdq", rng), "on x86-64 alone"),
+        (Products.random(rng, "Gemm", "u8").qoperator(1), "QGemm"),
+    ):
+        (layer,) = qe.audit(saved(model, tmp_path), sides).requantizing
+        assert part in layer.pairs[0].reason
+    (layer,) = qe.audit(saved(Products.random(rng, "Conv", "u8").qdq(1), tmp_path), sides).requantizing
+    assert layer.pairs[0].verdict == "proven equal"
 
 
 def outcome(contents: bytes, path: Path) -> str:
