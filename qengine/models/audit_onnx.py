@@ -174,5 +174,6 @@ def rows(graph: OnnxGraph) -> list[Requantizing]:
 
 def read_rows(path: os.PathLike[str] | str) -> list[Requantizing]:
     """Read a model, and return `rows` of its graph. Raises InputFileError for a damaged file."""
-    with np.errstate(over="ignore", under="ignore"):  # ratios of scales: in no range if infinite
+    # Ratios of scales: in no range if infinite; a signalling NaN is a NaN.
+    with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
         return rows(OnnxGraph(Path(path)))
