@@ -53,6 +53,7 @@ _HOME = {
     "profiles": ".runtimes.profiles",
     "get_profile": ".runtimes.profiles",
     "tosa_rescale": ".runtimes.tosa",
+    "audit": ".models.audit",
     "replay": ".models.replay",
 }
 
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
         UnknownNameError,
     )
     from .identification.identify import identify
+    from .models.audit import audit
     from .models.replay import replay
     from .requant.explain import explain
     from .requant.multiplier import (

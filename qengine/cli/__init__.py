@@ -21,6 +21,7 @@ COMMANDS = {
     "explain": (".explain", "Show every intermediate of every scheme for one accumulator."),
     "sweep": (".sweep", "Count how often schemes disagree."),
     "replay": (".replay", "Run a model with a runtime's exact arithmetic, and compare every tensor."),
+    "audit": (".audit", "Count exactly where runtimes disagree on a model's attainable accumulators."),
     "count": (".count", "Count exactly where schemes disagree, and list it."),
     "census": (".census", "Count exactly over all multipliers of one or all shifts."),
     "probes": (".probes", "Find the fewest accumulators that tell schemes apart."),

@@ -57,7 +57,7 @@ class Weights:
         return self.casts[key]
 
 
-def _weights(node: Node, shape: tuple[int, ...], reach: int, channels_last: bool) -> Weights:
+def weights_of(node: Node, shape: tuple[int, ...], reach: int, channels_last: bool) -> Weights:
     """Return weights as (inputs, channels), or for a depthwise filter as (height, width, channels).
 
     `reach` bounds ``|x - zero|``; sums are whole in float32 where ``reach sum|w| < 2**24`` for every channel.
@@ -97,7 +97,7 @@ EIGHT_BITS, LARGEST_SCALE = frozenset({"perchannel", "pertensor", "u8"}), 256.0
 CONVERTED, MULTIPLIED = (2.0**-8, 2.0**7), (2.0**-16, 2.0**8)
 
 
-def _variant(node: Node, x: GraphTensor, op: str) -> tuple[str, bool]:
+def variant_of(node: Node, x: GraphTensor, op: str) -> tuple[str, bool]:
     """Return the variant of an accumulating operator's profile, and whether its sums have 64 bits."""
     weights, out = node.tensor(1), node.output
     assert weights is not None
@@ -171,12 +171,12 @@ def convolution(node: Node) -> Array:
     x, codes = node.given(0)
     stored, filters = node.given(1)
     require(codes.ndim == 4 and filters.ndim == 4, f"shapes {codes.shape} and {filters.shape}")
-    variant, wide = _variant(node, x, "CONV_2D")
+    variant, wide = variant_of(node, x, "CONV_2D")
     count, height, width, depth = filters.shape
     require(depth > 0 and count > 0 and codes.shape[3] % depth == 0, f"shapes {codes.shape} and {filters.shape}")
     groups = codes.shape[3] // depth
     require(groups > 0 and count % groups == 0, f"{count} filters of {depth} channels on {codes.shape[3]}")
-    weights = _weights(node, (), _reach(x), False)
+    weights = weights_of(node, (), _reach(x), False)
     g = Geometry.of(node.options, codes.shape, (height, width))
     _, zero = per_tensor(x)
     bounded((codes.shape[0], *g.out, count))
@@ -207,8 +207,8 @@ def depthwise(node: Node) -> Array:
     require(codes.ndim == 4 and filters.ndim == 4 and filters.shape[0] == 1, f"shapes {codes.shape}, {filters.shape}")
     _, height, width, channels = filters.shape
     require(codes.shape[3] > 0 and channels % codes.shape[3] == 0, f"shapes {codes.shape} and {filters.shape}")
-    variant, wide = _variant(node, x, "DEPTHWISE_CONV_2D")
-    weights = _weights(node, (height, width, channels), _reach(x), True)
+    variant, wide = variant_of(node, x, "DEPTHWISE_CONV_2D")
+    weights = weights_of(node, (height, width, channels), _reach(x), True)
     g = Geometry.of(node.options, codes.shape, (height, width))
     _, zero = per_tensor(x)
     kind = np.int64 if wide else np.int32
@@ -232,8 +232,8 @@ def fully_connected(node: Node) -> Array:
     require(filters.ndim == 2 and node.options["WeightsFormat"] == 0, f"weights of shape {filters.shape}, shuffled")
     count, inputs = filters.shape
     require(inputs > 0 and codes.size % inputs == 0, f"{codes.size} codes for {inputs} inputs")
-    variant, wide = _variant(node, x, "FULLY_CONNECTED")
-    weights = _weights(node, (), _reach(x), False)
+    variant, wide = variant_of(node, x, "FULLY_CONNECTED")
+    weights = weights_of(node, (), _reach(x), False)
     _, zero = per_tensor(x)
     left: Array = codes.reshape(-1, inputs).astype(np.float32 if weights.narrow else np.float64)
     left = np.subtract(left, zero, dtype=left.dtype)

@@ -122,6 +122,30 @@ class FloatMean:
 
 
 @dataclass(frozen=True, slots=True)
+class PooledMean:
+    """ONNX Runtime: ``rint(f32(f32(sum - n zi) S))`` with ``S = f32(si / f32(so f32(n)))``, plus zo, clamped.
+
+    ``sum - n zi`` has to fit int32.
+    """
+
+    def run(self, columns: dict[str, Array], to: Target) -> Array:
+        """Return the output codes."""
+        shape, total, (count, in_scale, out_scale, in_zp, out_zp) = _laid(columns)
+        centred = total.astype(np.int64) - (in_zp * count)[:, None]
+        bad = (centred < -(2**31)) | (centred > 2**31 - 1)
+        if bad.any():
+            raise DomainError(f"sum - count * in_zp must fit int32; got {first_value(centred, bad)}{first_index(bad)}.")
+        with np.errstate(over="ignore", under="ignore"):
+            scale = finite("in_scale / (count out_scale)", in_scale / (out_scale * count.astype(F32)))
+        rule = 32, False, "half-even"
+        return run_chain(centred.astype(np.int32), [scale], np.zeros(1), out_zp, rule, to, shape)
+
+    def describe(self) -> Description:
+        """Return the arithmetic in words."""
+        return Description("S = f32(i / f32(o * f32(n)))", "RNE(f32(f32(sum - n z_i) * S))", AFTER)
+
+
+@dataclass(frozen=True, slots=True)
 class IntegerAverage:
     """``(sum +- n / 2) / n`` truncated toward zero: half away from zero on raw codes, no zero point, no scale."""
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from .arithmetic import FloatChain, OneDnn, Scheme
 from .fronts import Convention
+from .means import PooledMean
 from .row import ARM, X86, Evidence, Profile
 from .sums import AffineSum, FusedSum
 
-MEASURED = "2026-11-21"
+MEASURED, LATER = "2026-11-21", "2026-11-22"
 FP32, QNNPACK = Scheme("fp32"), Scheme("fp32-qnnpack")
 ADD_NEON = AffineSum(21, "half-away", (2.0**-14, 2.0**8), "what ONNX Runtime computes there was not recorded")
 MUL_X86, MUL_ARM = Scheme("fp32-zp-inside"), FloatChain(32, "half-even", "float32", inside=True)
@@ -31,6 +32,7 @@ class _Operator:
     variants: tuple[tuple[str, str, int], ...]
     source: str
     how: str = ""
+    date: str = MEASURED
 
 
 def _both(count: int) -> tuple[tuple[str, str, int], ...]:
@@ -79,6 +81,19 @@ def _onnxruntime(arm: bool) -> Iterator[_Operator]:
         requantize,
         all_products,
     )
+    if not arm:
+        how = "weights of both types, transposed or not, with bias; 3,538,944 outputs of all variants together"
+        source = "onnxruntime contrib_ops/cpu/quantization/quant_gemm.cc"
+        for pattern, granularity in (("{}_percol", "per-channel"), ("{}_pertensor", "per-tensor")):
+            yield _Operator(
+                "QGemm", "cpu", "accumulator", granularity, FP32, _pairs(pattern, 589_824), source, how, LATER
+            )
+        yield _Operator(
+            "QLinearGlobalAveragePool", "cpu", "mean", "per-tensor", PooledMean(), _both(47_000),
+            "onnxruntime core/mlas/lib/qlgavgpool.cpp",
+            "both orders of the axes; and 128,898 sums of both types on which other orders of the scales, or half away "
+            "from zero, give another code", LATER,
+        )  # fmt: skip
     yield _Operator(
         "QLinearAdd", "cpu", "addition", "elementwise", ADD_NEON if arm else FusedSum(),
         _both(4_000 if arm else 2_621_440),
@@ -154,6 +169,6 @@ def rows() -> Iterator[Profile]:
                     variants=(variant,), dtype="float32" if operator.front == "dequantization" else dtype,
                     code_dtype=dtype, granularity=operator.granularity, front=operator.front,
                     arithmetic=operator.arithmetic, body=None,
-                    evidence=Evidence(count, MEASURED, "; ".join(filter(None, (how, operator.how)))),
+                    evidence=Evidence(count, operator.date, "; ".join(filter(None, (how, operator.how)))),
                     source=operator.source,
                 )  # fmt: skip
