@@ -52,8 +52,8 @@ def command(
 
     \b
     Example:
-      qengine audit tests/data/network.tflite
-      qengine audit tests/data/network.tflite --schemes litert:xnnpack single --json --summary
+      qengine audit qengine/demo/network.tflite
+      qengine audit qengine/demo/network.tflite --schemes litert:xnnpack single --json --summary
     """
     from ..models.audit import audit
     from ..report.audit_tables import parts, to_csv

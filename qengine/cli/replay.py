@@ -39,7 +39,7 @@ def command(
 
     \b
     Example:
-      qengine replay tests/data/network.tflite --input random:1 --path xnnpack --instead double
+      qengine replay qengine/demo/network.tflite --input random:1 --path xnnpack --instead double
     """
     from ..models import replay as room
     from ..models.graph import read_graph

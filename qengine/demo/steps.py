@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: `text` is Markdown, `code` Python."""
+    """One step: `text` is Markdown, `code` Python; `needs` names a package that the plain installation lacks."""
 
     title: str
     text: str
     code: str
+    needs: str = ""
 
 
 STEPS: tuple[Step, ...] = (
@@ -120,5 +121,21 @@ for scheme in ("fp32", "single", "double", "floor-port"):
     row = next(row for row in found.ranking if row.scheme == scheme)
     print(f"{scheme:11}{row.matches:,} matches, {row.mismatches:,} mismatches")
 """,
+    ),
+    Step(
+        "Where will a model disagree?",
+        "Nobody needs an image for that. From the weights, the biases and the ranges of the inputs follows which "
+        "accumulators can arise at all; on each of them the arithmetic of two paths is the same or is not, and all are "
+        "counted. This network has six layers that requantize; `qengine audit MODEL` does it for any .tflite or .onnx.",
+        """\
+from importlib import resources
+
+model = resources.files("qengine.demo") / "network.tflite"
+audited = qe.audit(model, ["litert:xnnpack", "litert:ref"])
+for layer in audited.layers:
+    for pair in layer.pairs:
+        print(f"{layer.row.op:18}{pair.verdict}")
+""",
+        needs="tflite",
     ),
 )

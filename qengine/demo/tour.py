@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 from collections.abc import Iterator
@@ -32,6 +33,9 @@ def run() -> Iterator[tuple[Step, str]]:
     """
     names: dict[str, Any] = {"__name__": "tour"}
     for step in STEPS:
+        if step.needs and importlib.util.find_spec(step.needs) is None:
+            yield step, f"needs the package {step.needs}: pip install 'qengine-numerics[models]'\n"
+            continue
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
             exec(compile(step.code, f"<{step.title}>", "exec"), names)

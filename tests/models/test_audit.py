@@ -28,7 +28,7 @@ from .networks import RELU6, SAME, VALID, Op, Tensor, network, tiny, window
 
 PATHS = ("xnnpack", "opt", "ref")
 LITERT = tuple(f"litert:{path}" for path in PATHS)
-DATA = Path(__file__).parents[1] / "data" / "network.tflite"
+DATA = Path(__file__).parents[2] / "qengine" / "demo" / "network.tflite"
 
 
 def saved(tmp_path: Path, content: bytes) -> Path:

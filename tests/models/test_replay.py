@@ -22,7 +22,7 @@ from tests.cli.running import qengine
 from .networks import SAME, VALID, Op, Tensor, network, tiny, window
 
 PATHS = ("xnnpack", "opt", "ref")
-DATA = Path(__file__).parents[1] / "data" / "network.tflite"
+DATA = Path(__file__).parents[2] / "qengine" / "demo" / "network.tflite"
 MODELS = {
     "tf2_mobilenet_v2_1.0_224_ptq": 7_050_308, "person_detect": 231_814,
     "mobilenet_v2_1.0_224_quant": 6_898_779, "mobilenet_v1_0.25_128_quant": 414_907,
