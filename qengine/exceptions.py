@@ -60,7 +60,21 @@ class UnknownNameError(QEngineError, ValueError):
 
     @classmethod
     def of(cls, kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
-        """Build the error for an unknown `name`, with the closest known names."""
+        """Build the error for an unknown name, with the closest known names.
+
+        Parameters
+        ----------
+        kind : str
+            What `name` should be, e.g. ``"scheme"``.
+        name : object
+            What was given.
+        known : iterable of str
+            Names that exist.
+
+        Returns
+        -------
+        UnknownNameError
+        """
         names = sorted(known)
         close = difflib.get_close_matches(name[:_LONGEST], names, n=3, cutoff=0.5) if isinstance(name, str) else []
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(names)}."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 import re
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_readme_examples() -> None:
 
 
 def test_readme_names_every_command_and_no_other() -> None:
-    line = next(line for line in README.read_text().splitlines() if line.startswith("`qengine schemes |"))
+    line = next(line for line in README.read_text().splitlines() if re.match(r"`qengine \w+ \| ", line))
     named = line.split("`")[1].removeprefix("qengine ").split(" | ")
     assert named == list(COMMANDS)
 
@@ -91,3 +92,30 @@ def test_every_public_function_has_an_example_and_sections() -> None:
             continue
         text = value.__doc__ or ""
         assert ">>>" in text, f"{name} has no example"
+
+
+#: What numpydoc asks of every public docstring here: sections, every parameter named, what is returned, an example.
+DEMANDED = {
+    "GL03", "GL05", "GL06", "GL07", "GL08", "SS01", "SS02", "SS03", "SS04", "PR01", "PR02", "PR05", "PR10", "RT01",
+    "YD01", "EX01",
+}  # fmt: skip
+
+
+def public_names() -> list[str]:
+    functions = [name for name in qe.__all__ if callable(getattr(qe, name))]
+    methods = [
+        f"{name}.{attribute}"
+        for name in functions
+        if inspect.isclass(getattr(qe, name))
+        for attribute, value in vars(getattr(qe, name)).items()
+        if not attribute.startswith("_") and (inspect.isroutine(value) or isinstance(value, property))
+    ]
+    return functions + methods
+
+
+@pytest.mark.parametrize("name", public_names())
+def test_public_docstrings_are_complete(name: str) -> None:
+    validate = pytest.importorskip("numpydoc.validate")
+    demanded = DEMANDED if not ("." in name or name.endswith("Error")) else DEMANDED - {"EX01"}
+    found = [f"{code}: {text}" for code, text in validate.validate(f"qengine.{name}")["errors"] if code in demanded]
+    assert not found

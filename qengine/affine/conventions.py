@@ -216,6 +216,10 @@ _NAMES = {name: row for row in _ROWS for name in (row.name, *row.aliases)}
 def conventions() -> tuple[Convention, ...]:
     """Return all conventions of quantize and dequantize.
 
+    Returns
+    -------
+    tuple of Convention
+
     Examples
     --------
     >>> import qengine as qe
@@ -232,6 +236,15 @@ def conventions() -> tuple[Convention, ...]:
 
 def get_convention(name: str | Convention) -> Convention:
     """Return the convention of that name or alias.
+
+    Parameters
+    ----------
+    name : str or Convention
+        A row is returned as it is.
+
+    Returns
+    -------
+    Convention
 
     Examples
     --------

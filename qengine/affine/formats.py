@@ -276,6 +276,10 @@ _FORMAT_NAMES = {name: row for row in _FORMAT_ROWS for name in (row.name, *row.a
 def formats() -> tuple[Format, ...]:
     """Return every number format.
 
+    Returns
+    -------
+    tuple of Format
+
     Examples
     --------
     >>> import qengine as qe
@@ -288,7 +292,18 @@ def formats() -> tuple[Format, ...]:
 
 
 def get_format(name: str | Format, *, block: int | None = None) -> Format:
-    """Return the format of that name or alias, with another block size if `block` says one.
+    """Return the format of that name or alias.
+
+    Parameters
+    ----------
+    name : str or Format
+        E.g. ``"mxfp4"``.
+    block : int, optional
+        Elements a block, instead of the format's own number.
+
+    Returns
+    -------
+    Format
 
     Examples
     --------

@@ -117,7 +117,12 @@ class Histogram:
         return values[0].item() if self.axis is None else values.copy()
 
     def extremes(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return (min, max) of every channel, 1-D; `DomainError` if one has no finite sample."""
+        """Return (min, max) of every channel; `DomainError` if one has no finite sample.
+
+        Returns
+        -------
+        minimum, maximum : 1-D float64 arrays
+        """
         bad = self._low > self._high
         if self.channels == 0 or bad.any():
             where = "" if self.axis is None or not bad.any() else f" of channel {int(np.argmax(bad))}"
@@ -127,7 +132,15 @@ class Histogram:
     def weighted(self, channel: int = 0) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         """Return (values ascending, counts) of a channel.
 
-        A cell's value is its key read as a float32, clipped to the exact ``[min, max]``.
+        Parameters
+        ----------
+        channel : int
+            Counted from 0; 0 of a histogram without axis.
+
+        Returns
+        -------
+        values, counts : float64 and int64 arrays
+            A cell's value is its key read as a float32, clipped to the exact ``[min, max]``.
         """
         channel = integer("channel", channel, 0, self.channels - 1)
         span = slice(*np.searchsorted(self._cells, [channel << _CHANNEL, (channel + 1) << _CHANNEL]))
@@ -139,7 +152,18 @@ class Histogram:
         return values, counts
 
     def update(self, batch: Any, *, backend: str | None = None) -> Histogram:
-        """Count a batch of any shape (with `axis`: as many channels as before); return self.
+        """Count a batch; return self.
+
+        Parameters
+        ----------
+        batch : array
+            Samples of any shape; with `axis`, as many channels as before.
+        backend : str, optional
+            Where they are counted; the counts are the same.
+
+        Returns
+        -------
+        Histogram
 
         Raises
         ------
@@ -190,7 +214,17 @@ class Histogram:
         return self
 
     def merge(self, other: Histogram) -> Histogram:
-        """Add the counts of another histogram of the same axis and mantissa bits; return self."""
+        """Add the counts of another histogram of the same axis and mantissa bits; return self.
+
+        Parameters
+        ----------
+        other : Histogram
+            Left as it is.
+
+        Returns
+        -------
+        Histogram
+        """
         if not isinstance(other, Histogram):
             raise DTypeError(f"only a Histogram can be merged into a Histogram; got {type(other).__name__}.")
         if (self.axis, self.mantissa_bits) != (other.axis, other.mantissa_bits):
@@ -236,7 +270,10 @@ class Histogram:
     def to_dict(self) -> dict[str, Any]:
         """Return the histogram as plain data for JSON; `from_dict` gives it back, bit for bit.
 
-        Keys and counts are lists a channel, keys ascending; an empty channel has min and max None.
+        Returns
+        -------
+        dict
+            Keys and counts are lists a channel, keys ascending; an empty channel has min and max None.
         """
         spans = np.searchsorted(self._cells, np.arange(self.channels + 1) << _CHANNEL)
         pairs = list(itertools.pairwise(spans.tolist()))
@@ -254,7 +291,17 @@ class Histogram:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Histogram:
-        """Return the histogram that `to_dict` wrote; `DomainError` if it is not one."""
+        """Return the histogram that `to_dict` wrote; `DomainError` if it is not one.
+
+        Parameters
+        ----------
+        fields : mapping
+            Read back from JSON.
+
+        Returns
+        -------
+        Histogram
+        """
         if not isinstance(fields, Mapping) or set(fields) != set(_FIELDS):
             raise DomainError(f"a histogram has the fields {_FIELDS}; got {brief(fields)}.")
         new = cls(axis=fields["axis"], mantissa_bits=fields["mantissa_bits"])

@@ -191,6 +191,15 @@ class QuantParams:
     def check_shape(self, shape: tuple[int, ...]) -> int | None:
         """Return the axis counted from the front (None per tensor) if the parameters fit an x of that shape.
 
+        Parameters
+        ----------
+        shape : tuple of int
+            Shape of x.
+
+        Returns
+        -------
+        int or None
+
         Raises
         ------
         DomainError
@@ -219,7 +228,15 @@ class QuantParams:
     def expand(self, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         """Return (scale, zero_point) that broadcast against an x of that shape, float64 and int64.
 
-        0-D per tensor, ``(1, .., channels, .., 1)`` per channel, the full shape of x per group.
+        Parameters
+        ----------
+        shape : tuple of int
+            Shape of x.
+
+        Returns
+        -------
+        scale, zero_point : float64 and int64 arrays
+            0-D per tensor, ``(1, .., channels, .., 1)`` per channel, the full shape of x per group.
 
         Raises
         ------
@@ -245,7 +262,12 @@ class QuantParams:
         return np.take(pair[0], owner, axis=axis), np.take(pair[1], owner, axis=axis)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain data for JSON; `from_dict` gives the same parameters back, bit for bit."""
+        """Return the fields as plain data for JSON; `from_dict` gives the same parameters back, bit for bit.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "scale": np.asarray(self.scale).tolist(), "zero_point": np.asarray(self.zero_point).tolist(),
             "qmin": self.qmin, "qmax": self.qmax, "axis": self.axis, "group": self.group,
@@ -253,7 +275,17 @@ class QuantParams:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> QuantParams:
-        """Return the parameters that `to_dict` wrote."""
+        """Return the parameters that `to_dict` wrote.
+
+        Parameters
+        ----------
+        fields : mapping
+            Read back from JSON.
+
+        Returns
+        -------
+        QuantParams
+        """
         if not isinstance(fields, Mapping) or not all(isinstance(name, str) for name in fields):
             raise DTypeError(f"parameters are a mapping of names to values; got {brief(fields)}.")
         names = ("scale", "zero_point", "qmin", "qmax", "axis", "group")

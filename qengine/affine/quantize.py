@@ -327,7 +327,15 @@ def fake_quantize(
 ) -> npt.NDArray[Any]:
     """Quantize and reconstruct: ``dequantize(quantize(x))``.
 
-    Parameters, errors and conventions as in `quantize`; the type of the result as in `dequantize`.
+    Parameters
+    ----------
+    x, params, rounding, convention, seed, backend
+        As in `quantize`, errors too.
+
+    Returns
+    -------
+    float32 or float64 array
+        Of the type that `dequantize` gives.
 
     Examples
     --------

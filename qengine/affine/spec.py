@@ -19,7 +19,7 @@ from .rounding import get_rounding
 class QuantSpec:
     """One choice: integers of some width and range, or a number format.
 
-    Attributes
+    Parameters
     ----------
     bits, mode, signed, narrow, method, percentile, axis, group, include_zero
         As in `qengine.choose_qparams`.
@@ -153,7 +153,12 @@ class QuantSpec:
         return self.label
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields that differ from their defaults, and the label, as plain data for JSON."""
+        """Return the fields that differ from their defaults, and the label, as plain data for JSON.
+
+        Returns
+        -------
+        dict
+        """
         given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         if self.range is not None:
             given["range"] = list(self.range)
@@ -165,9 +170,12 @@ class QuantSpec:
 
     @classmethod
     def grid(cls, **choices: Any) -> tuple[QuantSpec, ...]:
-        """Return every combination of fields given as lists or tuples of values; `range` takes a list of ranges.
+        """Return every combination of fields given as lists or tuples of values; the last field varies fastest.
 
-        A tuple for `range` is one range. The last field varies fastest.
+        Parameters
+        ----------
+        **choices : any
+            Values by the name of the field. `range` takes a list of ranges; a tuple is one range.
         """
         known = {f.name for f in fields(cls)}
         for name in choices:

@@ -53,6 +53,12 @@ class Backend(Protocol):
     def formats(self) -> Any:
         """Return the module of kernels for number formats: reconstruct."""
 
+    def runtimes(self) -> Any:
+        """Return the module of kernels for operators of runtimes: staged, staged_sum, affine_sum, float_chain ..."""
+
+    def convolutions(self) -> Any:
+        """Return the module of kernels for the sums of convolutions: patches, totals, depthwise."""
+
     def staircase(self) -> Any:
         """Return the module of kernels for staircases: compare, whether rules are CLOSED there, sizes of tiles."""
 
@@ -149,6 +155,16 @@ def device_backend() -> DeviceBackend:
 @contextlib.contextmanager
 def use_backend(name: str) -> Iterator[None]:
     """Choose the back end for a block of code (per thread and per task).
+
+    Parameters
+    ----------
+    name : str
+        ``reference``, ``cpu`` or ``cuda``.
+
+    Yields
+    ------
+    None
+        The choice before holds again when the block ends.
 
     Raises
     ------

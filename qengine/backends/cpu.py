@@ -217,6 +217,20 @@ def formats() -> Any:
     return formats
 
 
+def runtimes() -> Any:
+    """Return the kernels for operators of runtimes."""
+    from qengine.kernels.cpu import runtimes
+
+    return runtimes
+
+
+def convolutions() -> Any:
+    """Return the kernels for the sums of convolutions."""
+    from qengine.kernels.cpu import convolutions
+
+    return convolutions
+
+
 def staircase() -> Any:
     """Return the kernels for staircases."""
     from qengine.kernels.cpu import staircase

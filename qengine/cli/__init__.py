@@ -8,10 +8,14 @@ from typing import Any
 
 #: Command name -> (module, one line for the list). The module holds a click command named `command`.
 COMMANDS = {
+    "demo": (".demo", "Walk through the ±1 story in live numbers."),
     "schemes": (".schemes", "List the schemes, or show one."),
+    "runtimes": (".runtimes", "List what the operators of runtimes compute, with the evidence."),
     "multiplier": (".multiplier", "Write a real multiplier, or three scales, as fixed point."),
     "explain": (".explain", "Show every intermediate of every scheme for one accumulator."),
     "sweep": (".sweep", "Count how often schemes disagree."),
+    "replay": (".replay", "Run a model with a runtime's exact arithmetic, and compare every tensor."),
+    "audit": (".audit", "Count exactly where runtimes disagree on a model's attainable accumulators."),
     "count": (".count", "Count exactly where schemes disagree, and list it."),
     "census": (".census", "Count exactly over all multipliers of one or all shifts."),
     "probes": (".probes", "Find the fewest accumulators that tell schemes apart."),

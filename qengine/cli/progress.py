@@ -11,6 +11,12 @@ from contextlib import contextmanager
 DELAY = 1.0
 
 
+def _si(number: float) -> str:
+    """Write three digits and a prefix: 2.5e9 is ``2.50 G``."""
+    prefix, power = next((p, e) for p, e in (("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0)) if number >= e or not p)
+    return f"{number / power:.3g} {prefix}"
+
+
 @contextmanager
 def progress_bar(label: str, unit: str, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     """Yield a callback that draws done/total, units a second and the time left on stderr, where that is a terminal."""
@@ -35,7 +41,7 @@ def progress_bar(label: str, unit: str, quiet: bool) -> Iterator[Callable[[int, 
             progress.start()
             drawn = True
         speed = progress.tasks[0].speed
-        rate = f"{speed / 1e9:.2f} G {unit}/s" if speed else ""
+        rate = f"{_si(speed)}{unit}/s" if speed else ""
         progress.update(task, completed=done, total=total, rate=rate)
 
     try:

@@ -129,6 +129,15 @@ class QuantizedMultiplier:
 
         ``1e6 * (self.real - real) / real``; positive where the integers overstate `real`.
 
+        Parameters
+        ----------
+        real : float or array
+            What the integers stand for; broadcast against `value`.
+
+        Returns
+        -------
+        float or float64 array
+
         Examples
         --------
         >>> from qengine import quantize_multiplier
@@ -268,6 +277,15 @@ def quantize_multiplier_smaller_than_one(real: npt.ArrayLike) -> QuantizedMultip
 
     Like `quantize_multiplier`, with TFLite's checks: ``0 < real < 1`` and ``shift <= 0``.
 
+    Parameters
+    ----------
+    real : float or array
+        Within the open interval (0, 1).
+
+    Returns
+    -------
+    QuantizedMultiplier
+
     Raises
     ------
     DomainError
@@ -298,6 +316,15 @@ def quantize_multiplier_greater_than_one(real: npt.ArrayLike) -> QuantizedMultip
     """Quantize multipliers above 1, as QuantizeMultiplierGreaterThanOne does.
 
     Like `quantize_multiplier`, with TFLite's checks: ``real > 1`` and ``shift >= 0``.
+
+    Parameters
+    ----------
+    real : float or array
+        Above 1.
+
+    Returns
+    -------
+    QuantizedMultiplier
 
     Raises
     ------

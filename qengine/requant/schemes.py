@@ -425,6 +425,10 @@ ALIASES: Mapping[str, str] = MappingProxyType({alias: row.name for row in _ROWS 
 def schemes() -> tuple[Scheme, ...]:
     """Return all rows, in order.
 
+    Returns
+    -------
+    tuple of Scheme
+
     Examples
     --------
     >>> import qengine as qe
@@ -436,6 +440,15 @@ def schemes() -> tuple[Scheme, ...]:
 
 def get_scheme(name: str | Scheme) -> Scheme:
     """Return the row of a scheme by name or alias.
+
+    Parameters
+    ----------
+    name : str or Scheme
+        A row is returned as it is.
+
+    Returns
+    -------
+    Scheme
 
     Raises
     ------

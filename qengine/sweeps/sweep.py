@@ -82,10 +82,11 @@ def sweep(
     multiplier : QuantizedMultiplier or float, optional
         One multiplier for all pairs; or
     multiplier_range : (float, float), optional
-        a real range ``[low, high)``, drawn ``distribution="uniform"`` or ``"log-uniform"`` in steps of 2**-32 of
-        the range (default: uniform in (0.01, 0.99)); or
+        a real range ``[low, high)`` to draw from, by default (0.01, 0.99); or
     scales : path, ScaleTable or (input, weight, output), optional
         stored scales, one channel a row: channels in turn, equal shares, each scheme by its own recipe.
+    distribution : {"uniform", "log-uniform"}
+        How multipliers of a range are drawn, in steps of 2**-32 of the range.
     acc : str or Accumulators, optional
         ``uniform[:LOW:HIGH]``, ``normal:SD[:CENTER]``, ``laplace:B[:CENTER]``, ``output-normal:SD``,
         ``output-laplace:B``, ``unsaturated`` or ``all[:LOW:HIGH]``. Default: unsaturated where outputs are
