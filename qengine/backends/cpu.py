@@ -190,6 +190,16 @@ def dequantize(q: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any])
         _threaded(lambda part: run(q[part], part.start, out[part]), q.size, q.size)
 
 
+def encode(x: npt.NDArray[np.float32], table: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> bool:
+    """Encode flat x by a table of `qengine.kernels.cpu.formats.encode_by_table`; return whether all is finite."""
+    from qengine.kernels.cpu import formats
+
+    words, table = read_only(x.view(np.uint32)), read_only(table)
+    finite: list[bool] = []
+    _threaded(lambda part: finite.append(formats.encode_by_table(words[part], table, out[part])), x.size, x.size)
+    return all(finite)
+
+
 def error_tile(x: npt.NDArray[Any], first: int, plan: ErrorPlan) -> ErrorTile:
     """Sum up the errors of flat x, whose element 0 is element `first` of its tensor."""
     from qengine.kernels.cpu import errors

@@ -1,14 +1,44 @@
-"""The progress bar of long commands."""
+"""What long commands say while they work."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 #: Seconds before a bar is drawn: what is done sooner needs none.
 DELAY = 1.0
+
+
+def announce_compiling() -> None:
+    """From now on, say on stderr, where that is a terminal, that kernels are compiled if it takes longer than `DELAY`."""
+    from qengine.kernels import compiling
+
+    if sys.stderr is not None and sys.stderr.isatty() and not compiling.listeners:
+        compiling.listeners.append(_Announcer())
+
+
+class _Announcer:
+    """Says once that kernels are compiled: `DELAY` seconds after one begins, if it is not done by then."""
+
+    def __init__(self) -> None:
+        self._timer: threading.Timer | None = None
+        self._said = False
+
+    def __call__(self, begins: bool) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if begins and not self._said:
+            self._timer = threading.Timer(DELAY, self._say)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _say(self) -> None:
+        self._said = True
+        print("compiling kernels for this processor: seconds, and once; later runs load them", file=sys.stderr)
 
 
 @contextmanager
