@@ -253,7 +253,8 @@ def code_and_value(x, n, first, narrow, row, scale, inverse, zero_point, words, 
 def _quantize_single(x, scale, zero_point, divide, mode, low, high, out):
     """float32 arithmetic, ties to even, one scale: everything in one loop of float32 lanes.
 
-    Clamping to whole numbers before the rounding gives what clamping after it does: rounding is monotone.
+    Clamping to whole numbers before the rounding gives what clamping after it does: rounding is monotone. Numba's
+    ``|=`` would widen `odd` to int64, and with it every lane of the loop.
     """
     wide()
     inf = f32(np.inf)
@@ -264,20 +265,20 @@ def _quantize_single(x, scale, zero_point, divide, mode, low, high, out):
     odd = np.int32(0)
     if mode == ZERO_POINT_FUSED:
         for i in range(u64(x.size)):
-            odd |= np.int32(not abs(x[i]) < inf)
+            odd = np.int32(odd | np.int32(not abs(x[i]) < inf))
             out[i] = np.int32(np.rint(min(max(fma(x[i], r, z), bottom), top)))
     elif after:
         if divide:
             for i in range(u64(x.size)):
-                odd |= np.int32(not abs(x[i]) < inf)
+                odd = np.int32(odd | np.int32(not abs(x[i]) < inf))
                 out[i] = np.int32(np.rint(min(max(x[i] / s, bottom), top))) + rest
         else:
             for i in range(u64(x.size)):
-                odd |= np.int32(not abs(x[i]) < inf)
+                odd = np.int32(odd | np.int32(not abs(x[i]) < inf))
                 out[i] = np.int32(np.rint(min(max(x[i] * r, bottom), top))) + rest
     else:
         for i in range(u64(x.size)):
-            odd |= np.int32(not abs(x[i]) < inf)
+            odd = np.int32(odd | np.int32(not abs(x[i]) < inf))
             v = f32(x[i] / s) if divide else f32(x[i] * r)
             out[i] = np.int32(np.rint(min(max(f32(v + z), bottom), top)))
     return odd == 0
@@ -364,7 +365,11 @@ def quantizing(quantizer, dtype):
 def _dequantize_one(q, single, scale, zero_point, out):
     """One scale for all: ``(q - z) * s`` in the type of the values."""
     wide()
-    if single:
+    if single and abs(zero_point) < 2.0**30:  # codes have 16 bits: int32 holds the difference
+        s, z = f32(scale), np.int32(zero_point)
+        for i in range(u64(q.size)):
+            out[i] = f32(np.int32(np.int32(q[i]) - z)) * s
+    elif single:
         s, z = f32(scale), np.int32(zero_point)
         for i in range(u64(q.size)):
             out[i] = f32(np.int32(q[i]) - z) * s

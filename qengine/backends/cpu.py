@@ -163,7 +163,7 @@ def _of_one_scale(step: str, quantizer: Quantizer, dtype: np.dtype[Any]) -> Call
 
 
 def _elementwise(step: str, quantizer: Quantizer, dtype: np.dtype[Any]) -> Callable[..., Any]:
-    """Return `quantizing` or `dequantizing` of the kernels; kept for quantizers of one scale, which their callers keep."""
+    """Return the kernels' `quantizing` or `dequantizing`; those of one scale are kept, as their quantizers are."""
     if quantizer.scales.size == 1:
         return _of_one_scale(step, quantizer, dtype)
     return _of_one_scale.__wrapped__(step, quantizer, dtype)

@@ -13,7 +13,7 @@ DELAY = 1.0
 
 
 def announce_compiling() -> None:
-    """From now on, say on stderr, where that is a terminal, that kernels are compiled if it takes longer than `DELAY`."""
+    """From now on, say on a terminal's stderr that kernels are compiled, where that takes longer than `DELAY`."""
     from qengine.kernels import compiling
 
     if sys.stderr is not None and sys.stderr.isatty() and not compiling.listeners:

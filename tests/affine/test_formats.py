@@ -247,5 +247,5 @@ def test_float32_by_table_is_the_reference(name, rounding):
     got = encode(x, name, rounding=rounding, backend="cpu")
     np.testing.assert_array_equal(got, encode(x, name, rounding=rounding, backend="reference"))
     for wrong in (np.nan, np.inf, -np.inf):
-        with pytest.raises(DomainError, match="1 NaN or infinite values, the first .* at index 2"):
+        with pytest.raises(DomainError, match=r"1 NaN or infinite values, the first .* at index 2"):
             encode(np.array([1, 2, wrong], np.float32), name, rounding=rounding, backend="cpu")
