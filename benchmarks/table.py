@@ -94,7 +94,7 @@ def text() -> str:
     )
     meaning = (
         "Times faster than each peer, one thread, in cache, the same result (`*`: some outputs differ); elements, or\n"
-        "pairs of a sweep, in G/s. The limit: of arrays of 2^24, what a copy moves on all threads, in bytes; of sweeps,\n"
+        "pairs of a sweep, in G/s. The limit: of arrays of 2^24, bytes that a copy moves on all threads; of sweeps,\n"
         f"{peers.OF_A_PAIR} vector instructions a pair at the rate that the machine shows."
     )
     return "\n".join([meaning, "", *first, "", *second, "", about])

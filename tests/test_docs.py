@@ -94,7 +94,7 @@ def test_every_public_function_has_an_example_and_sections() -> None:
 
 
 def test_the_table_of_peers_stands_between_its_markers() -> None:
-    """Its shape, not its numbers: a row a job, a figure or a dash a peer, then the calls, then where it was measured."""
+    """Its shape, not its numbers: a row a job, a figure or a dash a peer, then the calls, then the machine."""
     from benchmarks import bench_peers, peers, table
 
     text = README.read_text(encoding="utf-8")

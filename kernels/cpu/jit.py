@@ -146,7 +146,10 @@ class _Cache(FunctionCache):
 
 
 def inner(function):
-    """Compile a function that kernels call: linked into them, so without a cache and without a Python wrapper."""
+    """Compile a function that kernels call: linked into them, so without a cache and without a Python wrapper.
+
+    A literal argument (0, True) gets a variant of its own, compiled with all that it calls: ``np.int64(0)`` does not.
+    """
     return numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
