@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -168,7 +169,7 @@ class QuantParams:
         """Bits that tell the codes apart: 8 for [-128, 127] and for the narrow [-127, 127]."""
         return (self.levels - 1).bit_length()
 
-    @property
+    @functools.cached_property
     def dtype(self) -> np.dtype[Any]:
         """Smallest of int8, uint8, int16, uint16 and int32 that holds ``[qmin, qmax]``."""
         infos = (np.iinfo(name) for name in _STORAGE)
@@ -303,15 +304,16 @@ class QuantParams:
             what += "" if self.group is None else f", group={self.group}"
         return f"QuantParams({what}, qmin={self.qmin}, qmax={self.qmax})"
 
+    @functools.cached_property
     def _key(self) -> tuple[Any, ...]:
         arrays = (np.asarray(self.scale, np.float64), np.asarray(self.zero_point, np.int64))
         return (*(a.tobytes() for a in arrays), self.shape, self.qmin, self.qmax, self.axis, self.group)
 
     def __eq__(self, other: object) -> bool:
-        return self._key() == other._key() if isinstance(other, QuantParams) else NotImplemented
+        return self._key == other._key if isinstance(other, QuantParams) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        return hash(self._key)
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,10 +255,15 @@ def _converted(name: str, value: Any) -> npt.NDArray[Any]:
 def choose(backend: str | None, *arrays: Any) -> str:
     """Return the name of the back end that serves a call, by the module's rule."""
     name = backend if backend is not None else _chosen.get() or os.environ.get(ENVIRONMENT) or None
-    device = next((a for a in arrays if on_device(a)), None)
+    device = None
+    for array in arrays:
+        if type(array) is not np.ndarray and on_device(array):
+            device = array
+            break
     if name is None:
         name = "cuda" if device is not None else "cpu"
-    _row(name)
+    if type(name) is not str or name not in _serving:
+        _row(name)
     if device is not None and name != "cuda":
         raise BackendError(
             f"back end {name!r} was asked for, but an array ({type(device).__name__}) lives on a CUDA device; "
@@ -274,6 +279,8 @@ def adopt(name: str, value: Any) -> npt.NDArray[Any]:
 
     Device arrays are typed as NumPy's, whose methods and dtypes they have.
     """
+    if type(value) is np.ndarray:
+        return value
     if not on_device(value):
         return as_numpy(name, value)
     _refuse_gradients(name, value)

@@ -51,6 +51,10 @@ def _run(args: list[str] | None) -> None:
     if sys.stdout is None:
         click.echo("error: standard output is closed.", err=True)
         sys.exit(1)
+    if "--quiet" not in (sys.argv[1:] if args is None else args):
+        from .progress import announce_compiling
+
+        announce_compiling()
     try:
         code = group.main(args=args, prog_name="qengine", standalone_mode=False)
         sys.stdout.flush()

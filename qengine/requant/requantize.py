@@ -19,10 +19,12 @@ from .layout import channel_axis, fold
 from .multiplier import QuantizedMultiplier, first_index, first_value, index_text
 from .schemes import Scheme, get_scheme
 
+_INT32 = np.dtype(np.int32)
+
 
 def _accumulators(acc: Any, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the array that was made of `acc` as int32 or int64."""
-    if array.dtype == np.int32:
+    if array.dtype == _INT32:
         return array
     if array.dtype == np.int64:
         # Python integers arrive as int64: they mean int32 accumulators wherever they fit.
@@ -202,10 +204,14 @@ def requantize(
     >>> qe.requantize([2, -2, 1, -3], quarter, scheme="fp32", zero_point=-128, dtype="int8")
     array([-128, -128, -128, -128], dtype=int8)
     """
-    name = backends.choose(backend, acc, *(() if out is None else (out,)))
+    if not isinstance(scheme, str):
+        scheme = get_scheme(scheme)
+    name = backends.choose(backend, acc) if out is None else backends.choose(backend, acc, out)
     array = backends.adopt("acc", acc)
-    for parameter, value in (("multiplier", multiplier), ("zero_point", zero_point)):
-        backends.refuse_device(parameter, value)
+    if type(multiplier) is not float:
+        backends.refuse_device("multiplier", multiplier)
+    if type(zero_point) is not int:
+        backends.refuse_device("zero_point", zero_point)
     if not isinstance(multiplier, (QuantizedMultiplier, int, float, np.number)):
         multiplier = backends.parameter("multiplier", multiplier)
     if isinstance(array, np.ndarray):
@@ -236,11 +242,14 @@ def _requantize(
         dtype = out.dtype
     # Checked before they are keys of a cache, to which True and 1.0 are 1.
     row, chosen = get_scheme(scheme), output_dtype(dtype, array.dtype)
-    qmin, qmax = (None if q is None else integer(label, q) for label, q in (("qmin", qmin), ("qmax", qmax)))
+    qmin = None if qmin is None else integer("qmin", qmin)
+    qmax = None if qmax is None else integer("qmax", qmax)
     wrap = _overflow(overflow, row)
-    if not isinstance(multiplier, QuantizedMultiplier) and np.ndim(multiplier) == 0:
-        multiplier = _real(multiplier)
-    scalar = type(multiplier) is float or (isinstance(multiplier, QuantizedMultiplier) and multiplier.shape == ())
+    scalar = type(multiplier) is float
+    if isinstance(multiplier, QuantizedMultiplier):
+        scalar = multiplier.shape == ()
+    elif not scalar and np.ndim(multiplier) == 0:
+        multiplier, scalar = _real(multiplier), True
     if scalar and type(zero_point) is int:
         prepared, total = _prepare_one(scheme, multiplier, zero_point, chosen, qmin, qmax, wrap)
         if axis is not None:
@@ -256,7 +265,7 @@ def _requantize(
     # Kernels read two int32 as one int64 and write whole cache lines: both sides start at their own alignment.
     work = (arrays.ascontiguousarray(array) if _aligned(array) else array.copy()).reshape(folded)
     form, epilogue = prepared.form, prepared.epilogue
-    if not (total and work.dtype == np.int32):
+    if not (total and work.dtype == _INT32):
         _check_accumulators(prepared.row, work, *prepared.domain, shape, form.exponent, epilogue.wrap)
     if epilogue.wrap:
         split = wrapped_left_shift(form)
