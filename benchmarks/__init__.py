@@ -3,13 +3,19 @@
 From a fresh clone::
 
     pip install -e ".[bench]"
-    python benchmarks/report.py            # all figures with their goals; --quick: under 3 minutes; --json: to a file
+    python benchmarks/report.py            # all figures with their goals; --quick: fewer; --json: to a file
+    python benchmarks/table.py --write     # README's table of peers, those that are installed
 
-and, to time the whole grid or one benchmark with asv (`asv machine --yes` once before)::
+and, with asv, in the same environment (`asv machine --yes` once before)::
 
-    asv run --config benchmarks/asv.conf.json -E existing [--quick] [--bench NAME]
+    asv run --config benchmarks/asv.conf.json --python=same [--quick] [--bench NAME]
 
 (asv keeps the results of an existing environment only with ``--set-commit-hash $(git rev-parse HEAD)``.)
+
+`bench_requantize`, `bench_sweep`, `bench_errors`, `bench_exact` (counts, staircases, the census, identification),
+`bench_peers` (other packages, the machine's limits, short calls, the grid of schemes, back ends, sizes and threads),
+`bench_cold` (import, every command), `bench_cuda` (skips without a device). An audit of model files has no module yet:
+it will be `bench_audit`.
 
 ``time_*`` are asv's own timings. ``track_*`` are rates and ratios whose two sides are timed in turn in one
 process, so that a busy machine disturbs both alike; `report.py` runs these. Warm-up is outside every timing but

@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-MODULES = ("bench_requantize", "bench_sweep", "bench_errors", "bench_exact", "bench_cold", "bench_cluster")
+MODULES = (
+    "bench_requantize", "bench_sweep", "bench_errors", "bench_exact", "bench_peers", "bench_cold", "bench_cluster",
+)  # fmt: skip
 #: Units of which less is better.
-TIMES = ("s", "ms", "us", "ns")
+TIMES = ("s", "ms", "us", "ns", "outputs")
 
 
 def cpu_model() -> str:
@@ -114,7 +116,11 @@ def main() -> int:
     results = []
     for name, cls, method, parameters in tracks(options.match):
         start = time.perf_counter()
-        row = measure(cls, method, parameters)
+        try:
+            row = measure(cls, method, parameters)
+        except NotImplementedError as reason:
+            print(f"{name}: skipped, {reason}", flush=True)
+            continue
         results.append({"name": f"{cls.__name__}.{method}", "parameters": parameters} | row)
         print(line(name, row, time.perf_counter() - start), flush=True)
     about["load_after"] = environment(options.quick)["load"]

@@ -107,3 +107,35 @@ FORMAT_NUMBERS = FORMAT_VALUES + CODEBOOK
 E8M0_LIMIT = 127
 #: Block scales of NVFP4 take the largest element of e2m1 to the block's largest magnitude.
 E2M1_LARGEST, E4M3_LARGEST, E4M3_MIN_EXPONENT, E4M3_MANTISSA = 6.0, 448.0, -6, 3
+
+# --- operators of runtimes ------------------------------------------------------------------------------------
+#: Columns of the table of a staged requantization, int64, one row a channel: left shift of the accumulator, Q0.31
+#: multiplier, left shift of the product's high half, right shift (31 at most each), zero point, clamp.
+(
+    STAGE_LEFT, STAGE_MULTIPLIER, STAGE_HIGH_LEFT, STAGE_RIGHT, STAGE_ZERO_POINT, STAGE_QMIN, STAGE_QMAX,
+) = range(7)  # fmt: skip
+STAGE_COLUMNS = 7
+#: Its rule, int64: does the left shift saturate (or wrap); is the high half rounded half up (or floored); the right
+#: shift's rounding; how the zero point is added.
+STAGE_SATURATES, STAGE_ROUNDS, STAGE_ROUNDING, STAGE_ADDITION = 0, 1, 2, 3
+STAGE_RULE = 4
+#: Additions of a zero point: int32 that wraps; saturated to int16, then int16 that wraps; both steps saturating.
+ADD_INT32, ADD_INT16_WRAPS, ADD_INT16_SATURATES = 0, 1, 2
+#: Columns of ADD's table: of either input its zero point, shift (negative: to the right, floored), multiplier and
+#: right shift; of the output left shift, multiplier, right shift, zero point, clamp.
+(
+    SUM_A_ZERO, SUM_A_SHIFT, SUM_A_MULTIPLIER, SUM_A_RIGHT, SUM_B_ZERO, SUM_B_SHIFT, SUM_B_MULTIPLIER, SUM_B_RIGHT,
+    SUM_LEFT, SUM_MULTIPLIER, SUM_RIGHT, SUM_ZERO_POINT, SUM_QMIN, SUM_QMAX,
+) = range(14)  # fmt: skip
+SUM_COLUMNS = 14
+#: Columns of an affine sum's table: zero points and multipliers of both inputs, right shift, zero point, clamp.
+(
+    PAIR_A_ZERO, PAIR_A_MULTIPLIER, PAIR_B_ZERO, PAIR_B_MULTIPLIER, PAIR_SHIFT, PAIR_ZERO_POINT,
+    PAIR_QMIN, PAIR_QMAX,
+) = range(8)  # fmt: skip
+PAIR_COLUMNS = 8
+#: Rule of a float chain, int64: bits of the arithmetic; is the last product fused with the offset; the rounding.
+CHAIN_BITS, CHAIN_FUSED, CHAIN_ROUNDING = 0, 1, 2
+CHAIN_RULE = 3
+#: Factors of a float chain: multiplied one after the other; 1.0 changes nothing.
+CHAIN_FACTORS = 3

@@ -51,6 +51,12 @@ _HOME = {
     "encode": ".affine.blocks",
     "decode": ".affine.blocks",
     "quantize_blocks": ".affine.blocks",
+    "emulate": ".runtimes.emulate",
+    "profiles": ".runtimes.profiles",
+    "get_profile": ".runtimes.profiles",
+    "tosa_rescale": ".runtimes.tosa",
+    "audit": ".models.audit",
+    "replay": ".models.replay",
 }
 
 __all__ = ["__version__", *_HOME]
@@ -80,6 +86,8 @@ if TYPE_CHECKING:
         UnknownNameError,
     )
     from .identification.identify import identify
+    from .models.audit import audit
+    from .models.replay import replay
     from .requant.explain import explain
     from .requant.multiplier import (
         QuantizedMultiplier,
@@ -89,6 +97,9 @@ if TYPE_CHECKING:
     )
     from .requant.requantize import requantize, requantize_scales
     from .requant.schemes import get_scheme, schemes
+    from .runtimes.emulate import emulate
+    from .runtimes.profiles import get_profile, profiles
+    from .runtimes.tosa import tosa_rescale
     from .sweeps.sweep import sweep
 
 

@@ -19,6 +19,31 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+#: Characters of a value in a message.
+_LONGEST = 200
+
+
+def brief(value: object) -> str:
+    """Return `repr` of a value for a message: on one line, cut where it is long, whatever the object is.
+
+    Examples
+    --------
+    >>> brief(0.5), brief("x" * 1000)[-12:], brief(10**5000)
+    ('0.5', 'xxxxxxxx ...', 'an integer of 16610 bits')
+    """
+    if isinstance(value, int) and value.bit_length() > _LONGEST:
+        return f"an integer of {value.bit_length()} bits"
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a caller's class may do anything here
+        text = f"an object of type {type(value).__name__}"
+    return clipped(text)
+
+
+def clipped(text: str) -> str:
+    """Return a text for a message, cut where it is long."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
+
 
 class QEngineError(Exception):
     """Base class of all errors raised on purpose."""
@@ -37,11 +62,25 @@ class UnknownNameError(QEngineError, ValueError):
 
     @classmethod
     def of(cls, kind: str, name: object, known: Iterable[str]) -> UnknownNameError:
-        """Build the error for an unknown `name`, with the closest known names."""
+        """Build the error for an unknown name, with the closest known names.
+
+        Parameters
+        ----------
+        kind : str
+            What `name` should be, e.g. ``"scheme"``.
+        name : object
+            What was given.
+        known : iterable of str
+            Names that exist.
+
+        Returns
+        -------
+        UnknownNameError
+        """
         names = sorted(known)
-        close = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
+        close = difflib.get_close_matches(name[:_LONGEST], names, n=3, cutoff=0.5) if isinstance(name, str) else []
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(names)}."
-        return cls(f"unknown {kind} {name!r}; {hint}")
+        return cls(f"unknown {kind} {brief(name)}; {hint}")
 
 
 class InputFileError(QEngineError, ValueError):

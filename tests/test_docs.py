@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 import re
 from pathlib import Path
@@ -48,7 +49,7 @@ def test_readme_examples() -> None:
 
 
 def test_readme_names_every_command_and_no_other() -> None:
-    line = next(line for line in README.read_text().splitlines() if line.startswith("`qengine schemes |"))
+    line = next(line for line in README.read_text().splitlines() if re.match(r"`qengine \w+ \| ", line))
     named = line.split("`")[1].removeprefix("qengine ").split(" | ")
     assert named == list(COMMANDS)
 
@@ -91,3 +92,55 @@ def test_every_public_function_has_an_example_and_sections() -> None:
             continue
         text = value.__doc__ or ""
         assert ">>>" in text, f"{name} has no example"
+
+
+#: What numpydoc asks of every public docstring here: sections, every parameter named, what is returned, an example.
+DEMANDED = {
+    "GL03", "GL05", "GL06", "GL07", "GL08", "SS01", "SS02", "SS03", "SS04", "PR01", "PR02", "PR05", "PR10", "RT01",
+    "YD01", "EX01",
+}  # fmt: skip
+
+
+def public_names() -> list[str]:
+    functions = [name for name in qe.__all__ if callable(getattr(qe, name))]
+    methods = [
+        f"{name}.{attribute}"
+        for name in functions
+        if inspect.isclass(getattr(qe, name))
+        for attribute, value in vars(getattr(qe, name)).items()
+        if not attribute.startswith("_") and (inspect.isroutine(value) or isinstance(value, property))
+    ]
+    return functions + methods
+
+
+@pytest.mark.parametrize("name", public_names())
+def test_public_docstrings_are_complete(name: str) -> None:
+    validate = pytest.importorskip("numpydoc.validate")
+    demanded = DEMANDED if not ("." in name or name.endswith("Error")) else DEMANDED - {"EX01"}
+    found = [f"{code}: {text}" for code, text in validate.validate(f"qengine.{name}")["errors"] if code in demanded]
+    assert not found
+
+
+def test_the_table_of_peers_stands_between_its_markers() -> None:
+    """Its shape, not its numbers: a row a job, a figure or a dash a peer, then the calls, then the machine."""
+    from benchmarks import bench_peers, peers, table
+
+    text = README.read_text(encoding="utf-8")
+    assert table.replaced(text, "x").count("\nx\n") == 1
+    section = text.split(table.BEGIN)[1].split(table.END)[0]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in section.splitlines() if line[:2] == "| "
+    ]
+    figures = re.compile(r"[\d,.]+(e[+-]\d+)?\*?")
+    jobs = rows[: rows.index(next(row for row in rows if row[0].startswith("microseconds")))]
+    assert jobs[0] == ["job", "G/s", "of the limit", *table.COLUMNS]
+    assert [row[0] for row in jobs[2:]] == list(peers.JOBS)
+    for job, *cells in jobs[2:]:
+        assert figures.fullmatch(cells[0])
+        assert cells[1] == table.NOTHING or re.fullmatch(r"\d+ %", cells[1])
+        for peer, cell in zip(table.COLUMNS, cells[2:], strict=True):
+            assert bool(figures.fullmatch(cell)) == (peer in peers.JOBS[job].peers), (job, peer, cell)
+    calls = rows[len(jobs) + 2 :]
+    assert [row[0] for row in calls] == list(bench_peers.Small.params[0])
+    assert all(re.fullmatch(r"[\d,.]+ \([\d,.]+\)", cell) for row in calls for cell in row[1:])
+    assert re.search(r"^\d{4}-\d\d-\d\d, .* cores, .*\nload [\d.]+ to [\d.]+; Python", section, re.MULTILINE)

@@ -253,7 +253,8 @@ def code_and_value(x, n, first, narrow, row, scale, inverse, zero_point, words, 
 def _quantize_single(x, scale, zero_point, divide, mode, low, high, out):
     """float32 arithmetic, ties to even, one scale: everything in one loop of float32 lanes.
 
-    Clamping to whole numbers before the rounding gives what clamping after it does: rounding is monotone.
+    Clamping to whole numbers before the rounding gives what clamping after it does: rounding is monotone. Numba's
+    ``|=`` would widen `odd` to int64, and with it every lane of the loop.
     """
     wide()
     inf = f32(np.inf)
@@ -264,22 +265,47 @@ def _quantize_single(x, scale, zero_point, divide, mode, low, high, out):
     odd = np.int32(0)
     if mode == ZERO_POINT_FUSED:
         for i in range(u64(x.size)):
-            odd |= np.int32(not abs(x[i]) < inf)
+            odd = np.int32(odd | np.int32(not abs(x[i]) < inf))
             out[i] = np.int32(np.rint(min(max(fma(x[i], r, z), bottom), top)))
     elif after:
         if divide:
             for i in range(u64(x.size)):
-                odd |= np.int32(not abs(x[i]) < inf)
+                odd = np.int32(odd | np.int32(not abs(x[i]) < inf))
                 out[i] = np.int32(np.rint(min(max(x[i] / s, bottom), top))) + rest
         else:
             for i in range(u64(x.size)):
-                odd |= np.int32(not abs(x[i]) < inf)
+                odd = np.int32(odd | np.int32(not abs(x[i]) < inf))
                 out[i] = np.int32(np.rint(min(max(x[i] * r, bottom), top))) + rest
     else:
         for i in range(u64(x.size)):
-            odd |= np.int32(not abs(x[i]) < inf)
+            odd = np.int32(odd | np.int32(not abs(x[i]) < inf))
             v = f32(x[i] / s) if divide else f32(x[i] * r)
             out[i] = np.int32(np.rint(min(max(f32(v + z), bottom), top)))
+    return odd == 0
+
+
+@kernel
+def _quantize_double(x, exact, scale, inverse, zero_point, after, low, high, out):
+    """float64 arithmetic, ties to even, one scale; `exact` says that `_quotients` need not divide."""
+    wide()
+    inf = f64(np.inf)
+    z = 0.0 if after else zero_point
+    rest = zero_point if after else 0.0
+    bottom, top = low - rest, high - rest  # whole numbers below 2**33
+    odd = np.int64(0)
+    if exact:
+        for i in range(u64(x.size)):
+            v = f64(x[i])
+            odd |= np.int64(not abs(v) < inf)
+            q = v * inverse
+            q = fma(fma(-q, scale, v), inverse, q)
+            q = fma(fma(-q, scale, v), inverse, q)
+            out[i] = np.int32(np.rint(min(max(q + z, bottom), top)) + rest)
+    else:
+        for i in range(u64(x.size)):
+            v = f64(x[i])
+            odd |= np.int64(not abs(v) < inf)
+            out[i] = np.int32(np.rint(min(max(v / scale + z, bottom), top)) + rest)
     return odd == 0
 
 
@@ -309,24 +335,41 @@ def _quantize(x, first, row, layout, scales, zero_points, buffers, words, out):
     return odd == 0
 
 
-def quantize(x, first, row, layout, scales, zero_points, out):
-    """Quantize flat x, whose element 0 is element `first` of the tensor; return whether all of it is finite."""
-    numbers = row.tolist()
-    single = x.dtype == f32 and numbers[AFFINE_BITS] == 32 and numbers[AFFINE_ROUNDING] == HALF_EVEN
-    ends = float(numbers[AFFINE_QMIN]), float(numbers[AFFINE_QMAX])
-    # Codes and zero points that float32 holds exactly, and their differences too.
-    if single and scales.size == 1 and max(map(abs, (*ends, zero_points.item()))) <= 2**22:
+def quantizing(quantizer, dtype):
+    """Return the call that quantizes, ``run(x, first, out)``: x flat, of that dtype, `first` the number of its first.
+
+    It returns whether all of x is finite.
+    """
+    numbers, scales, zero_points = quantizer.row.tolist(), quantizer.scales, quantizer.zero_points
+    low, high = float(numbers[AFFINE_QMIN]), float(numbers[AFFINE_QMAX])
+    if scales.size == 1 and numbers[AFFINE_ROUNDING] == HALF_EVEN:
+        scale, zero_point = scales.item(), zero_points.item()
         divide, mode = numbers[AFFINE_STEP] == DIVIDE, numbers[AFFINE_ZERO_POINT]
-        return _quantize_single(x, scales.item(), zero_points.item(), divide, mode, *ends, out)
-    words = np.empty((4, DRAW_GROUP // 4), np.uint32)
-    return _quantize(x, first, row.reshape(1, -1), layout, scales, zero_points, block_buffers(6), words, out)
+        if numbers[AFFINE_BITS] == 64:
+            exact = dtype == f32 and 2.0**-400 < scale < 2.0**400
+            fixed = exact, scale, 1.0 / scale if exact else 0.0, zero_point, mode == ZERO_POINT_AFTER, low, high
+            return lambda x, first, out: _quantize_double(x, *fixed, out)
+        # Codes and zero points that float32 holds exactly, and their differences too.
+        if dtype == f32 and max(-low, low, high, -high, abs(zero_point)) <= 2**22:
+            return lambda x, first, out: _quantize_single(x, scale, zero_point, divide, mode, low, high, out)
+    row, layout = quantizer.row.reshape(1, -1), np.array(quantizer.layout, np.int64)
+
+    def run(x, first, out):
+        words = np.empty((4, DRAW_GROUP // 4), np.uint32)
+        return _quantize(x, first, row, layout, scales, zero_points, block_buffers(6), words, out)
+
+    return run
 
 
 @kernel
 def _dequantize_one(q, single, scale, zero_point, out):
     """One scale for all: ``(q - z) * s`` in the type of the values."""
     wide()
-    if single:
+    if single and abs(zero_point) < 2.0**30:  # codes have 16 bits: int32 holds the difference
+        s, z = f32(scale), np.int32(zero_point)
+        for i in range(u64(q.size)):
+            out[i] = f32(np.int32(np.int32(q[i]) - z)) * s
+    elif single:
         s, z = f32(scale), np.int32(zero_point)
         for i in range(u64(q.size)):
             out[i] = f32(np.int32(q[i]) - z) * s
@@ -351,9 +394,12 @@ def _dequantize(q, first, rule, layout, scales, zero_points, buffers, out):
             out[u64(start) + i] = value[i]
 
 
-def dequantize(q, first, rule, layout, scales, zero_points, out):
-    """Dequantize flat integer codes into float64 or float32."""
-    if scales.size == 1 and q.itemsize <= 2 and rule in (DEQUANTIZE_FLOAT64, DEQUANTIZE_SUBTRACT):
-        _dequantize_one(q, rule == DEQUANTIZE_SUBTRACT, scales.item(), zero_points.item(), out)
-        return
-    _dequantize(q, first, rule, layout, scales, zero_points, block_buffers(5), out)
+def dequantizing(quantizer, dtype):
+    """Return the call that dequantizes integer codes of that dtype into float64 or float32: ``run(q, first, out)``."""
+    rule = int(quantizer.row[AFFINE_DEQUANTIZATION])
+    scales, zero_points = quantizer.scales, quantizer.zero_points
+    if scales.size == 1 and dtype.itemsize <= 2 and rule in (DEQUANTIZE_FLOAT64, DEQUANTIZE_SUBTRACT):
+        single, scale, zero_point = rule == DEQUANTIZE_SUBTRACT, scales.item(), zero_points.item()
+        return lambda q, first, out: _dequantize_one(q, single, scale, zero_point, out)
+    layout = np.array(quantizer.layout, np.int64)
+    return lambda q, first, out: _dequantize(q, first, rule, layout, scales, zero_points, block_buffers(5), out)

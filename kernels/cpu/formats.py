@@ -262,6 +262,21 @@ def reconstruct_format(x, n, row, numbers, tensor_scale, recon, codes):
 
 
 @kernel
+def encode_by_table(words, table, out):
+    """Codes of float32 numbers, given by their bits as uint32; return whether all are finite.
+
+    Values and midpoints of small formats have eight significant bits at most, so that a code depends on the upper 16
+    bits, and on whether the lower ones are zero.
+    """
+    odd = np.uint32(0)
+    for i in range(u64(words.size)):
+        word = words[i]
+        odd |= np.uint32((word & np.uint32(0x7F800000)) == np.uint32(0x7F800000))
+        out[i] = table[u64(word >> np.uint32(16)) * u64(2) + u64((word & np.uint32(0xFFFF)) != 0)]
+    return odd == 0
+
+
+@kernel
 def reconstruct(x, row, numbers, tensor_scale, recon, codes):
     """Rows of a 2-D float array, blocks along the last axis, into float64 `recon` and int32 `codes`."""
     wide()

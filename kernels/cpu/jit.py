@@ -30,6 +30,8 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLoca
 from numba.core.serialize import dumps
 from numba.extending import intrinsic
 
+from .. import compiling
+
 if sys.byteorder != "little":  # kernels read pairs of int32 as one int64
     raise ImportError("qengine.kernels.cpu needs a little-endian machine")
 
@@ -54,8 +56,10 @@ def cache_directory():
     setting = os.environ.get("QENGINE_CACHE_DIR")
     if setting == "":
         return None
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qengine"
-    root = Path(setting) if setting else base
+    home = os.path.expanduser(setting or os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    if home.startswith("~"):  # neither HOME nor an entry for this user, as in containers that run as any user
+        return None
+    root = Path(home) if setting else Path(home) / "qengine"
     path = root / f"cpu-{source_digest()}"
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -132,9 +136,22 @@ class _Cache(FunctionCache):
         super().__init__(py_func)
         self._cache_file = _Files(f"{py_func.__module__.rpartition('.')[2]}-{py_func.__qualname__}")
 
+    def load_overload(self, sig, target_context):
+        loaded = super().load_overload(sig, target_context)
+        if loaded is None:
+            compiling.tell(True)
+        return loaded
+
+    def save_overload(self, sig, data):
+        super().save_overload(sig, data)
+        compiling.tell(False)
+
 
 def inner(function):
-    """Compile a function that kernels call: linked into them, so without a cache and without a Python wrapper."""
+    """Compile a function that kernels call: linked into them, so without a cache and without a Python wrapper.
+
+    A literal argument (0, True) gets a variant of its own, compiled with all that it calls: ``np.int64(0)`` does not.
+    """
     return numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 

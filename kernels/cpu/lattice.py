@@ -43,7 +43,7 @@ HOP = 64
 def _count(side_a, side_b, lo, hi, table):
     pieces = cut_pieces(side_a, side_b, lo, hi, False, table)
     if pieces == 2:
-        below, above = piece_of(table, 0), piece_of(table, 1)
+        below, above = piece_of(table, np.int64(0)), piece_of(table, np.int64(1))
         a, t = below[A_A], below[T_A]
         if like(below) and like(above) and above[A_A] == a and above[T_A] == t:
             s0, n0, b0, n1, b1 = streams(below)
@@ -120,7 +120,7 @@ def extents(sides_a, sides_b, lo, hi, bottom, top):
 def histogram(side_a, side_b, lo, hi, bottom, counts):
     """Count each value of ``B - A`` at ``counts[value - bottom]``; `counts` spans the extents."""
     table = np.empty((PIECES, 9), np.int64)
-    for i in range(cut_pieces(side_of(side_a, 0), side_of(side_b, 0), lo, hi, True, table)):
+    for i in range(cut_pieces(side_of(side_a, np.int64(0)), side_of(side_b, np.int64(0)), lo, hi, True, table)):
         row = piece_of(table, i)
         x = row[X0]
         while x <= row[X1]:
@@ -320,9 +320,9 @@ def _fill_unlike(row, x0, x1, patience, out, n):
         else:
             end = x1
             if rising and h < -1:
-                end = crossing(row, x0, x1, -1, True) - 1
+                end = crossing(row, x0, x1, np.int64(-1), rising) - 1
             elif not rising and h > 0:
-                end = crossing(row, x0, x1, 1, False) - 1
+                end = crossing(row, x0, x1, np.int64(1), rising) - 1
             n = _fill_all(x0, end, out, n)
         x0 = end + 1
     return n
@@ -342,8 +342,8 @@ def fill(side_a, side_b, lo, hi, patience, out):
     `patience` is `PATIENCE`, or less in tests. Results do not depend on it.
     """
     table = np.empty((PIECES, 9), np.int64)
-    n = 0
-    for i in range(cut_pieces(side_of(side_a, 0), side_of(side_b, 0), lo, hi, False, table)):
+    n = np.int64(0)
+    for i in range(cut_pieces(side_of(side_a, np.int64(0)), side_of(side_b, np.int64(0)), lo, hi, False, table)):
         if n < out.size:
             n = _fill_piece(piece_of(table, i), table[i, X0], table[i, X1], patience, out, n)
     return n
@@ -371,7 +371,7 @@ def _ranked(row, inside, k, near):
             left, before = middle, c
         else:
             right, until = middle, c
-    _fill_piece(row, left, right - 1, PATIENCE, near[: k - before + 1], 0)
+    _fill_piece(row, left, right - 1, np.int64(PATIENCE), near[: k - before + 1], np.int64(0))
     return near[k - before]
 
 
@@ -380,7 +380,7 @@ def ranked(side_a, side_b, lo, hi, ranks, out):
     """Write the divergent accumulators of the given ranks (0 is the first; below the count) into `out`."""
     table = np.empty((PIECES, 9), np.int64)
     near = np.empty(HOP, np.int64)
-    pieces = cut_pieces(side_of(side_a, 0), side_of(side_b, 0), lo, hi, False, table)
+    pieces = cut_pieces(side_of(side_a, np.int64(0)), side_of(side_b, np.int64(0)), lo, hi, False, table)
     inside = np.empty(PIECES, np.int64)
     for i in range(pieces):
         inside[i] = count_piece(piece_of(table, i))

@@ -122,7 +122,7 @@ def cut_pieces(side_a, side_b, lo, hi, values, table):
     low_a, high_a, z_a = side_a[LOW], side_a[HIGH], side_a[ZERO_POINT]
     low_b, high_b, z_b = side_b[LOW], side_b[HIGH], side_b[ZERO_POINT]
     alike = low_a == low_b and high_a == high_b and z_a == z_b
-    pieces = 0
+    pieces = np.int64(0)
     for sign in range(2):
         x0, x1 = (lo, min(hi, np.int64(-1))) if sign == 0 else (max(lo, np.int64(0)), hi)
         if x0 > x1:
@@ -230,20 +230,10 @@ def _count_unlike(row):
     """Divergent accumulators of a piece: all but on the runs h = 0 (where ``B - A`` is 1) and h = -1 (where -1)."""
     x0, x1 = row[X0], row[X1]
     rising = level_at(row, x1) >= level_at(row, x0)
-    if rising:
-        m0, z0, z1 = (
-            crossing(row, x0, x1, -1, True),
-            crossing(row, x0, x1, 0, True),
-            crossing(row, x0, x1, 1, True),
-        )
-        m1 = z0
-    else:
-        z0, m0, m1 = (
-            crossing(row, x0, x1, 1, False),
-            crossing(row, x0, x1, 0, False),
-            crossing(row, x0, x1, -1, False),
-        )
-        z1 = m0
+    first = crossing(row, x0, x1, np.int64(-1 if rising else 1), rising)
+    second = crossing(row, x0, x1, np.int64(0), rising)
+    third = crossing(row, x0, x1, np.int64(1 if rising else -1), rising)
+    m0, m1, z0, z1 = (first, second, second, third) if rising else (second, third, first, second)
     nz, nm = z1 - z0, m1 - m0
     ones = times(row[OFFSET], nz - nm)  # sum of B - A over the run h = 0, less that over the run h = -1
     ones += sum_floors(row[A_B], row[B_B], row[T_B], z0, nz, m0, nm)

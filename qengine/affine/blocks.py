@@ -14,10 +14,11 @@ from qengine.kernels.codes import E8M0_LIMIT
 from qengine.kernels.reference import formats as scales_in_numpy
 
 from .. import backends
+from ..arguments import integer
 from ..exceptions import DomainError, DTypeError
 from .elements import Element, get_element
 from .formats import Format, element_format, get_format
-from .params import at, first, index_text, integer, normal_axis
+from .params import at, first, index_text, normal_axis
 from .rounding import get_rounding
 from .segments import samples
 
@@ -156,6 +157,28 @@ def _codes(
     return np.where(found < 0, -1 - found, found).astype(np.uint8)
 
 
+@functools.lru_cache(maxsize=64)
+def _small_table(element: Element, overflow: str, rounding: str | None) -> npt.NDArray[np.uint8]:
+    """Return the codes of ``encode_by_table``: of numbers by their upper 16 bits, the lower ones zero, or not."""
+    words = np.arange(1 << 17, dtype=np.uint32) << np.uint32(15)
+    values = words.view(np.float32)
+    finite = np.isfinite(values)
+    encoded, numbers = _encode_row(element_format(element), {"overflow": overflow, "rounding": rounding})
+    return _codes(np.where(finite, values, np.float32(0)).reshape(1, -1), "reference", encoded, numbers, 1.0)[0]
+
+
+def _encode_small(
+    x: npt.NDArray[np.float32], element: Element, overflow: str, rounding: str | None
+) -> npt.NDArray[np.uint8]:
+    """Encode float32 to floats or fixed point of at most 8 bits."""
+    from ..backends import cpu
+
+    flat, out = np.ascontiguousarray(x).reshape(-1), np.empty(x.shape, np.uint8)
+    if not cpu.encode(flat, _small_table(element, overflow, rounding), out.reshape(-1)):
+        _refuse_nonfinite(np, x)
+    return out
+
+
 def _encode_row(row: Format, options: dict[str, str | None]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
     return row.encode_row(**{name: value for name, value in options.items() if value is not None})
 
@@ -257,6 +280,8 @@ def encode(
         options: dict[str, str | None] = {"overflow": overflow, "rounding": rounding}
         encoded, numbers = _encode_row(element_format(element), options)
         if isinstance(array, np.ndarray):
+            if name == "cpu" and array.dtype == np.float32 and element.kind in ("float", "integer"):
+                return _encode_small(array, element, overflow, rounding)
             _refuse_nonfinite(np, array)
             return _codes(array.reshape(1, -1), name, encoded, numbers, 1.0).reshape(array.shape)
         rows = arrays.ascontiguousarray(array).reshape(1, -1)

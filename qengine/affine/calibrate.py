@@ -43,10 +43,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from ..exceptions import DomainError, DTypeError, UnknownNameError
+from ..arguments import chosen, flag, integer, real
+from ..exceptions import DomainError, DTypeError
 from . import ranges
 from .histogram import Histogram, calibration_kernels
-from .params import QuantParams, Target, at, first, integer, normal_axis
+from .params import QuantParams, Target, at, first, normal_axis
 from .segments import Segments, samples
 
 METHODS = ("minmax", "percentile", "mse", "sqnr", "entropy")
@@ -63,19 +64,14 @@ class _Method(NamedTuple):
 
     @classmethod
     def of(cls, name: Any, percentile: Any, gamma: Any, candidates: Any) -> _Method:
-        if name not in METHODS:
-            raise UnknownNameError.of("calibration method", name, METHODS)
-        for what, value in (("percentile", percentile), ("gamma", gamma)):
-            if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-                raise DTypeError(f"{what} must be a real number; got {value!r}.")
+        name = chosen("calibration method", name, METHODS)
+        percentile, gamma = real("percentile", percentile), real("gamma", gamma)
         if not 50 < percentile <= 100:
             raise DomainError(f"percentile must be in (50, 100]; got {percentile}.")
         if not 0 < gamma < math.inf:
             raise DomainError(f"gamma must be positive and finite; got {gamma}.")
-        candidates = integer("candidates", candidates)
-        if not 1 <= candidates <= 10_000:
-            raise DomainError(f"candidates must be in [1, 10000]; got {candidates}.")
-        return cls(name, float(percentile), float(gamma) if name == "sqnr" else 1.0, candidates)
+        candidates = integer("candidates", candidates, 1, 10_000)
+        return cls(name, percentile, gamma if name == "sqnr" else 1.0, candidates)
 
 
 class RangeFinder:
@@ -108,9 +104,7 @@ class RangeFinder:
     """
 
     def __init__(self, x: Any, *, nonfinite: str = "raise", backend: str | None = None) -> None:
-        if nonfinite not in POLICIES:
-            raise UnknownNameError.of("policy for nonfinite samples", nonfinite, POLICIES)
-        self._ignore = nonfinite == "ignore"
+        self._ignore = chosen("policy for nonfinite samples", nonfinite, POLICIES) == "ignore"
         self._backend = backends.choose(backend) if isinstance(x, Histogram) else backends.choose(backend, x)
         self._kernels = calibration_kernels(self._backend)
         self._x: npt.NDArray[Any] | None = None
@@ -135,6 +129,7 @@ class RangeFinder:
         assert self._x is not None
         if axis is not None:
             axis = normal_axis(integer("axis", axis), self._x.ndim, self._x.shape)
+        group = None if group is None else integer("group", group)
         key = (axis, group)
         if key not in self._extremes:
             with backends.device_of(self._x):
@@ -197,10 +192,10 @@ class RangeFinder:
         """Return the parameters that a method chooses; arguments and errors as in `choose_qparams`."""
         target = Target.of(bits, mode, signed, narrow, scale_dtype)
         way = _Method.of(method, percentile, gamma, candidates)
+        include_zero = flag("include_zero", include_zero)
         if source is None:
             source = "histogram" if self._x is None else "exact"
-        if source not in SOURCES:
-            raise UnknownNameError.of("source", source, SOURCES)
+        chosen("source", source, SOURCES)
         if source == "histogram":
             if group is not None:
                 raise DomainError(f"a histogram has no groups; got group {group}. Use source='exact' on samples.")
@@ -336,7 +331,7 @@ def _from_range(
         raise DomainError(
             f"of the range, lo must be below hi; got lo {first(low, bad)!r}, hi {first(high, bad)!r}{at(bad)}."
         )
-    if include_zero:
+    if flag("include_zero", include_zero):
         low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)
     return target.params(low, high, axis, group)
 

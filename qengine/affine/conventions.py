@@ -27,7 +27,7 @@ from qengine.kernels.codes import (
     ZERO_POINT_INSIDE,
 )
 
-from ..exceptions import UnknownNameError
+from ..arguments import chosen
 
 STEPS = {"divide": DIVIDE, "reciprocal": RECIPROCAL}
 ZERO_POINTS = {"after": ZERO_POINT_AFTER, "inside": ZERO_POINT_INSIDE, "fused": ZERO_POINT_FUSED}
@@ -216,6 +216,10 @@ _NAMES = {name: row for row in _ROWS for name in (row.name, *row.aliases)}
 def conventions() -> tuple[Convention, ...]:
     """Return all conventions of quantize and dequantize.
 
+    Returns
+    -------
+    tuple of Convention
+
     Examples
     --------
     >>> import qengine as qe
@@ -233,6 +237,15 @@ def conventions() -> tuple[Convention, ...]:
 def get_convention(name: str | Convention) -> Convention:
     """Return the convention of that name or alias.
 
+    Parameters
+    ----------
+    name : str or Convention
+        A row is returned as it is.
+
+    Returns
+    -------
+    Convention
+
     Examples
     --------
     >>> import qengine as qe
@@ -241,7 +254,4 @@ def get_convention(name: str | Convention) -> Convention:
     """
     if isinstance(name, Convention):
         return name
-    try:
-        return _NAMES[name]
-    except (KeyError, TypeError):
-        raise UnknownNameError.of("convention", name, _NAMES) from None
+    return _NAMES[chosen("convention", name, _NAMES)]

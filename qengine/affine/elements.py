@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
-from ..exceptions import UnknownNameError
+from ..arguments import chosen
 
 #: NF4, as published: quantiles of a normal distribution, as float32 (QLoRA, arXiv 2305.14314, appendix E).
 NF4_VALUES = (
@@ -167,7 +167,4 @@ def get_element(name: str | Element) -> Element:
     """
     if isinstance(name, Element):
         return name
-    try:
-        return _NAMES[name]
-    except (KeyError, TypeError):
-        raise UnknownNameError.of("number element", name, _NAMES) from None
+    return _NAMES[chosen("number element", name, _NAMES)]

@@ -17,13 +17,14 @@ import numpy.typing as npt
 
 from .. import backends
 from .._version import __version__
+from ..arguments import callback, chosen, flag, integer, real
 from ..backends.quantizers import ErrorPlan
-from ..exceptions import DomainError, DTypeError, UnknownNameError
+from ..exceptions import DomainError
 from ..work.checkpoint import Checkpoint, open_checkpoint
 from ..work.cluster import ClusterExecutor, connect
 from .measure import Array, Chunked, Progress, in_memory, measure
 from .metrics import HIGHER_IS_BETTER, METRICS, Errors, bin_edges
-from .params import QuantParams, integer, normal_axis
+from .params import QuantParams, normal_axis
 from .resolve import Resolved, resolve
 from .segments import samples
 from .spec import QuantSpec, as_specs
@@ -106,8 +107,7 @@ class ErrorRow:
         The bins are ``step / 256`` wide up to one step, an eighth of an octave beyond.
         """
         self._codes()
-        if isinstance(p, bool) or not isinstance(p, (int, float, np.number)):
-            raise DTypeError(f"a percentile must be a real number; got {p!r}.")
+        p = real("a percentile", p)
         if not 0 <= p <= 100:
             raise DomainError(f"a percentile must be in [0, 100]; got {p}.")
         assert self.error_counts is not None
@@ -184,8 +184,7 @@ class ErrorReport:
 
     def ranked(self, metric: str = "sqnr") -> tuple[ErrorRow, ...]:
         """Return the rows by a metric, best first; `bias` by its magnitude."""
-        if not isinstance(metric, str) or metric not in HIGHER_IS_BETTER:
-            raise UnknownNameError.of("metric", metric, HIGHER_IS_BETTER)
+        chosen("metric", metric, HIGHER_IS_BETTER)
         sign = -1.0 if HIGHER_IS_BETTER[metric] else 1.0
         size = abs if metric == "bias" else float
         return tuple(sorted(self.rows, key=lambda row: sign * size(getattr(row, metric))))
@@ -303,10 +302,10 @@ def error_report(
     """
     wanted = as_specs(specs)
     name = backends.choose(backend, x) if cluster is None else backends.named(backend) or "cpu"
-    if nonfinite not in ("raise", "ignore"):
-        raise DomainError(f"nonfinite must be 'raise' or 'ignore'; got {nonfinite!r}.")
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise DomainError(f"threads must be an integer of at least 1; got {threads!r}.")
+    chosen("policy for nonfinite samples", nonfinite, ("raise", "ignore"))
+    if threads is not None:
+        threads = integer("threads", threads, 1, 4096)
+    callback("progress", progress)
     tensor = _as_tensor(x)
     if cluster is not None and not isinstance(tensor, Windowed):
         raise DomainError(
@@ -319,8 +318,7 @@ def error_report(
     size = functools.reduce(lambda a, b: a * b, shape, 1)
     if size == 0:
         raise DomainError(f"x must hold at least one sample; got shape {shape}.")
-    if not isinstance(histograms, bool):
-        raise DTypeError(f"histograms must be True or False; got {histograms!r}.")
+    histograms = flag("histograms", histograms)
     if axis is not None:
         axis = normal_axis(integer("axis", axis), len(shape), shape)
     if checkpoint is not None and backends.on_device(tensor):

@@ -46,7 +46,8 @@ import numpy.typing as npt
 
 from qengine.kernels import codes
 
-from ..exceptions import DomainError, UnknownNameError
+from ..arguments import chosen, integer
+from ..exceptions import DomainError, UnknownNameError, brief
 from .elements import ELEMENTS, NF4_THRESHOLDS, NF4_VALUES, Element
 from .rounding import get_rounding
 
@@ -198,7 +199,9 @@ class Format:
         """Return the 52-bit fraction of amax above which the scale's exponent is one more."""
         if self.scale != "e8m0":
             if name is not None:
-                raise DomainError(f"{self.name} has no E8M0 scale to round; got scale_rounding {name!r}. Leave it out.")
+                raise DomainError(
+                    f"{self.name} has no E8M0 scale to round; got scale_rounding {brief(name)}. Leave it out."
+                )
             return 0
         e = self.element
         thresholds = {
@@ -209,13 +212,11 @@ class Format:
         }
         if name is None:
             return thresholds["floor"]
-        if name not in thresholds:
-            raise UnknownNameError.of("scale rounding", name, thresholds)
-        return thresholds[name]
+        return thresholds[chosen("scale rounding", name, thresholds)]
 
 
 def _rounding_code(element: Element, name: str | None) -> int:
-    rule = get_rounding(name or ("half-down" if element.kind == "codebook" else "half-even"))
+    rule = get_rounding(name if name is not None else ("half-down" if element.kind == "codebook" else "half-even"))
     if element.kind == "codebook" and rule.code != codes.HALF_DOWN:
         raise DomainError(
             f"{element.name} decides at midpoints, which go to the lower code: rounding must be 'half-down' or left "
@@ -227,8 +228,7 @@ def _rounding_code(element: Element, name: str | None) -> int:
 
 
 def _overflow_value(element: Element, name: str) -> float:
-    if name not in OVERFLOWS:
-        raise UnknownNameError.of("overflow", name, OVERFLOWS)
+    chosen("overflow", name, OVERFLOWS)
     if name == "saturate":
         return element.largest
     if not element.overflow:
@@ -276,6 +276,10 @@ _FORMAT_NAMES = {name: row for row in _FORMAT_ROWS for name in (row.name, *row.a
 def formats() -> tuple[Format, ...]:
     """Return every number format.
 
+    Returns
+    -------
+    tuple of Format
+
     Examples
     --------
     >>> import qengine as qe
@@ -288,7 +292,18 @@ def formats() -> tuple[Format, ...]:
 
 
 def get_format(name: str | Format, *, block: int | None = None) -> Format:
-    """Return the format of that name or alias, with another block size if `block` says one.
+    """Return the format of that name or alias.
+
+    Parameters
+    ----------
+    name : str or Format
+        E.g. ``"mxfp4"``.
+    block : int, optional
+        Elements a block, instead of the format's own number.
+
+    Returns
+    -------
+    Format
 
     Examples
     --------
@@ -296,19 +311,14 @@ def get_format(name: str | Format, *, block: int | None = None) -> Format:
     >>> get_format("mxfp8").block, get_format("nf4", block=128).block
     (32, 128)
     """
-    if isinstance(name, Format):
-        row = name
-    else:
-        try:
-            row = _FORMAT_NAMES[name]
-        except (KeyError, TypeError):
-            if str(name).removeprefix("u").startswith("int"):
-                raise UnknownNameError(
-                    f"unknown number format {name!r}: integers are no format; use bits=, and group= for groups."
-                ) from None
-            raise UnknownNameError.of("number format", name, _FORMAT_NAMES) from None
+    if isinstance(name, str) and name not in _FORMAT_NAMES and name.removeprefix("u").startswith("int"):
+        raise UnknownNameError(
+            f"unknown number format {brief(name)}: integers are no format; use bits=, and group= for groups."
+        )
+    row = name if isinstance(name, Format) else _FORMAT_NAMES[chosen("number format", name, _FORMAT_NAMES)]
     if block is None:
         return row
+    block = integer("block", block)
     if not row.block or block < 1:
         raise DomainError(f"block must be at least 1, for a format with blocks; got {block} for {row.name}.")
     return replace(row, block=block)

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from ..exceptions import DomainError, DTypeError
-from .params import at, first, integer, normal_axis
+from ..arguments import integer, real
+from ..exceptions import DomainError, DTypeError, brief
+from .params import first, normal_axis
 from .segments import Segments, samples
 
 #: Mantissa bits of a histogram of a whole tensor, and of one a channel.
@@ -27,6 +28,8 @@ TENSOR_BITS, CHANNEL_BITS = 11, 7
 _CONVERTED, _COUNTED = 1 << 22, 1 << 30
 #: A cell is ``channel << _CHANNEL | key``.
 _CHANNEL = 32
+#: Most samples of a cell or a channel, so that sums of a few fit int64.
+_MOST = (1 << 62) - 1
 _FIELDS = ("mantissa_bits", "axis", "min", "max", "nonfinite", "keys", "counts")
 
 
@@ -68,10 +71,8 @@ class Histogram:
     def __init__(self, *, axis: int | None = None, mantissa_bits: int | None = None) -> None:
         if mantissa_bits is None:
             mantissa_bits = TENSOR_BITS if axis is None else CHANNEL_BITS
-        self.mantissa_bits = integer("mantissa_bits", mantissa_bits)
-        if not 3 <= self.mantissa_bits <= 11:
-            raise DomainError(f"mantissa_bits must be in [3, 11]; got {mantissa_bits}.")
-        self.axis = None if axis is None else integer("axis", axis)
+        self.mantissa_bits = integer("mantissa_bits", mantissa_bits, 3, 11)
+        self.axis = None if axis is None else integer("axis", axis, -64, 63)
         self._cells = np.empty(0, np.int64)
         self._counts = np.empty(0, np.int64)
         channels = 1 if axis is None else 0
@@ -116,7 +117,12 @@ class Histogram:
         return values[0].item() if self.axis is None else values.copy()
 
     def extremes(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return (min, max) of every channel, 1-D; `DomainError` if one has no finite sample."""
+        """Return (min, max) of every channel; `DomainError` if one has no finite sample.
+
+        Returns
+        -------
+        minimum, maximum : 1-D float64 arrays
+        """
         bad = self._low > self._high
         if self.channels == 0 or bad.any():
             where = "" if self.axis is None or not bad.any() else f" of channel {int(np.argmax(bad))}"
@@ -126,10 +132,17 @@ class Histogram:
     def weighted(self, channel: int = 0) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         """Return (values ascending, counts) of a channel.
 
-        A cell's value is its key read as a float32, clipped to the exact ``[min, max]``.
+        Parameters
+        ----------
+        channel : int
+            Counted from 0; 0 of a histogram without axis.
+
+        Returns
+        -------
+        values, counts : float64 and int64 arrays
+            A cell's value is its key read as a float32, clipped to the exact ``[min, max]``.
         """
-        if not 0 <= channel < self.channels:
-            raise DomainError(f"channel must be in [0, {self.channels - 1}]; got {channel}.")
+        channel = integer("channel", channel, 0, self.channels - 1)
         span = slice(*np.searchsorted(self._cells, [channel << _CHANNEL, (channel + 1) << _CHANNEL]))
         words = (self._cells[span] & 0xFFFFFFFF).astype(np.uint32) << np.uint32(23 - self.mantissa_bits)
         values = np.clip(words.view(np.float32).astype(np.float64), self._low[channel], self._high[channel])
@@ -139,7 +152,18 @@ class Histogram:
         return values, counts
 
     def update(self, batch: Any, *, backend: str | None = None) -> Histogram:
-        """Count a batch of any shape (with `axis`: as many channels as before); return self.
+        """Count a batch; return self.
+
+        Parameters
+        ----------
+        batch : array
+            Samples of any shape; with `axis`, as many channels as before.
+        backend : str, optional
+            Where they are counted; the counts are the same.
+
+        Returns
+        -------
+        Histogram
 
         Raises
         ------
@@ -165,7 +189,7 @@ class Histogram:
         clean = {int(c): rows[int(c)][arrays.isfinite(rows[int(c)])] for c in np.flatnonzero(holes)}
         for c, row in clean.items():
             low[c], high[c] = (float(row.min()) + 0.0, float(row.max()) + 0.0) if row.size else (np.inf, -np.inf)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", under="ignore"):
             wide = np.isinf(np.float32(high)) & np.isfinite(high) | np.isinf(np.float32(low)) & np.isfinite(low)
         if wide.any():
             raise DomainError(
@@ -190,7 +214,17 @@ class Histogram:
         return self
 
     def merge(self, other: Histogram) -> Histogram:
-        """Add the counts of another histogram of the same axis and mantissa bits; return self."""
+        """Add the counts of another histogram of the same axis and mantissa bits; return self.
+
+        Parameters
+        ----------
+        other : Histogram
+            Left as it is.
+
+        Returns
+        -------
+        Histogram
+        """
         if not isinstance(other, Histogram):
             raise DTypeError(f"only a Histogram can be merged into a Histogram; got {type(other).__name__}.")
         if (self.axis, self.mantissa_bits) != (other.axis, other.mantissa_bits):
@@ -236,7 +270,10 @@ class Histogram:
     def to_dict(self) -> dict[str, Any]:
         """Return the histogram as plain data for JSON; `from_dict` gives it back, bit for bit.
 
-        Keys and counts are lists a channel, keys ascending; an empty channel has min and max None.
+        Returns
+        -------
+        dict
+            Keys and counts are lists a channel, keys ascending; an empty channel has min and max None.
         """
         spans = np.searchsorted(self._cells, np.arange(self.channels + 1) << _CHANNEL)
         pairs = list(itertools.pairwise(spans.tolist()))
@@ -254,26 +291,38 @@ class Histogram:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Histogram:
-        """Return the histogram that `to_dict` wrote; `DomainError` if it is not one."""
-        if set(fields) != set(_FIELDS):
-            raise DomainError(f"a histogram has the fields {_FIELDS}; got {tuple(sorted(fields))}.")
+        """Return the histogram that `to_dict` wrote; `DomainError` if it is not one.
+
+        Parameters
+        ----------
+        fields : mapping
+            Read back from JSON.
+
+        Returns
+        -------
+        Histogram
+        """
+        if not isinstance(fields, Mapping) or set(fields) != set(_FIELDS):
+            raise DomainError(f"a histogram has the fields {_FIELDS}; got {brief(fields)}.")
         new = cls(axis=fields["axis"], mantissa_bits=fields["mantissa_bits"])
+        for name in _FIELDS[2:]:
+            if not isinstance(fields[name], list):
+                raise DTypeError(f"{name} must be a list, one entry a channel; got {brief(fields[name])}.")
         lengths = {len(fields[name]) for name in _FIELDS[2:]}
         if len(lengths) != 1 or (new.axis is None and lengths != {1}):
             raise DomainError(f"a histogram's lists have one entry a channel; got lengths {sorted(lengths)}.")
-        new._low = np.array([np.inf if v is None else v for v in fields["min"]], np.float64)
-        new._high = np.array([-np.inf if v is None else v for v in fields["max"]], np.float64)
-        new._nonfinite = np.array(fields["nonfinite"], np.int64)
+        new._low = np.array([np.inf if v is None else real("min", v) for v in fields["min"]], np.float64)
+        new._high = np.array([-np.inf if v is None else real("max", v) for v in fields["max"]], np.float64)
+        new._nonfinite = np.array([integer("nonfinite", n, 0, _MOST) for n in fields["nonfinite"]], np.int64)
+        limit = 1 << (9 + new.mantissa_bits)
         for c, (keys, counts) in enumerate(zip(fields["keys"], fields["counts"], strict=True)):
-            limit = 1 << (9 + new.mantissa_bits)
-            if len(keys) != len(counts) or not all(0 <= key < limit for key in keys) or min(counts, default=1) < 1:
-                raise DomainError(f"channel {c} needs one count >= 1 for each key in [0, {limit - 1}].")
+            if not isinstance(keys, list) or not isinstance(counts, list) or len(keys) != len(counts):
+                raise DomainError(f"channel {c} needs a list of keys and one of counts, of one length.")
+            keys = [integer(f"a key of channel {c}", key, 0, limit - 1) for key in keys]
+            counts = [integer(f"a count of channel {c}", count, 1, _MOST) for count in counts]
             if bool(keys) != bool(new._low[c] <= new._high[c]):
                 raise DomainError(f"channel {c} needs min <= max exactly where it has counts.")
             new._add(np.array(keys, np.int64) | (c << _CHANNEL), np.array(counts, np.int64))
-        bad = new._nonfinite < 0
-        if bad.any():
-            raise DomainError(f"nonfinite must not be negative; got {first(new._nonfinite, bad)}{at(bad)}.")
         return new
 
     def __eq__(self, other: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from ..exceptions import DomainError, DTypeError, UnknownNameError
+from ..arguments import chosen, flag, integer
+from ..exceptions import DomainError, DTypeError, brief
 
 MODES = ("symmetric", "asymmetric")
 SCALE_DTYPES = ("float32", "float64")
@@ -39,17 +41,10 @@ def first(values: npt.NDArray[Any], bad: npt.NDArray[np.bool_]) -> Any:
     return values.reshape(-1)[int(bad.argmax())].item()  # a scalar, or an array on a device
 
 
-def integer(name: str, value: Any) -> int:
-    """Return a Python int, or raise `DTypeError`: booleans and floats are refused."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
-        raise DTypeError(f"{name} must be an integer; got {value!r}.")
-    return int(value)
-
-
 def normal_axis(axis: int, ndim: int, shape: object) -> int:
     """Return the axis counted from the front, or raise `DomainError`."""
     if not -ndim <= axis < ndim:
-        raise DomainError(f"axis must be in [{-ndim}, {ndim - 1}] for an array of shape {shape}; got {axis}.")
+        raise DomainError(f"axis must be in [{-ndim}, {ndim - 1}] for an array of shape {shape}; got {brief(axis)}.")
     return axis % ndim
 
 
@@ -67,7 +62,7 @@ def _scales(value: Any) -> npt.NDArray[np.float64]:
 def _zero_points(value: Any) -> npt.NDArray[np.int64]:
     array = backends.parameter("zero_point", value)
     if array.dtype.kind == "O" and array.ndim == 0 and isinstance(value, int):
-        raise DomainError(f"zero_point must be in (-2**31, 2**31); got {value}.")
+        raise DomainError(f"zero_point must be in (-2**31, 2**31); got {brief(value)}.")
     if array.dtype.kind not in "iu":
         raise DTypeError(f"zero_point must be an integer or an array of them; got dtype {array.dtype}.")
     bad = (array <= -ZERO_POINT_LIMIT) | (array >= ZERO_POINT_LIMIT)
@@ -126,14 +121,16 @@ class QuantParams:
     def __post_init__(self) -> None:
         qmin, qmax = integer("qmin", self.qmin), integer("qmax", self.qmax)
         if not 1 <= qmax - qmin < 2**16:
-            raise DomainError(f"qmax - qmin must be in [1, 65535]; got qmin {qmin}, qmax {qmax}.")
+            raise DomainError(f"qmax - qmin must be in [1, 65535]; got qmin {brief(qmin)}, qmax {brief(qmax)}.")
         if qmin < -(2**31) or qmax > 2**31 - 1:
-            raise DomainError(f"qmin and qmax must fit int32; got qmin {qmin}, qmax {qmax}.")
+            raise DomainError(f"qmin and qmax must fit int32; got qmin {brief(qmin)}, qmax {brief(qmax)}.")
         scale, zero_point = _scales(self.scale), _zero_points(self.zero_point)
         axis = None if self.axis is None else integer("axis", self.axis)
         group = None if self.group is None else integer("group", self.group)
         if group is not None and (axis is None or group < 1):
-            raise DomainError(f"group must be at least 1 and needs an axis; got group {group}, axis {axis}.")
+            raise DomainError(
+                f"group must be at least 1 and needs an axis; got group {brief(group)}, axis {brief(axis)}."
+            )
         if axis is None and scale.ndim:
             raise DomainError(f"an array of scales, shape {scale.shape}, needs the axis that it runs along.")
         if axis is not None and group is None and scale.ndim != 1:
@@ -172,7 +169,7 @@ class QuantParams:
         """Bits that tell the codes apart: 8 for [-128, 127] and for the narrow [-127, 127]."""
         return (self.levels - 1).bit_length()
 
-    @property
+    @functools.cached_property
     def dtype(self) -> np.dtype[Any]:
         """Smallest of int8, uint8, int16, uint16 and int32 that holds ``[qmin, qmax]``."""
         infos = (np.iinfo(name) for name in _STORAGE)
@@ -195,11 +192,22 @@ class QuantParams:
     def check_shape(self, shape: tuple[int, ...]) -> int | None:
         """Return the axis counted from the front (None per tensor) if the parameters fit an x of that shape.
 
+        Parameters
+        ----------
+        shape : tuple of int
+            Shape of x.
+
+        Returns
+        -------
+        int or None
+
         Raises
         ------
         DomainError
             If they do not; names both shapes.
         """
+        if not isinstance(shape, tuple) or not all(isinstance(n, (int, np.integer)) and n >= 0 for n in shape):
+            raise DTypeError(f"shape must be a tuple of lengths; got {brief(shape)}.")
         if self.axis is None:
             return None
         axis = normal_axis(self.axis, len(shape), shape)
@@ -221,7 +229,15 @@ class QuantParams:
     def expand(self, shape: tuple[int, ...]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
         """Return (scale, zero_point) that broadcast against an x of that shape, float64 and int64.
 
-        0-D per tensor, ``(1, .., channels, .., 1)`` per channel, the full shape of x per group.
+        Parameters
+        ----------
+        shape : tuple of int
+            Shape of x.
+
+        Returns
+        -------
+        scale, zero_point : float64 and int64 arrays
+            0-D per tensor, ``(1, .., channels, .., 1)`` per channel, the full shape of x per group.
 
         Raises
         ------
@@ -247,7 +263,12 @@ class QuantParams:
         return np.take(pair[0], owner, axis=axis), np.take(pair[1], owner, axis=axis)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain data for JSON; `from_dict` gives the same parameters back, bit for bit."""
+        """Return the fields as plain data for JSON; `from_dict` gives the same parameters back, bit for bit.
+
+        Returns
+        -------
+        dict
+        """
         return {
             "scale": np.asarray(self.scale).tolist(), "zero_point": np.asarray(self.zero_point).tolist(),
             "qmin": self.qmin, "qmax": self.qmax, "axis": self.axis, "group": self.group,
@@ -255,7 +276,19 @@ class QuantParams:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> QuantParams:
-        """Return the parameters that `to_dict` wrote."""
+        """Return the parameters that `to_dict` wrote.
+
+        Parameters
+        ----------
+        fields : mapping
+            Read back from JSON.
+
+        Returns
+        -------
+        QuantParams
+        """
+        if not isinstance(fields, Mapping) or not all(isinstance(name, str) for name in fields):
+            raise DTypeError(f"parameters are a mapping of names to values; got {brief(fields)}.")
         names = ("scale", "zero_point", "qmin", "qmax", "axis", "group")
         missing = [name for name in names[:4] if name not in fields]
         unknown = sorted(set(fields) - set(names))
@@ -271,15 +304,16 @@ class QuantParams:
             what += "" if self.group is None else f", group={self.group}"
         return f"QuantParams({what}, qmin={self.qmin}, qmax={self.qmax})"
 
+    @functools.cached_property
     def _key(self) -> tuple[Any, ...]:
         arrays = (np.asarray(self.scale, np.float64), np.asarray(self.zero_point, np.int64))
         return (*(a.tobytes() for a in arrays), self.shape, self.qmin, self.qmax, self.axis, self.group)
 
     def __eq__(self, other: object) -> bool:
-        return self._key() == other._key() if isinstance(other, QuantParams) else NotImplemented
+        return self._key == other._key if isinstance(other, QuantParams) else NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        return hash(self._key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,20 +331,15 @@ class Target:
     @classmethod
     def of(cls, bits: Any, mode: Any, signed: Any, narrow: Any, scale_dtype: Any) -> Target:
         """Check the arguments of `choose_qparams` that name the integer type."""
-        bits = integer("bits", bits)
-        if not 2 <= bits <= 16:
-            raise DomainError(f"bits must be in [2, 16]; got {bits}.")
-        if mode not in MODES:
-            raise UnknownNameError.of("mode", mode, MODES)
+        bits = integer("bits", bits, 2, 16)
+        chosen("mode", mode, MODES)
         for name, value in (("signed", signed), ("narrow", narrow)):
-            if not isinstance(value, (bool, np.bool_)):
-                raise DTypeError(f"{name} must be True or False; got {value!r}.")
+            flag(name, value)
         try:
             scale_type = np.dtype(scale_dtype).name
-        except TypeError:
-            scale_type = str(scale_dtype)
-        if scale_type not in SCALE_DTYPES:
-            raise UnknownNameError.of("scale_dtype", scale_type, SCALE_DTYPES)
+        except (TypeError, ValueError):
+            scale_type = brief(scale_dtype)
+        chosen("scale_dtype", scale_type, SCALE_DTYPES)
         if mode == "symmetric" and narrow and not signed:
             raise DomainError("symmetric unsigned codes start at 0, their zero point: narrow must be False.")
         low = -(1 << (bits - 1)) if signed else 0

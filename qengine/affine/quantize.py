@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -11,10 +12,11 @@ import numpy.typing as npt
 from qengine.kernels import codes
 
 from .. import backends
+from ..arguments import integer
 from ..backends.quantizers import Quantizer
 from ..exceptions import DomainError, DTypeError
 from .conventions import DEQUANTIZATIONS, STEPS, ZERO_POINTS, Convention, get_convention
-from .params import QuantParams, at, first, index_text, integer
+from .params import QuantParams, at, first, index_text
 from .rounding import get_rounding
 from .segments import samples
 
@@ -85,11 +87,33 @@ def quantizer(
     params: QuantParams, shape: tuple[int, ...], convention: str | Convention, rounding: str | None, seed: int
 ) -> Quantizer:
     """Return what the back ends evaluate for parameters over an x of that shape (groups along its last axis)."""
+    if type(seed) is not int:
+        seed = integer("seed", seed)
+    # Names are checked by what is cached below, which takes nothing that has no hash.
+    if not isinstance(convention, str):
+        convention = get_convention(convention)
+    if not (rounding is None or isinstance(rounding, str)):
+        rounding = get_rounding(rounding).name
+    if params.axis is None:
+        return _of_tensor(params, math.prod(shape), convention, rounding, seed)
+    return _quantizer(params, layout(shape, params.check_shape(shape), params.group), convention, rounding, seed)
+
+
+@functools.lru_cache(maxsize=1024)
+def _of_tensor(
+    params: QuantParams, size: int, convention: str | Convention, rounding: str | None, seed: int
+) -> Quantizer:
+    """Make the quantizer of one scale; cached, since the same few come again and again."""
+    return _quantizer(params, layout((size,), None, None), convention, rounding, seed)
+
+
+def _quantizer(
+    params: QuantParams, places: tuple[int, int, int, int], convention: str | Convention, rounding: str | None,
+    seed: int,
+) -> Quantizer:  # fmt: skip
     row, rule = rule_of(convention, rounding)
-    seed = integer("seed", seed)
     if not 0 <= seed < 2**63:
         raise DomainError(f"seed must be in [0, 2**63 - 1]; got {seed}.")
-    axis = params.check_shape(shape)
     scales, zero_points = _checked(params, row)
     numbers = np.zeros(codes.AFFINE_ROW, np.int64)
     numbers[codes.AFFINE_FAMILY] = codes.INTEGER_FAMILY
@@ -102,7 +126,7 @@ def quantizer(
     numbers[codes.AFFINE_SEED] = seed
     numbers[codes.AFFINE_FAST] = _fast(row, rule, scales)
     return Quantizer(
-        numbers, layout(shape, axis, params.group), scales, zero_points, params.levels,
+        numbers, places, scales, zero_points, params.levels,
         np.zeros(codes.FORMAT_ROW, np.int64), np.zeros(codes.FORMAT_NUMBERS),
     )  # fmt: skip
 
@@ -114,8 +138,10 @@ def group_last(
 
     `arrays` is the package of x, NumPy or CuPy.
     """
+    if params.group is None:
+        return x, params, None
     axis = params.check_shape(x.shape)
-    if params.group is None or axis is None or axis == x.ndim - 1:
+    if axis is None or axis == x.ndim - 1:
         return x, params, None
     moved = QuantParams(
         np.moveaxis(params.scale, axis, -1), np.moveaxis(params.zero_point, axis, -1), params.qmin, params.qmax,
@@ -286,7 +312,8 @@ def _dequantize(
     """Dequantize an array of one package; `check` says that codes outside the range may occur."""
     if array.dtype.kind not in "iu":
         raise DTypeError(f"q must hold integer codes; got dtype {array.dtype}.")
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
     array, params, moved = group_last(array, _params(params), arrays)
     flat = arrays.ascontiguousarray(array).reshape(-1)
     if check:
@@ -300,8 +327,17 @@ def _dequantize(
     return _back(arrays, out, moved)
 
 
+@functools.cache
+def _extremes(dtype: np.dtype[Any]) -> tuple[int, int]:
+    info = np.iinfo(dtype)
+    return int(info.min), int(info.max)
+
+
 def _check_codes(array: npt.NDArray[Any], flat: npt.NDArray[Any], params: QuantParams) -> None:
     """Raise `DomainError` if there is a code outside ``[qmin, qmax]``."""
+    low, high = _extremes(array.dtype)
+    if params.qmin <= low and high <= params.qmax:
+        return
     if not isinstance(array, np.ndarray):
         found = backends.device_backend().codes_outside(flat, params.qmin, params.qmax)
     elif array.size and (int(array.min()) < params.qmin or int(array.max()) > params.qmax):
@@ -326,7 +362,15 @@ def fake_quantize(
 ) -> npt.NDArray[Any]:
     """Quantize and reconstruct: ``dequantize(quantize(x))``.
 
-    Parameters, errors and conventions as in `quantize`; the type of the result as in `dequantize`.
+    Parameters
+    ----------
+    x, params, rounding, convention, seed, backend
+        As in `quantize`, errors too.
+
+    Returns
+    -------
+    float32 or float64 array
+        Of the type that `dequantize` gives.
 
     Examples
     --------

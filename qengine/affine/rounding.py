@@ -20,7 +20,7 @@ from qengine.kernels.codes import (
     STOCHASTIC,
 )
 
-from ..exceptions import UnknownNameError
+from ..arguments import chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,4 @@ def get_rounding(name: str) -> Rounding:
     >>> get_rounding("rne").name
     'half-even'
     """
-    try:
-        return _NAMES[name]
-    except (KeyError, TypeError):
-        raise UnknownNameError.of("rounding rule", name, _NAMES) from None
+    return _NAMES[chosen("rounding rule", name, _NAMES)]

@@ -10,12 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
+from ..arguments import integer
 from ..exceptions import DomainError, DTypeError
-from .params import at, first, integer, normal_axis
+from .params import at, first, normal_axis
 
 #: float16, bfloat16 and the 8-bit and smaller floats of ml_dtypes widen to float32 exactly.
 _SMALL_FLOATS = ("float16", "bfloat16", "float8_", "float6_", "float4_")
 _EXACT_INTEGERS = 2**53
+_SAMPLES = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def samples(x: npt.NDArray[Any], name: str = "x") -> npt.NDArray[Any]:
@@ -28,7 +30,7 @@ def samples(x: npt.NDArray[Any], name: str = "x") -> npt.NDArray[Any]:
     DomainError
         Integers beyond ``2**53`` in magnitude, which float64 does not hold.
     """
-    if x.dtype in (np.dtype(np.float32), np.dtype(np.float64)):
+    if x.dtype in _SAMPLES:
         return x
     if x.dtype.name.startswith(_SMALL_FLOATS) or (x.dtype.kind == "f" and x.dtype.itemsize < 8):
         return x.astype(np.float32)

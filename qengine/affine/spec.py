@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
-
-from ..exceptions import DomainError, DTypeError, UnknownNameError
+from ..arguments import chosen, flag, integer, real
+from ..exceptions import DomainError, DTypeError, brief
 from .conventions import get_convention
 from .formats import OVERFLOWS, get_format
-from .params import QuantParams, integer
+from .params import QuantParams
 from .rounding import get_rounding
 
 
@@ -20,7 +19,7 @@ from .rounding import get_rounding
 class QuantSpec:
     """One choice: integers of some width and range, or a number format.
 
-    Attributes
+    Parameters
     ----------
     bits, mode, signed, narrow, method, percentile, axis, group, include_zero
         As in `qengine.choose_qparams`.
@@ -79,10 +78,12 @@ class QuantSpec:
         if self.rounding is not None:
             get_rounding(self.rounding)
         for field in ("signed", "narrow", "include_zero"):
-            if not isinstance(getattr(self, field), (bool, np.bool_)):
-                raise DTypeError(f"{field} must be True or False; got {getattr(self, field)!r}.")
-        if self.overflow not in OVERFLOWS:
-            raise UnknownNameError.of("overflow", self.overflow, OVERFLOWS)
+            flag(field, getattr(self, field))
+        chosen("overflow", self.overflow, OVERFLOWS)
+        for field in ("mode", "method", "scale_rounding"):
+            value = getattr(self, field)
+            if not isinstance(value, str) and (value is not None or field != "scale_rounding"):
+                raise DTypeError(f"{field} must be a name; got {brief(value)}.")
         if self.name is not None and not isinstance(self.name, str):
             raise DTypeError(f"name must be text; got {self.name!r}.")
         for field in ("axis", "group"):
@@ -98,9 +99,8 @@ class QuantSpec:
         given = {"percentile": self.percentile, "scale": self.scale}
         given |= {} if ends is None else {"range[0]": ends[0], "range[1]": ends[1]}
         for field, value in given.items():
-            optional = value is None and field == "scale"
-            if not optional and (isinstance(value, bool) or not isinstance(value, (int, float, np.number))):
-                raise DTypeError(f"{field} must be a real number; got {value!r}.")
+            if value is not None or field != "scale":
+                real(field, value)
 
     def _check_together(self) -> None:
         """Refuse fields that would be passed over."""
@@ -153,7 +153,12 @@ class QuantSpec:
         return self.label
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields that differ from their defaults, and the label, as plain data for JSON."""
+        """Return the fields that differ from their defaults, and the label, as plain data for JSON.
+
+        Returns
+        -------
+        dict
+        """
         given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         if self.range is not None:
             given["range"] = list(self.range)
@@ -165,9 +170,12 @@ class QuantSpec:
 
     @classmethod
     def grid(cls, **choices: Any) -> tuple[QuantSpec, ...]:
-        """Return every combination of fields given as lists or tuples of values; `range` takes a list of ranges.
+        """Return every combination of fields given as lists or tuples of values; the last field varies fastest.
 
-        A tuple for `range` is one range. The last field varies fastest.
+        Parameters
+        ----------
+        **choices : any
+            Values by the name of the field. `range` takes a list of ranges; a tuple is one range.
         """
         known = {f.name for f in fields(cls)}
         for name in choices:
@@ -186,7 +194,7 @@ def as_specs(specs: Any) -> tuple[QuantSpec, ...]:
     """Return a tuple of specs from one or many of `QuantSpec`, `QuantParams`, or mappings of fields."""
     if isinstance(specs, (QuantSpec, QuantParams, Mapping)):
         specs = [specs]
-    if not isinstance(specs, Iterable):
+    if not isinstance(specs, Iterable) or getattr(specs, "ndim", 1) == 0:
         raise DTypeError(f"specs must be QuantSpec objects, QuantParams or mappings; got {type(specs).__name__}.")
     found: list[QuantSpec] = []
     for k, spec in enumerate(specs):

@@ -21,7 +21,8 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from ..exceptions import BackendError, DTypeError, UnknownNameError
+from ..arguments import chosen
+from ..exceptions import BackendError, DTypeError
 from .forms import Epilogue, Form
 from .quantizers import ErrorPlan, ErrorTile, Quantizer
 
@@ -51,6 +52,12 @@ class Backend(Protocol):
 
     def formats(self) -> Any:
         """Return the module of kernels for number formats: reconstruct."""
+
+    def runtimes(self) -> Any:
+        """Return the module of kernels for operators of runtimes: staged, staged_sum, affine_sum, float_chain ..."""
+
+    def convolutions(self) -> Any:
+        """Return the module of kernels for the sums of convolutions: patches, totals, depthwise."""
 
     def staircase(self) -> Any:
         """Return the module of kernels for staircases: compare, whether rules are CLOSED there, sizes of tiles."""
@@ -117,10 +124,7 @@ _chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("qengine_ba
 
 
 def _row(name: str) -> _Row:
-    try:
-        return BACKENDS[name]
-    except KeyError:
-        raise UnknownNameError.of("back end", name, BACKENDS) from None
+    return BACKENDS[chosen("back end", name, BACKENDS)]
 
 
 def unavailable(name: str) -> str | None:
@@ -152,6 +156,16 @@ def device_backend() -> DeviceBackend:
 def use_backend(name: str) -> Iterator[None]:
     """Choose the back end for a block of code (per thread and per task).
 
+    Parameters
+    ----------
+    name : str
+        ``reference``, ``cpu`` or ``cuda``.
+
+    Yields
+    ------
+    None
+        The choice before holds again when the block ends.
+
     Raises
     ------
     UnknownNameError, BackendError
@@ -164,7 +178,7 @@ def use_backend(name: str) -> Iterator[None]:
     ...     qe.requantize([-2, 2], qe.QuantizedMultiplier(1 << 30, -1), scheme="single")   # ties: toward +inf
     array([0, 1], dtype=int32)
     """
-    load(name)
+    load(_row(name).name)
     token = _chosen.set(name)
     try:
         yield
@@ -210,10 +224,17 @@ def refuse_device(name: str, value: Any) -> None:
 def parameter(name: str, value: Any) -> npt.NDArray[Any]:
     """Return a number or an array of numbers, of the host, as a NumPy array of whatever dtype."""
     if isinstance(value, np.ndarray):
-        return value
+        return _plain(name, value)
     refuse_device(name, value)
     _refuse_gradients(name, value)
     return _converted(name, value)
+
+
+def _plain(name: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array whose methods are NumPy's own: a matrix stays 2-D whatever its shape is set to."""
+    if isinstance(value, np.ma.MaskedArray):
+        raise DTypeError(f"{name} must not be a masked array: pass x.compressed(), or x.filled(value).")
+    return np.asarray(value)
 
 
 def _refuse_gradients(name: str, value: Any) -> None:
@@ -233,16 +254,22 @@ def _converted(name: str, value: Any) -> npt.NDArray[Any]:
 
 def named(backend: str | None) -> str | None:
     """Return the name that was asked for, if any: whether this machine has it is not looked at."""
-    name = backend or _chosen.get() or os.environ.get(ENVIRONMENT) or None
+    name = backend if backend is not None else _chosen.get() or os.environ.get(ENVIRONMENT) or None
     return name if name is None else _row(name).name
 
 
 def choose(backend: str | None, *arrays: Any) -> str:
     """Return the name of the back end that serves a call, by the module's rule."""
-    name = named(backend)
-    device = next((a for a in arrays if on_device(a)), None)
+    name = backend if backend is not None else _chosen.get() or os.environ.get(ENVIRONMENT) or None
+    device = None
+    for array in arrays:
+        if type(array) is not np.ndarray and on_device(array):
+            device = array
+            break
     if name is None:
         name = "cuda" if device is not None else "cpu"
+    if type(name) is not str or name not in _serving:
+        _row(name)
     if device is not None and name != "cuda":
         raise BackendError(
             f"back end {name!r} was asked for, but an array ({type(device).__name__}) lives on a CUDA device; "
@@ -258,6 +285,8 @@ def adopt(name: str, value: Any) -> npt.NDArray[Any]:
 
     Device arrays are typed as NumPy's, whose methods and dtypes they have.
     """
+    if type(value) is np.ndarray:
+        return value
     if not on_device(value):
         return as_numpy(name, value)
     _refuse_gradients(name, value)
@@ -281,10 +310,8 @@ def to_host(array: Any) -> npt.NDArray[Any]:
 
 def as_numpy(name: str, value: Any) -> npt.NDArray[Any]:
     """Return a host array without a copy where that is possible: NumPy, DLPack, or anything array-like."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise DTypeError(f"{name} must not be a masked array: pass x.compressed(), or x.filled(value).")
     if isinstance(value, np.ndarray):
-        return value
+        return _plain(name, value)
     if value is None:
         raise DTypeError(f"{name} must be an array of numbers; got None.")
     _refuse_gradients(name, value)

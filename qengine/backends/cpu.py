@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qengine.kernels.codes import AFFINE_DEQUANTIZATION
 from qengine.kernels.cpu import requantize as kernels
 from qengine.kernels.cpu.jit import ZERO, read_only
 
@@ -23,13 +22,14 @@ from .quantizers import ErrorPlan, ErrorTile, Quantizer
 PARALLEL_FROM = 1 << 20
 #: float32 holds every whole number up to this one; bounds beyond it are applied after the rounding.
 FLOAT32_WHOLE = 1 << 24
+_Call = Callable[[npt.NDArray[Any], npt.NDArray[Any]], None]
 
 
 def thread_count() -> int:
     """Return the number of threads: ``QENGINE_NUM_THREADS``, or the processors this process may use."""
     setting = os.environ.get("QENGINE_NUM_THREADS", "")
     if setting:
-        if not (setting.isdecimal() and 1 <= int(setting) <= 4096):
+        if not (setting.isdecimal() and len(setting) <= 4 and 1 <= int(setting) <= 4096):
             raise DomainError(f"QENGINE_NUM_THREADS must be an integer in [1, 4096]; got {setting!r}.")
         return int(setting)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -64,51 +64,43 @@ def requantize(acc: npt.NDArray[Any], form: Form, epilogue: Epilogue, out: npt.N
     """Requantize a C-contiguous (outer, channels, inner) array into `out`."""
     if acc.size == 0:
         return
-    acc = read_only(acc)
-    if form.channels == 1 and isinstance(form.rule, FloorRule) and acc.dtype == np.int32 and out.itemsize < 8:
-        _floor_tensor(acc.reshape(-1), form, epilogue, out.reshape(-1))
+    if form.channels == 1:
+        x = acc.reshape(-1)  # a view of its own
+        x.flags.writeable = False
+        run = _tensor(form, epilogue, x.dtype, out.dtype)
+        if x.size < PARALLEL_FROM:
+            run(x, out.reshape(-1))
+            return
+        y = out.reshape(-1)
+        _threaded(lambda part: run(x[part], y[part]), x.size, x.size)
         return
-    if acc.shape[0] == 1 and form.channels == 1:
-        run = _channels(form, epilogue, slice(None))
-        _threaded(lambda part: run(acc[:, :, part], out[:, :, part]), acc.shape[2], acc.size)
-    elif acc.shape[0] >= thread_count() or form.channels == 1:
-        run = _channels(form, epilogue, slice(None))
-        _threaded(lambda part: run(acc[part], out[part]), acc.shape[0], acc.size)
+    acc = read_only(acc)
+    if acc.shape[0] >= thread_count():
+        channels = _channels(form, epilogue, slice(None))
+        _threaded(lambda part: channels(acc[part], out[part]), acc.shape[0], acc.size)
     else:
         _threaded(lambda part: _channels(form, epilogue, part)(acc[:, part], out[:, part]), acc.shape[1], acc.size)
 
 
 @functools.lru_cache(maxsize=4096)
-def _scalars(form: Form, epilogue: Epilogue) -> tuple[int, ...]:
-    """Return one channel's numbers as Python integers; forms and epilogues are cached by their callers."""
-    numbers = (form.a, form.bp, form.bn, form.t, epilogue.low, epilogue.high, epilogue.zero_point)
-    return tuple(int(array[0]) for array in numbers)
-
-
-def _floor_tensor(x: npt.NDArray[Any], form: Form, epilogue: Epilogue, out: npt.NDArray[Any]) -> None:
-    a, bp, bn, t, low, high, z = _scalars(form, epilogue)
-    if out.dtype == np.int32 and z == 0 and low == INT32_MIN and high == INT32_MAX:
-        bare = epilogue.qmin == INT32_MIN and epilogue.qmax == INT32_MAX
-        if bare or not epilogue.wrap:
-            _threaded(
-                lambda part: kernels.floor_words_tensor(x[part], a, bp, bn, t, ZERO, out[part]),
-                x.size,
-                x.size,
-            )
-            return
+def _tensor(form: Form, epilogue: Epilogue, acc: np.dtype[Any], out: np.dtype[Any]) -> _Call:
+    """Return the kernel call for one multiplier, taking flat (acc, out); forms are cached by their callers."""
+    if not (isinstance(form.rule, FloorRule) and acc == np.int32 and out.itemsize < 8):
+        channels = _channels(form, epilogue, slice(None))
+        return lambda x, y: channels(x.reshape(1, 1, -1), y.reshape(1, 1, -1))
+    arrays = (form.a, form.bp, form.bn, form.t, epilogue.low, epilogue.high, epilogue.zero_point)
+    a, bp, bn, t, low, high, z = (int(array[0]) for array in arrays)
     wrap, qmin, qmax = epilogue.wrap, epilogue.qmin, epilogue.qmax
-
-    def run(part: slice) -> None:
-        kernels.floor_tensor(x[part], a, bp, bn, t, low, high, z, wrap, qmin, qmax, ZERO, out[part])
-
-    if x.size < PARALLEL_FROM:
-        kernels.floor_tensor(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, ZERO, out)
-    else:
-        _threaded(run, x.size, x.size)
+    whole = z == 0 and low == INT32_MIN and high == INT32_MAX
+    bare = (qmin == INT32_MIN and qmax == INT32_MAX) or not wrap
+    if out == np.int32 and whole and bare:
+        return lambda x, y: kernels.floor_words_tensor(x, a, bp, bn, t, ZERO, y)
+    return lambda x, y: kernels.floor_tensor(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, ZERO, y)
 
 
-def _channels(form: Form, epilogue: Epilogue, part: slice) -> Callable[[npt.NDArray[Any], npt.NDArray[Any]], None]:
-    """Return the kernel call for the channels of `part`, taking (acc, out)."""
+def _channels(form: Form, epilogue: Epilogue, part: slice) -> _Call:
+    """Return the kernel call for the channels of `part`, taking (acc, out); one channel has no rows."""
+    many = form.channels > 1
     rule, z = form.rule, epilogue.zero_point[part]
     low, high = epilogue.low[part], epilogue.high[part]
     wrap, qmin, qmax = epilogue.wrap, epilogue.qmin, epilogue.qmax
@@ -116,7 +108,7 @@ def _channels(form: Form, epilogue: Epilogue, part: slice) -> Callable[[npt.NDAr
         numbers = (form.a[part].astype(np.int32), form.bp[part], form.bn[part], form.t[part], low, high, z)
 
         def floor(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> None:
-            if x.shape[2] == 1:
+            if many and x.shape[2] == 1:
                 kernels.floor_rows(x[..., 0], *numbers, wrap, qmin, qmax, ZERO, y[..., 0])
                 return
             narrow = x.dtype == np.int32 and y.itemsize < 8
@@ -143,11 +135,11 @@ def _channels(form: Form, epilogue: Epilogue, part: slice) -> Callable[[npt.NDAr
         else:
             last = (scale, low, high, z, clamped)
             kernel, rows = kernels.float64_channels, kernels.float64_rows
-        return lambda x, y: rows(x[..., 0], *last, y[..., 0]) if x.shape[2] == 1 else kernel(x, *last, y)
+        return lambda x, y: rows(x[..., 0], *last, y[..., 0]) if many and x.shape[2] == 1 else kernel(x, *last, y)
     nested = (form.a[part], form.t[part], z, qmin, qmax)
 
     def nested16(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> None:
-        if x.shape[2] == 1:
+        if many and x.shape[2] == 1:
             kernels.nested16_rows(x[..., 0], *nested, y[..., 0])
         else:
             kernels.nested16(x, *nested, y)
@@ -162,36 +154,50 @@ def sweep_tile(work: Any, start: int, stop: int) -> Any:
     return sweep.tile(work, start, stop)
 
 
-def quantize(x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> bool:
-    """Quantize flat x into codes; return whether all of x is finite (if not, the codes mean nothing)."""
+@functools.lru_cache(maxsize=1024)
+def _of_one_scale(step: str, quantizer: Quantizer, dtype: np.dtype[Any]) -> Callable[..., Any]:
     from qengine.kernels.cpu import affine
 
-    x, layout = read_only(x), np.array(quantizer.layout, np.int64)
+    run: Callable[..., Any] = getattr(affine, step)(quantizer, dtype)
+    return run
+
+
+def _elementwise(step: str, quantizer: Quantizer, dtype: np.dtype[Any]) -> Callable[..., Any]:
+    """Return the kernels' `quantizing` or `dequantizing`; those of one scale are kept, as their quantizers are."""
+    if quantizer.scales.size == 1:
+        return _of_one_scale(step, quantizer, dtype)
+    return _of_one_scale.__wrapped__(step, quantizer, dtype)
+
+
+def quantize(x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> bool:
+    """Quantize flat x into codes; return whether all of x is finite (if not, the codes mean nothing)."""
+    x = read_only(x)
+    run = _elementwise("quantizing", quantizer, x.dtype)
+    if x.size < PARALLEL_FROM:
+        return bool(run(x, 0, out))
     finite: list[bool] = []
-
-    def run(part: slice) -> None:
-        finite.append(
-            affine.quantize(
-                x[part], part.start, quantizer.row, layout, quantizer.scales, quantizer.zero_points, out[part]
-            )
-        )
-
-    _threaded(run, x.size, x.size)
+    _threaded(lambda part: finite.append(run(x[part], part.start, out[part])), x.size, x.size)
     return all(finite)
 
 
 def dequantize(q: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> None:
     """Write what flat codes stand for, float32 or float64."""
-    from qengine.kernels.cpu import affine
+    q = read_only(q)
+    run = _elementwise("dequantizing", quantizer, q.dtype)
+    if q.size < PARALLEL_FROM:
+        run(q, 0, out)
+    else:
+        _threaded(lambda part: run(q[part], part.start, out[part]), q.size, q.size)
 
-    q, layout, rule = read_only(q), np.array(quantizer.layout, np.int64), quantizer.row[AFFINE_DEQUANTIZATION]
 
-    def run(part: slice) -> None:
-        affine.dequantize(
-            q[part], part.start, rule, layout, quantizer.scales, quantizer.zero_points, out[part]
-        )  # fmt: skip
+def encode(x: npt.NDArray[np.float32], table: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> bool:
+    """Encode flat x by a table of `qengine.kernels.cpu.formats.encode_by_table`; return whether all is finite."""
+    from qengine.kernels.cpu import formats
 
-    _threaded(run, q.size, q.size)
+    words, table = read_only(x.view(np.uint32)), read_only(table)
+    finite: list[bool] = []
+    _threaded(lambda part: finite.append(formats.encode_by_table(words[part], table, out[part])), x.size, x.size)
+    return all(finite)
 
 
 def error_tile(x: npt.NDArray[Any], first: int, plan: ErrorPlan) -> ErrorTile:
@@ -215,6 +221,20 @@ def formats() -> Any:
     from qengine.kernels.cpu import formats
 
     return formats
+
+
+def runtimes() -> Any:
+    """Return the kernels for operators of runtimes."""
+    from qengine.kernels.cpu import runtimes
+
+    return runtimes
+
+
+def convolutions() -> Any:
+    """Return the kernels for the sums of convolutions."""
+    from qengine.kernels.cpu import convolutions
+
+    return convolutions
 
 
 def staircase() -> Any:

@@ -18,7 +18,7 @@ from qengine.kernels.cuda import affine, errors, load
 from qengine.kernels.cuda import requantize as kernels
 from qengine.kernels.cuda.load import PIECE
 
-from ..exceptions import DTypeError
+from ..exceptions import BackendError, DTypeError
 from .forms import ROUNDING_CODES, Epilogue, FloatRule, FloorRule, Form
 from .quantizers import ErrorPlan, ErrorTile, Quantizer
 
@@ -232,6 +232,20 @@ def formats() -> Any:
     from qengine.kernels.cuda import formats
 
     return formats
+
+
+def _lacks(what: str) -> BackendError:
+    return BackendError(f"back end 'cuda' has no kernels for {what}: use backend='cpu'.")
+
+
+def runtimes() -> Any:
+    """Return the kernels for operators of runtimes."""
+    raise _lacks("operators of runtimes")
+
+
+def convolutions() -> Any:
+    """Return the kernels for the sums of convolutions."""
+    raise _lacks("the sums of convolutions")
 
 
 def staircase() -> Any:

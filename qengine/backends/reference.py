@@ -92,6 +92,20 @@ def formats() -> Any:
     return formats
 
 
+def runtimes() -> Any:
+    """Return the kernels for operators of runtimes."""
+    from qengine.kernels.reference import runtimes
+
+    return runtimes
+
+
+def convolutions() -> Any:
+    """Return the kernels for the sums of convolutions."""
+    from qengine.kernels.reference import convolutions
+
+    return convolutions
+
+
 def staircase() -> Any:
     """Return the kernels for staircases."""
     from qengine.kernels.reference import staircase

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from typing import Any
 
-import click
-
-from .._version import __version__
-from ..exceptions import QEngineError
-
 #: Command name -> (module, one line for the list). The module holds a click command named `command`.
 COMMANDS = {
+    "demo": (".demo", "Walk through the ±1 story in live numbers."),
     "schemes": (".schemes", "List the schemes, or show one."),
+    "runtimes": (".runtimes", "List what the operators of runtimes compute, with the evidence."),
     "multiplier": (".multiplier", "Write a real multiplier, or three scales, as fixed point."),
     "explain": (".explain", "Show every intermediate of every scheme for one accumulator."),
     "sweep": (".sweep", "Count how often schemes disagree."),
+    "replay": (".replay", "Run a model with a runtime's exact arithmetic, and compare every tensor."),
+    "audit": (".audit", "Count exactly where runtimes disagree on a model's attainable accumulators."),
     "count": (".count", "Count exactly where schemes disagree, and list it."),
     "census": (".census", "Count exactly over all multipliers of one or all shifts."),
     "probes": (".probes", "Find the fewest accumulators that tell schemes apart."),
@@ -29,53 +27,42 @@ COMMANDS = {
 }
 
 
-class _Commands(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        command = importlib.import_module(COMMANDS[cmd_name][0], __name__).command
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(__version__, prog_name="qengine")
-def group() -> None:
-    """Exact arithmetic of quantized inference: every requantization scheme, bit for bit.
-
-    \b
-    Example:
-      qengine explain --acc 585 --scales 0.05296124517917633 0.024093778803944588 0.11484327912330627 \\
-          --zero-point -126
-    """
-
-
 def _abandon_stdout() -> None:
     """Point standard output to nowhere, so that Python does not flush into what cannot be written."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main(args: list[str] | None = None) -> Any:
-    """Run the command line: exit code 0, 1 (a check failed) or 2 (bad input)."""
+    """Run the command line: exit code 0, 1 (a check failed, or Ctrl-C) or 2 (bad input)."""
+    try:
+        _run(args)
+    except KeyboardInterrupt:  # while click and the command are imported, too
+        if sys.stderr is not None:
+            print("interrupted", file=sys.stderr)
+        sys.exit(1)
+
+
+def _run(args: list[str] | None) -> None:
+    import click
+
+    from ..exceptions import QEngineError
+    from .commands import group
+
     if sys.stdout is None:
         click.echo("error: standard output is closed.", err=True)
         sys.exit(1)
+    if "--quiet" not in (sys.argv[1:] if args is None else args):
+        from .progress import announce_compiling
+
+        announce_compiling()
     try:
         code = group.main(args=args, prog_name="qengine", standalone_mode=False)
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
-        sys.exit(1)
+    except click.Abort:  # what click makes of a Ctrl-C
+        raise KeyboardInterrupt from None
     except QEngineError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..exceptions import brief
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -18,6 +20,8 @@ else:  # the class is generic in newer releases only
     _IntegerType = click.ParamType
 
 _SUFFIXES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
+#: Characters of a count.
+_LONGEST = 100
 _POWER = re.compile(r"(\d+)(?:\^|\*\*)(\d+)")
 _NUMBER = re.compile(r"(?P<digits>[\d_,]*\.?\d*(?:[eE]\+?\d+)?)(?P<suffix>[kKMGBT]?)")
 
@@ -35,8 +39,10 @@ def parse_count(text: str) -> int:
         ...
     ValueError: '-5' is not a count; write 33400000, 33.4M, 1e9 or 2^32
     """
-    problem = ValueError(f"{text!r} is not a count; write 33400000, 33.4M, 1e9 or 2^32")
+    problem = ValueError(f"{brief(text)} is not a count; write 33400000, 33.4M, 1e9 or 2^32")
     stripped = text.strip()
+    if len(stripped) > _LONGEST:  # the pattern below takes quadratic time
+        raise problem
     power = _POWER.fullmatch(stripped)
     if power:
         base, exponent = int(power[1]), int(power[2])
@@ -54,7 +60,7 @@ def parse_count(text: str) -> int:
         raise problem
     value *= _SUFFIXES[match["suffix"].replace("K", "k")]
     if value != value.to_integral_value():
-        raise ValueError(f"{text!r} is not a whole number")
+        raise ValueError(f"{brief(text)} is not a whole number")
     return int(value)
 
 
@@ -90,7 +96,7 @@ class Integer(_IntegerType):
             sign, rest = (-1, value[1:]) if value.startswith("-") else (1, value)
             return sign * parse_count(rest)
         except ValueError:
-            self.fail(f"{value!r} is not an integer.", param, ctx)
+            self.fail(f"{brief(value)} is not an integer.", param, ctx)
 
 
 def _is_number(text: str) -> bool:

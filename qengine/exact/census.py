@@ -16,20 +16,18 @@ Source: for divisor sums, `qengine.kernels.cpu.census`. That the thresholds sett
 from __future__ import annotations
 
 import contextlib
-import operator
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import astuple
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from .. import backends
+from .. import arguments, backends
 from .._version import __version__
 from ..backends.cpu import thread_count
-from ..exceptions import DomainError, DTypeError, UnknownNameError
+from ..exceptions import DomainError, DTypeError, brief
 from ..requant.schemes import Scheme, get_scheme
 from ..work.checkpoint import Checkpoint, open_checkpoint
 from ..work.cluster import ClusterExecutor, connect
@@ -152,10 +150,10 @@ def census(
     -1
     """
     begun = time.perf_counter()
+    arguments.callback("progress", progress)
+    arguments.chosen("method", method, METHODS)
     name = backends.choose(backend) if cluster is None else backends.named(backend) or "cpu"
     asked, chosen = _question(a, b, shift, shifts, multipliers, acc_range, dtype, zero_point, qmin, qmax, name)
-    if method not in METHODS:
-        raise UnknownNameError.of("method", method, METHODS)
     methods = {one: asked.method(one, method) for one in chosen}
     by_shift: dict[int, Tally] = {}
     whole = asked.multipliers * (asked.high - asked.low + 1)
@@ -185,15 +183,6 @@ def census(
     )  # fmt: skip
 
 
-def _integer(name: str, value: Any) -> int:
-    if isinstance(value, (bool, np.bool_)):
-        raise DTypeError(f"{name} must be an integer; got {value!r}.")
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise DTypeError(f"{name} must be an integer; got {value!r}.") from None
-
-
 def _question(
     a: str | Scheme, b: str | Scheme, shift: Any, shifts: Any, multipliers: Any, acc_range: Any,
     dtype: npt.DTypeLike | None, zero_point: Any, qmin: int | None, qmax: int | None,
@@ -206,13 +195,13 @@ def _question(
     if shift is not None and shifts is not None:
         raise DomainError("give shift or shifts, not both.")
     if shift is not None:
-        shifts = (_integer("shift", shift),)
+        shifts = (arguments.integer("shift", shift),)
     elif shifts is not None and (isinstance(shifts, (str, Mapping)) or not isinstance(shifts, Iterable)):
-        raise DTypeError(f"shifts must be several integers; got {shifts!r}.")
+        raise DTypeError(f"shifts must be several integers; got {brief(shifts)}.")
     least, most = max(row.shift_range[0] for row in rows), min(row.shift_range[1] for row in rows)
     chosen: list[int] = []
     for given in SHIFTS if shifts is None else shifts:
-        one = _integer("shift", given)
+        one = arguments.integer("shift", given)
         if not least <= one <= most:
             raise DomainError(
                 f"shift must be in [{least}, {most}] for schemes {rows[0].name!r} and {rows[1].name!r}; got {one}."
@@ -223,15 +212,15 @@ def _question(
     if not chosen:
         raise DomainError("give at least one shift; got none.")
     if not isinstance(multipliers, (tuple, list)) or len(multipliers) != 2:
-        raise DomainError(f"multipliers must be (first mantissa, last mantissa); got {multipliers!r}.")
-    first, last = (_integer("a mantissa", one) for one in multipliers)
+        raise DomainError(f"multipliers must be (first mantissa, last mantissa); got {brief(multipliers)}.")
+    first, last = (arguments.integer("a mantissa", one) for one in multipliers)
     if not MANTISSAS[0] <= first <= last <= MANTISSAS[1]:
         raise DomainError(
             f"multipliers must be an ascending range of mantissas within [{MANTISSAS[0]}, {MANTISSAS[1]}]; "
             f"got [{first}, {last}]."
         )
     low, high = (int(bound[0]) for bound in as_range(acc_range, 1))
-    output = {"dtype": dtype, "zero_point": _integer("zero_point", zero_point), "qmin": qmin, "qmax": qmax}
+    output = {"dtype": dtype, "zero_point": arguments.integer("zero_point", zero_point), "qmin": qmin, "qmax": qmax}
     asked = Question(rows, first, last, low, high, output, backend)
     for one in chosen:
         asked.ends(one)

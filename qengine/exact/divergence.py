@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import backends
+from .. import arguments, backends
 from ..backends.cpu import thread_count
-from ..exceptions import BackendError, DomainError, DTypeError, UnknownNameError
+from ..exceptions import BackendError, DomainError
 from ..requant.multiplier import QuantizedMultiplier, split_real
 from ..requant.scales import ScaleTable, scale_table
 from ..requant.schemes import Scheme, get_scheme
@@ -311,10 +311,7 @@ def divergent_inputs(
         if channels > 1:
             raise DomainError(f"channel must be one of 0 to {channels - 1}; none was given.")
         channel = 0
-    if isinstance(channel, bool) or not isinstance(channel, (int, np.integer)):
-        raise DTypeError(f"channel must be an integer; got {channel!r}.")
-    if not 0 <= channel < channels:
-        raise DomainError(f"channel must be in [0, {channels - 1}]; got {channel}.")
+    channel = arguments.integer("channel", channel, 0, channels - 1)
     low, high = common_domain(sides, acc_range)
     pair = [one.take(np.array([channel])) for one in sides]
     name = _choose(pair, 2, engine, "cpu")
@@ -344,6 +341,7 @@ def _sides(
 def _choose(pair: Sequence[Side], schemes: int, engine: str | None, backend: str) -> str:
     """Return who compares two sides."""
     a, b = pair
+    engine = None if engine is None else arguments.chosen("engine", engine, ENGINES)
     clamp = a.epilogue
     codes = clamp.qmax - clamp.qmin + 1 if a.clamped else 1 << 32
     reasons: dict[str, str] = {}
@@ -361,8 +359,6 @@ def _choose(pair: Sequence[Side], schemes: int, engine: str | None, backend: str
             f"back end {backend!r} cannot compare {a.scheme.name!r} with {b.scheme.name!r}: {why}. Back end 'cpu' can."
         )
     if engine is not None:
-        if engine not in ENGINES:
-            raise UnknownNameError.of("engine", engine, ENGINES)
         if engine in reasons:
             raise DomainError(
                 f"engine {engine!r} cannot compare {a.scheme.name!r} with {b.scheme.name!r}: {reasons[engine]}."
@@ -380,6 +376,7 @@ def _compare(
     resume: bool = False,
 ) -> SchemeComparison:  # fmt: skip
     begun = time.perf_counter()
+    arguments.callback("progress", progress)
     sides, table = _sides(rows, multiplier, scales, dtype, zero_point, qmin, qmax, outside)
     channels = sides[0].channels
     low, high = as_range(acc_range, channels)
@@ -410,7 +407,7 @@ def _weighted_engines(
     sides: Sequence[Side], pairs: Sequence[tuple[int, int]], engine: str | None, backend: str
 ) -> tuple[str, ...]:
     """Return who weighs each pair: thresholds where there are any, else the values are evaluated one by one."""
-    if engine == "lattice":
+    if isinstance(engine, str) and engine == "lattice":
         raise DomainError("engine 'lattice' takes no weights; use 'staircase' or 'scan', or none.")
     chosen = (_choose((sides[i], sides[j]), 3, engine, backend) for i, j in pairs)
     return tuple("scan" if name == "lattice" else name for name in chosen)

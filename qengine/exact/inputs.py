@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments import integer
 from ..backends.cpu import thread_count
-from ..exceptions import DomainError, DTypeError
+from ..exceptions import DomainError
 from . import lattice, scan, staircase
 from .sides import Side
 
@@ -191,9 +192,7 @@ class DivergentInputs:
 
     def next(self, x: int) -> int | None:
         """Return the least one that is ``>= x``, or None."""
-        if isinstance(x, bool) or not isinstance(x, (int, np.integer)):
-            raise DTypeError(f"x must be an integer; got {x!r}.")
-        start = max(int(x), self.low)
+        start = max(integer("x", x), self.low)
         return self._finder.next(start) if start <= self.high else None
 
     def __getitem__(self, k: int) -> int:
@@ -204,10 +203,7 @@ class DivergentInputs:
         DomainError
             If there are not as many.
         """
-        if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
-            raise DTypeError(f"a rank must be an integer; got {k!r}.")
-        if not -self.count <= k < self.count:
-            raise DomainError(f"a rank must be in [{-self.count}, {self.count - 1}]; got {int(k)}.")
+        k = integer("a rank", k, -self.count, self.count - 1)
         return int(self._finder.ranked(np.array([k % self.count], dtype=np.int64))[0])
 
     def random(self, size: int, seed: int = 0) -> I64:
@@ -218,11 +214,7 @@ class DivergentInputs:
         DomainError
             If there are none to draw from, or for a size or seed out of range.
         """
-        for name, value, most in (("size", size, 1 << 30), ("seed", seed, (1 << 64) - 1)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-                raise DTypeError(f"{name} must be an integer; got {value!r}.")
-            if not 0 <= value <= most:
-                raise DomainError(f"{name} must be in [0, {most}]; got {value}.")
+        size, seed = integer("size", size, 0, 1 << 30), integer("seed", seed, 0, (1 << 64) - 1)
         if not self.count:
             raise DomainError(f"no accumulator in [{self.low}, {self.high}] is divergent: there is none to draw.")
         generator = np.random.Generator(np.random.Philox(seed))
@@ -230,9 +222,6 @@ class DivergentInputs:
 
     def outputs(self, x: int) -> tuple[int, int]:
         """Return the outputs of both schemes for an accumulator in ``[low, high]``, divergent or not."""
-        if isinstance(x, bool) or not isinstance(x, (int, np.integer)):
-            raise DTypeError(f"x must be an integer; got {x!r}.")
-        if not self.low <= x <= self.high:
-            raise DomainError(f"x must be in [{self.low}, {self.high}]; got {int(x)}.")
+        x = integer("x", x, self.low, self.high)
         one = np.array([[x]], dtype=np.int64)
         return int(self._a.evaluate(one)[0, 0]), int(self._b.evaluate(one)[0, 0])

@@ -21,11 +21,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import backends
+from ..arguments import several
 from ..backends.forms import I64
-from ..exceptions import DomainError, DTypeError, InputFileError
+from ..exceptions import DomainError, DTypeError, InputFileError, brief
 from ..requant.binding import clamped_type
 from ..requant.multiplier import QuantizedMultiplier
-from ..requant.schemes import get_scheme
+from ..requant.schemes import Scheme, get_scheme
 from ..requant.schemes import schemes as all_schemes
 from .sides import Side, as_range, side
 from .staircase import atoms
@@ -219,9 +221,7 @@ def probes(
     >>> p.outputs.T.tolist()
     [[0, 1, 1, 0], [0, -1, 0, -1]]
     """
-    names = (
-        [row.name for row in all_schemes()] if schemes is None else [schemes] if isinstance(schemes, str) else schemes
-    )
+    names = all_schemes() if schemes is None else several("schemes", schemes, Scheme)
     rows = list(dict.fromkeys(map(get_scheme, names)))
     if not rows:
         raise DomainError("probes needs at least one scheme; got none.")
@@ -230,10 +230,13 @@ def probes(
     if dtype is None:
         raise DTypeError("dtype must be int8, uint8 or int16: probes tell clamped codes apart; got None.")
     clamped_type(dtype)
-    many = multiplier.shape if isinstance(multiplier, QuantizedMultiplier) else np.shape(multiplier)
+    given = multiplier if isinstance(multiplier, QuantizedMultiplier) else backends.parameter("multiplier", multiplier)
+    many = given.shape
     if scales is not None:
-        many = max((np.shape(scale) for scale in scales), key=len)
-    if many != () or np.shape(zero_point) != ():
+        if not isinstance(scales, (tuple, list)) or len(scales) != 3:
+            raise DomainError(f"scales must be (input, weight, output); got {brief(scales)}.")
+        many = max((backends.parameter("scales", scale).shape for scale in scales), key=len)
+    if many != () or backends.parameter("zero_point", zero_point).shape != ():
         raise DomainError("probes takes one multiplier and one zero point; call it once for each channel.")
     taken: dict[str, Side] = {}
     refused: dict[str, str] = {}

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from .. import backends
 from ..backends.forms import I64, INT32_MAX, INT32_MIN, Epilogue, FloatRule, FloorRule, Form
-from ..exceptions import DomainError, DTypeError
+from ..exceptions import DomainError, DTypeError, brief
 from ..requant import recipes
 from ..requant.binding import bind, checked_zero_points, clamp_limits, output_dtype, take_channels
 from ..requant.forms import derive, multiplier_fits
@@ -266,12 +266,12 @@ def as_range(acc_range: Any, channels: int, *, empty: bool = False) -> tuple[I64
     if acc_range is None:
         acc_range = (INT32_MIN, INT32_MAX)
     if not isinstance(acc_range, (tuple, list)) or len(acc_range) != 2:
-        raise DomainError(f"acc_range must be (lowest, highest); got {acc_range!r}.")
+        raise DomainError(f"acc_range must be (lowest, highest); got {brief(acc_range)}.")
     bounds = []
     for name, value in zip(("lowest", "highest"), acc_range, strict=True):
-        array = np.asarray(value)
+        array = backends.parameter(f"the {name} accumulator", value)
         if array.dtype.kind not in "iu":
-            raise DTypeError(f"the {name} accumulator must be an integer; got {value!r}.")
+            raise DTypeError(f"the {name} accumulator must be an integer; got {brief(value)}.")
         bad = (array < INT32_MIN) | (array > INT32_MAX)
         if bad.any():
             raise DomainError(

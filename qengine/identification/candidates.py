@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import backends
+from ..arguments import several
 from ..backends.forms import FloatRule
 from ..exceptions import DomainError
 from ..requant import recipes
@@ -25,6 +26,7 @@ _RECORDED = ("TFLite", "LiteRT", "XNNPACK", "ONNX Runtime", "torch")
 
 Flags = npt.NDArray[np.bool_]
 Multipliers = QuantizedMultiplier | F64
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +81,21 @@ def candidates(schemes: Any, recipe_names: Any, scaled: bool) -> list[Candidate]
     DomainError, UnknownNameError
         No scheme, no recipe, an unknown one, or recipes where multipliers were recorded.
     """
-    rows = [get_scheme(name) for name in _names("schemes", schemes, SCHEMES)]
-    rows = list(dict.fromkeys(rows))
+    rows = list(dict.fromkeys(_named("schemes", schemes, SCHEMES, get_scheme)))
     if not scaled:
         if recipe_names is not None:
             raise DomainError("recipes need scales=(input, weight, output); got a multiplier.")
         return sorted((Candidate(row, None) for row in rows), key=lambda one: not one.widespread)
-    wanted = [recipes.get_recipe(name).name for name in _names("recipes", recipe_names, recipes.RECIPES)]
-    found = [Candidate(row, name) for row in rows for name in wanted]
+    wanted = _named("recipes", recipe_names, recipes.RECIPES, recipes.get_recipe)
+    found = [Candidate(row, recipe.name) for row in rows for recipe in wanted]
     return sorted(found, key=lambda one: (not one.usual, not one.widespread))
 
 
-def _names(kind: str, given: Any, known: Iterable[str]) -> list[Any]:
-    names = list(known) if given is None else [given] if isinstance(given, (str, Scheme)) else list(given)
-    if not names:
+def _named(kind: str, given: Any, known: Iterable[str], get: Callable[[Any], Row]) -> list[Row]:
+    rows = [get(name) for name in (known if given is None else several(kind, given, Scheme))]
+    if not rows:
         raise DomainError(f"{kind} must name at least one; got none.")
-    return names
+    return rows
 
 
 def multipliers(rows: Rows, recipe: str | None) -> tuple[Multipliers, Flags]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..backends.forms import I64
-from ..exceptions import BackendError, DomainError, DTypeError, InputFileError
+from ..backends.forms import I64, INT32_MAX, INT32_MIN
+from ..exceptions import BackendError, DomainError, DTypeError, InputFileError, brief, clipped
 from ..requant.multiplier import QuantizedMultiplier
 from .rows import SCALES, Rows, integers, make_rows, output_type, type_limits
 
@@ -77,9 +78,9 @@ def read_rows(
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise InputFileError(f"{path}: the name must end in .csv, .npz or .parquet.")
-    if not path.is_file():
+    if not os.path.isfile(path):  # Path.is_file raises for a name that is too long
         raise InputFileError(
-            f"{path}: " + ("a file is required; this is a folder." if path.is_dir() else "no such file.")
+            f"{path}: " + ("a file is required; this is a folder." if os.path.isdir(path) else "no such file.")
         )
     try:
         columns, lines = reader(path)
@@ -89,12 +90,6 @@ def read_rows(
     chosen = dtype or output_dtype(found["output"], found.get("zero_point", np.zeros(1, np.int64)))
     if "activation" in found:
         _activations(path, found, lines, type_limits(output_type(chosen)))
-    sizes = {name: array.size for name, array in found.items() if array.ndim}
-    if len(set(sizes.values())) > 1:
-        listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise InputFileError(f"{path}: columns must have one length; got {listed}.")
-    if any(size > MAX_ROWS for size in sizes.values()):
-        raise InputFileError(f"{path}: more than {MAX_ROWS} rows; split the file.")
     scales = tuple(found[name] for name in SCALES) if "in_scale" in found else None
     multiplier: Any = found.get("multiplier")
     try:
@@ -146,20 +141,26 @@ def _resolve(
     if wanted not in columns:
         others = [name for name in columns if name.startswith("output")]
         hint = (
-            f"choose one of {', '.join(map(repr, others))}" if others else f"it has {', '.join(columns) or 'nothing'}"
+            f"choose one of {clipped(', '.join(map(repr, others)))}"
+            if others
+            else f"it has {clipped(', '.join(columns)) or 'nothing'}"
         )
         raise InputFileError(f"{path}: there is no column {wanted!r} of recorded outputs; {hint}.")
     found["output"] = columns[wanted]
+    _check_lengths(path, found)
     if "acc" not in found and {"input", "in_zp"} <= set(found):
         for name in ("input", "in_zp"):
             if found[name].dtype.kind not in "iu":
                 raise InputFileError(f"{path}: {name} must hold integers; got dtype {found[name].dtype}.")
+            beyond = (found[name] < INT32_MIN) | (found[name] > INT32_MAX)
+            if beyond.any():
+                raise InputFileError(f"{path}: {name} must fit int32; got {found[name][beyond].item(0)}.")
         found["acc"] = np.subtract(found["input"], found["in_zp"], dtype=np.int64)
         found.setdefault("w_scale", np.float32(1.0))  # type: ignore[arg-type]
     for name in ("input", "in_zp"):
         found.pop(name, None)
     if "acc" not in found:
-        raise InputFileError(f"{path}: there is no column 'acc' of accumulators; it has {', '.join(columns)}.")
+        raise InputFileError(f"{path}: there is no column 'acc' of accumulators; it has {clipped(', '.join(columns))}.")
     scales = [name for name in SCALES if name in found]
     if "multiplier" in found and scales:
         raise InputFileError(
@@ -176,6 +177,15 @@ def _resolve(
     return found
 
 
+def _check_lengths(path: Path, found: Mapping[str, npt.NDArray[Any]]) -> None:
+    sizes = {name: array.size for name, array in found.items() if array.ndim}
+    if len(set(sizes.values())) > 1:
+        listed = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise InputFileError(f"{path}: columns must have one length; got {listed}.")
+    if any(size > MAX_ROWS for size in sizes.values()):
+        raise InputFileError(f"{path}: more than {MAX_ROWS} rows; split the file.")
+
+
 def _activations(
     path: Path, found: dict[str, npt.NDArray[Any]], lines: I64 | None, limits: tuple[int, int]
 ) -> None:  # fmt: skip
@@ -184,6 +194,9 @@ def _activations(
         raise InputFileError(f"{path}: has an activation and qmin or qmax: keep one of the two.")
     if "out_scale" not in found:
         raise InputFileError(f"{path}: an activation needs the column out_scale.")
+    for name, kinds in (("out_scale", "fiu"), ("zero_point", "iu")):
+        if name in found and found[name].dtype.kind not in kinds:
+            raise InputFileError(f"{path}: {name} must hold numbers; got dtype {found[name].dtype}.")
     names, scale, zero = np.broadcast_arrays(
         found.pop("activation"), found["out_scale"], found.get("zero_point", np.int64(0))
     )
@@ -193,12 +206,13 @@ def _activations(
         k = int(bad.argmax())
         where = f"line {int(lines[k])}" if lines is not None else f"row {k}"
         raise InputFileError(
-            f"{path}: {where}: activation must be one of {', '.join(ACTIVATIONS)}; got {str(names.reshape(-1)[k])!r}."
+            f"{path}: {where}: activation must be one of {', '.join(ACTIVATIONS)}; "
+            f"got {brief(str(names.reshape(-1)[k]))}."
         )
     ends = []
     for side in (0, 1):
         bound = np.choose(
-            [list(ACTIVATIONS).index(str(name)) for name in names.reshape(-1)],
+            np.array([list(ACTIVATIONS).index(str(name)) for name in names.reshape(-1)], np.intp),
             [np.float32(interval[side]) for interval in ACTIVATIONS.values()],
         )
         with np.errstate(all="ignore"):
@@ -218,7 +232,7 @@ def _read_csv(path: Path) -> tuple[dict[str, npt.NDArray[Any]], I64]:
                 raise InputFileError(f"{path}: line 1: a header with the names of the columns is required.")
             doubled = {name for name in header if name and header.count(name) > 1}
             if doubled:
-                raise InputFileError(f"{path}: line 1: the column {sorted(doubled)[0]!r} is there twice.")
+                raise InputFileError(f"{path}: line 1: the column {brief(sorted(doubled)[0])} is there twice.")
             rows: list[list[str]] = []
             lines: list[int] = []
             end = reader.line_num
@@ -235,7 +249,7 @@ def _read_csv(path: Path) -> tuple[dict[str, npt.NDArray[Any]], I64]:
     except UnicodeDecodeError as error:
         raise InputFileError(f"{path}: cannot be read as text: {error}.") from None
     except csv.Error as error:
-        raise InputFileError(f"{path}: not a CSV file: {error}.") from None
+        raise InputFileError(f"{path}: not a CSV file: {clipped(str(error))}.") from None
     if not rows:
         raise InputFileError(f"{path}: no rows below the header.")
     known = {accepted: name for name, names in NAMES.items() for accepted in names}
@@ -269,7 +283,7 @@ def _cells(
                     raise ValueError
                 kind(text)
             except ValueError:
-                raise InputFileError(f"{path}: line {line}: {heading} must be {what}; got {text!r}.") from None
+                raise InputFileError(f"{path}: line {line}: {heading} must be {what}; got {brief(text)}.") from None
         raise
 
 
@@ -287,7 +301,7 @@ def _read_npz(path: Path) -> tuple[dict[str, npt.NDArray[Any]], None]:
                     if columns[name].ndim > 1:
                         columns[name] = columns[name].reshape(-1)
     except damage as error:
-        raise InputFileError(f"{path}: not a readable .npz file: {error}.") from None
+        raise InputFileError(f"{path}: not a readable .npz file: {clipped(str(error))}.") from None
     return columns, None
 
 
@@ -311,8 +325,8 @@ def _read_parquet(path: Path) -> tuple[dict[str, npt.NDArray[Any]], None]:
                 k = column.is_null().to_pylist().index(True)
                 raise InputFileError(f"{path}: row {k}: {name} must not be null.")
             columns[name] = np.asarray(column.to_numpy())
-    except damage as error:
-        raise InputFileError(f"{path}: not a readable Parquet file: {error}.") from None
+    except (damage, UnicodeDecodeError) as error:  # a name in its schema may be no UTF-8
+        raise InputFileError(f"{path}: not a readable Parquet file: {clipped(str(error))}.") from None
     if "activation" in columns:
         columns["activation"] = columns["activation"].astype(str)
     return columns, None

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..backends import as_numpy
 from ..backends.forms import I64, INT32_MAX, INT32_MIN
-from ..exceptions import DomainError, DTypeError
+from ..exceptions import DomainError, DTypeError, brief
 from ..requant.binding import CLAMPED, RAW_ZERO_POINT
 from ..requant.multiplier import QuantizedMultiplier
 
@@ -120,10 +120,10 @@ def output_type(dtype: npt.DTypeLike | None) -> np.dtype[Any]:
     """Return the output type by name, int32 for a raw result."""
     try:
         chosen = np.dtype(np.int32 if dtype is None else dtype)
-    except TypeError:
+    except (TypeError, ValueError):
         chosen = np.dtype(np.void)
     if chosen not in CLAMPED and chosen != np.int32:
-        raise DTypeError(f"dtype must be int8, uint8, int16, or None for raw int32 results; got {dtype!r}.")
+        raise DTypeError(f"dtype must be int8, uint8, int16, or None for raw int32 results; got {brief(dtype)}.")
     return chosen
 
 
@@ -182,7 +182,7 @@ def make_rows(
             columns[label] = integers(label, value)
     if scales is not None:
         if not isinstance(scales, (tuple, list)) or len(scales) != 3:
-            raise DomainError(f"scales must be (input, weight, output); got {scales!r}.")
+            raise DomainError(f"scales must be (input, weight, output); got {brief(scales)}.")
         columns |= {label: _number(label, value) for label, value in zip(SCALES, scales, strict=True)}
     elif isinstance(multiplier, QuantizedMultiplier):
         columns |= {"multiplier": np.asarray(multiplier.value), "shift": np.asarray(multiplier.shift)}

@@ -41,6 +41,17 @@ def _graphs(graph: Any) -> Iterator[Any]:
                 yield from _graphs(inner)
 
 
+def _check_names(graph: Any, path: Path) -> None:
+    """Raise InputFileError for a name that is no UTF-8: the package gives bytes for it."""
+    named = [*graph.initializer, *graph.input, *graph.output, *graph.value_info, *graph.node]
+    names = [item.name for item in named]
+    for node in graph.node:
+        names += [node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
+    bad = next((name for name in names if not isinstance(name, str)), None)
+    if bad is not None:
+        raise InputFileError(f"{path}: the file is damaged: the name {bad[:80]!r} is no UTF-8 text.")
+
+
 def _constants(graph: Any) -> Iterator[tuple[str, Any]]:
     """Yield names and TensorProtos of what a graph holds."""
     for tensor in graph.initializer:
@@ -91,13 +102,15 @@ def _packed(tensor: Any, element: Element, where: str) -> bytes:
     return stored.tobytes()
 
 
-class _Model:
-    """The constants of a model, and which of them its DequantizeLinear nodes read."""
+class Constants:
+    """The constants of a model by name, and which of them its DequantizeLinear nodes read."""
 
     def __init__(self, path: Path, model: Any, types: Any) -> None:
         self._path = path
         self._types = types
         graphs = list(_graphs(model.graph))
+        for graph in graphs:
+            _check_names(graph, path)
         self.constants: list[tuple[str, Any]] = [pair for graph in graphs for pair in _constants(graph)]
         self.sparse = [
             TensorSource(
@@ -111,7 +124,7 @@ class _Model:
             for graph in graphs
             for tensor in graph.sparse_initializer
         ]
-        self._named = dict(self.constants)
+        self.named = dict(self.constants)
         self._nodes: dict[str, list[Any]] = {}
         self._parameters: dict[str, str] = {}
         for node in (node for graph in graphs for node in graph.node if node.op_type == "DequantizeLinear"):
@@ -123,14 +136,14 @@ class _Model:
 
     def source(self, name: str, tensor: Any) -> TensorSource:
         """Return one constant, dequantized if a DequantizeLinear with constant parameters reads it."""
-        plain = self._plain(name, tensor)
+        plain = self.stored(name, tensor)
         nodes = self._nodes.get(name, [])
         if not nodes or plain.refusal:
             return plain
         node = nodes[0]
         if any(n.input[1:] != node.input[1:] or n.attribute != node.attribute for n in nodes[1:]):
             return dataclasses.replace(plain, note="codes: several DequantizeLinear nodes read it differently")
-        if not all(parameter in self._named for parameter in node.input[1:] if parameter):
+        if not all(parameter in self.named for parameter in node.input[1:] if parameter):
             return dataclasses.replace(plain, note="codes: the scale or zero point of its DequantizeLinear is computed")
         stored = self._stored_scale(node, plain.shape, f"{self._path}, tensor {name[:200]!r}")
         return dataclasses.replace(
@@ -140,7 +153,11 @@ class _Model:
             note=stored.note(ELEMENTS[plain.dtype]),
         )
 
-    def _plain(self, name: str, tensor: Any) -> TensorSource:
+    def kind(self, tensor: Any) -> str:
+        """Return the element type of a constant in small letters."""
+        return str(self._types.get(tensor.data_type, "")).lower()
+
+    def stored(self, name: str, tensor: Any) -> TensorSource:
         """Return a constant as it is stored."""
         where = f"{self._path}, tensor {name[:200]!r}"
         shape = shape_of(tensor.dims, where)
@@ -168,13 +185,13 @@ class _Model:
     def _stored_scale(self, node: Any, shape: tuple[int, ...], where: str) -> StoredScale:
         """Return the constant parameters of a DequantizeLinear node for an input of this shape."""
         options = {attribute.name: attribute.i for attribute in node.attribute}
-        scales = self._plain(node.input[1], self._named[node.input[1]])
+        scales = self.stored(node.input[1], self.named[node.input[1]])
         zero: Array = np.zeros(1)
         if scales.refusal:
             raise InputFileError(f"{where}: its scale: {scales.refusal}")
         scale = scales.read().astype(np.float64)
         if len(node.input) > 2 and node.input[2]:
-            zeros = self._plain(node.input[2], self._named[node.input[2]])
+            zeros = self.stored(node.input[2], self.named[node.input[2]])
             if zeros.shape != scales.shape or zeros.refusal:
                 raise InputFileError(f"{where}: its scale has shape {scales.shape}, its zero point {zeros.shape}.")
             zero = zeros.read().astype(np.float64)
@@ -197,12 +214,8 @@ class _Model:
         return StoredScale(scale.reshape(-1), zero_point, axis, block)
 
 
-def open_onnx(path: Path) -> list[TensorSource]:
-    """Return the initializers and constants of an ONNX model, of nested graphs too, in the file's order.
-
-    One that a DequantizeLinear with constant scale and zero point reads is dequantized, ``(q - zero_point) * scale``
-    in float64, per tensor, per axis or in blocks. External data lies in files in the model's own folder.
-    """
+def read_model(path: Path) -> tuple[Any, Constants]:
+    """Return the ModelProto of a file, and its constants. Raises InputFileError."""
     file_size(path)
     onnx = optional("onnx", path)
     decode_error = optional("google.protobuf.message", path).DecodeError
@@ -210,5 +223,15 @@ def open_onnx(path: Path) -> list[TensorSource]:
         model = onnx.load_model_from_string(path.read_bytes())
     kinds = {number: name for name, number in onnx.TensorProto.DataType.items()}
     with reading(path, ValueError, RecursionError):
-        constants = _Model(path, model, kinds)
+        return model, Constants(path, model, kinds)
+
+
+def open_onnx(path: Path) -> list[TensorSource]:
+    """Return the initializers and constants of an ONNX model, of nested graphs too, in the file's order.
+
+    One that a DequantizeLinear with constant scale and zero point reads is dequantized, ``(q - zero_point) * scale``
+    in float64, per tensor, per axis or in blocks. External data lies in files in the model's own folder.
+    """
+    _, constants = read_model(path)
+    with reading(path, ValueError, RecursionError):
         return [*(constants.source(name, tensor) for name, tensor in constants.constants), *constants.sparse]

@@ -124,9 +124,10 @@ def open_tensors(path: str | os.PathLike[str], *, only: str | Iterable[str] | No
         if "\0" in str(path):
             raise InputFileError(f"{str(path)!r}: the name of a file has no NUL character.")
         opener = FORMATS.get(path.suffix.lower())
-        if path.suffix.lower() == STORE and path.is_dir():
+        # os.path: methods of Path raise for a name that is too long.
+        if path.suffix.lower() == STORE and os.path.isdir(path):
             opener = open_zarr
-        elif (opener is None and path.is_dir()) or (PATTERN.search(path.name) and not path.exists()):
+        elif (opener is None and os.path.isdir(path)) or (PATTERN.search(path.name) and not os.path.exists(path)):
             files = shard_paths(path, FORMATS)
             one, opener = FORMATS[files[0].suffix.lower()], lambda path: open_shards(path, one, files)
         if opener is None:

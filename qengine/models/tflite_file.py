@@ -16,7 +16,7 @@ from ..exceptions import InputFileError
 from .elements import ELEMENTS, StoredScale, file_at, stream
 from .source import TensorSource, file_size, optional, reading, shape_of
 
-_TYPES = {
+TYPES = {
     "FLOAT64": "float64",
     "FLOAT32": "float32",
     "FLOAT16": "float16",
@@ -25,10 +25,10 @@ _TYPES = {
     **{f"{sign}INT{bits}": f"{sign.lower()}int{bits}" for bits in (8, 16, 32, 64) for sign in ("", "U")},
 }
 #: What reading a damaged flatbuffer raises.
-_DAMAGE = (struct.error, IndexError, TypeError, ValueError, OverflowError, AttributeError, MemoryError)
+DAMAGE = (struct.error, IndexError, TypeError, ValueError, OverflowError, AttributeError, MemoryError)
 
 
-def _data(buffer: Any, contents: bytes, size: int, where: str) -> tuple[int, int]:
+def buffer_place(buffer: Any, contents: bytes, size: int, where: str) -> tuple[int, int]:
     """Return offset and length of a buffer's bytes in the file; (0, 0) if it has none."""
     length = int(buffer.DataLength())
     if length:
@@ -70,12 +70,12 @@ def _constant(path: Path, tensor: Any, name: str, kind: str, at: tuple[int, int]
     where = f"{path}, tensor {name[:200]!r}"
     dimensions = tensor.ShapeAsNumpy().tolist() if tensor.ShapeLength() else []
     shape = shape_of(dimensions, where)
-    refusal = "" if kind in _TYPES else f"TFLite type {kind} is not read; known: {', '.join(_TYPES)}."
+    refusal = "" if kind in TYPES else f"TFLite type {kind} is not read; known: {', '.join(TYPES)}."
     if tensor.Sparsity() is not None:
         refusal = "a sparse TFLite tensor is not read; convert the model with dense weights."
     if refusal:
         return TensorSource(name, shape, kind.lower(), "float64", lambda _: iter(()), refusal=refusal)
-    element, count = ELEMENTS[_TYPES[kind]], math.prod(shape)
+    element, count = ELEMENTS[TYPES[kind]], math.prod(shape)
     offset, length = at
     if element.nbytes(count) != length:
         raise InputFileError(
@@ -104,7 +104,7 @@ def open_tflite(path: Path) -> list[TensorSource]:
         )
     kinds = {number: name for name, number in vars(tflite.TensorType).items() if name.isupper()}
     sources = []
-    with reading(path, *_DAMAGE):
+    with reading(path, *DAMAGE):
         model = tflite.Model.GetRootAs(contents)
         for graph in (model.Subgraphs(k) for k in range(model.SubgraphsLength())):
             for k, tensor in ((k, graph.Tensors(k)) for k in range(graph.TensorsLength())):
@@ -113,7 +113,7 @@ def open_tflite(path: Path) -> list[TensorSource]:
                     raise InputFileError(
                         f"{path}, tensor {name[:200]!r}: buffer {tensor.Buffer()} of {model.BuffersLength()}."
                     )
-                at = _data(model.Buffers(tensor.Buffer()), contents, size, f"{path}, tensor {name[:200]!r}")
+                at = buffer_place(model.Buffers(tensor.Buffer()), contents, size, f"{path}, tensor {name[:200]!r}")
                 if at[1]:
                     kind = kinds.get(tensor.Type(), f"number {tensor.Type()}")
                     sources.append(_constant(path, tensor, name, kind, at))

@@ -55,7 +55,7 @@ def _text(text: object) -> str:
     return escape(shown(text, glyphs()))
 
 
-class _Document:
+class Document:
     """The story of a report, piece by piece."""
 
     def __init__(self, title: str) -> None:
@@ -170,7 +170,7 @@ def analysis_pdf(
 ) -> bytes:
     """Return the report of ``qengine analyze``."""
     with style():
-        document = _Document(f"Quantization of {shown(file)}")
+        document = Document(f"Quantization of {shown(file)}")
         if len(measured) == 1:
             _detail(document, measured[0], measured[0].report.rows[0], nonfinite)
         else:
@@ -196,7 +196,7 @@ def comparison_pdf(
 ) -> bytes:  # fmt: skip
     """Return the report of ``qengine compare``: the ranking, and the best choice in detail."""
     with style():
-        document = _Document(f"Choices of quantization for {shown(file)}")
+        document = Document(f"Choices of quantization for {shown(file)}")
         if len(measured) == 1:
             _ranking(document, measured[0], rank, top)
         else:
@@ -218,7 +218,7 @@ def comparison_pdf(
         return document.bytes()
 
 
-def _ranking(document: _Document, item: Measured, rank: str, top: int) -> None:
+def _ranking(document: Document, item: Measured, rank: str, top: int) -> None:
     rows = item.report.ranked(rank)
     count = min(top, RANKED)
     document.paragraph(item.header())
@@ -231,14 +231,14 @@ def _ranking(document: _Document, item: Measured, rank: str, top: int) -> None:
     document.figure(comparison_figure(item, rank))
 
 
-def _unmeasured(document: _Document, refused: Sequence[Refused], skipped: str) -> None:
+def _unmeasured(document: Document, refused: Sequence[Refused], skipped: str) -> None:
     if refused:
         document.grid(refused_table(refused))
     if skipped:
         document.paragraph(skipped)
 
 
-def _detail(document: _Document, item: Measured, row: ErrorRow, nonfinite: str) -> None:
+def _detail(document: Document, item: Measured, row: ErrorRow, nonfinite: str) -> None:
     """Add everything about one tensor under one choice."""
     graphs = TensorGraphs.of(item, row, nonfinite)
     document.paragraph(item.header())

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
+from ..arguments import integer
 from ..backends.forms import INT32_MAX, INT32_MIN, Epilogue, FloatRule, FloorRule, Form
-from ..exceptions import DomainError, DTypeError
+from ..exceptions import DomainError, DTypeError, brief
 from .forms import accumulator_range, float_accumulator_range, result_bounds, saturation
 from .multiplier import first_index, first_value
 from .schemes import Scheme
@@ -25,7 +26,7 @@ def _as_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     """Return the dtype, or void for what names none: no list of accepted types holds void."""
     try:
         return np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError):
         return np.dtype(np.void)
 
 
@@ -35,7 +36,7 @@ def output_dtype(dtype: npt.DTypeLike | None, acc_dtype: np.dtype[Any]) -> np.dt
         return acc_dtype
     chosen = _as_dtype(dtype)
     if chosen not in CLAMPED and chosen not in RAW:
-        raise DTypeError(f"dtype must be int8, uint8, int16 (clamped) or int32, int64 (raw); got {dtype!r}.")
+        raise DTypeError(f"dtype must be int8, uint8, int16 (clamped) or int32, int64 (raw); got {brief(dtype)}.")
     return chosen
 
 
@@ -43,7 +44,7 @@ def clamped_type(dtype: npt.DTypeLike) -> tuple[str, int, int]:
     """Return (name, lowest, highest code) of a clamped output type."""
     chosen = _as_dtype(dtype)
     if chosen not in CLAMPED:
-        raise DTypeError(f"dtype must be int8, uint8 or int16, or None for a raw result; got {dtype!r}.")
+        raise DTypeError(f"dtype must be int8, uint8 or int16, or None for a raw result; got {brief(dtype)}.")
     return chosen.name, int(CLAMPED[chosen].min), int(CLAMPED[chosen].max)
 
 
@@ -54,10 +55,8 @@ def clamp_limits(dtype: np.dtype[Any], qmin: int | None, qmax: int | None) -> tu
     for name, value in (("qmin", qmin), ("qmax", qmax)):
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise DTypeError(f"{name} must be an integer; got {value!r}.")
-        if not low <= value <= high:
-            raise DomainError(f"{name} must be in [{low}, {high}] for dtype {dtype.name}; got {value}.")
+        if not low <= integer(name, value) <= high:
+            raise DomainError(f"{name} must be in [{low}, {high}] for dtype {dtype.name}; got {brief(value)}.")
     chosen = (low if qmin is None else int(qmin), high if qmax is None else int(qmax))
     if chosen[0] > chosen[1]:
         raise DomainError(f"qmin must not exceed qmax; got qmin {chosen[0]}, qmax {chosen[1]}.")

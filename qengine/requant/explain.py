@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..exceptions import DomainError, DTypeError
+from .. import backends
+from ..arguments import integer, real, several
+from ..exceptions import DomainError, brief
 from . import recipes, spec
 from .binding import RAW_ZERO_POINT, clamped_type
 from .forms import derive
@@ -135,7 +137,9 @@ def _limits(dtype: npt.DTypeLike | None, zero_point: int) -> tuple[str | None, i
         name, low, high = clamped_type(dtype)
         limits = (low, high)
     if not low <= zero_point <= high:
-        raise DomainError(f"zero_point must be in [{low}, {high}] for dtype {name or 'int32'}; got {zero_point}.")
+        raise DomainError(
+            f"zero_point must be in [{low}, {high}] for dtype {name or 'int32'}; got {brief(zero_point)}."
+        )
     return name, *limits
 
 
@@ -145,13 +149,13 @@ def _one_multiplier(multiplier: Any) -> QuantizedMultiplier | float:
         if multiplier.shape != ():
             raise DomainError(f"explain takes one multiplier; got an array of shape {multiplier.shape}.")
         return multiplier
-    if isinstance(multiplier, bool) or not isinstance(multiplier, (int, float, np.number)):
-        raise DTypeError(f"multiplier must be a QuantizedMultiplier or a real number; got {multiplier!r}.")
-    return float(as_reals(float(multiplier)))
+    return float(as_reals(real("multiplier", multiplier)))
 
 
 def _three_numbers(scales: Any) -> bool:
-    return len(scales) == 3 and all(np.ndim(scale) == 0 for scale in scales)
+    if isinstance(scales, np.ndarray):
+        return bool(scales.shape == (3,))
+    return len(scales) == 3 and all(backends.parameter("scales", scale).ndim == 0 for scale in scales)
 
 
 def check_some_output(explanation: Explanation) -> None:
@@ -212,26 +216,22 @@ def explain(
     >>> qe.explain(-585, scales=issue, schemes=["fp32"])["fp32"].output
     -6
     """
-    if isinstance(acc, bool) or not isinstance(acc, (int, np.integer)):
-        raise DTypeError(f"acc must be an integer; got {acc!r}.")
-    if isinstance(zero_point, bool) or not isinstance(zero_point, (int, np.integer)):
-        raise DTypeError(f"zero_point must be an integer; got {zero_point!r}.")
+    acc, zero_point = integer("acc", acc), integer("zero_point", zero_point)
     if (multiplier is None) == (scales is None):
         raise DomainError("explain takes a multiplier or scales=(input, weight, output), one of the two.")
     name, qmin, qmax = _limits(dtype, int(zero_point))
     if scales is not None and not (isinstance(scales, (tuple, list, np.ndarray)) and _three_numbers(scales)):
-        raise DomainError(f"scales must be three numbers (input, weight, output); got {scales!r}.")
+        raise DomainError(f"scales must be three numbers (input, weight, output); got {brief(scales)}.")
     if scales is not None:
         for label, scale in zip(("input_scale", "weight_scale", "output_scale"), scales, strict=True):
             recipes.as_scales(label, scale)
     else:
         multiplier = _one_multiplier(multiplier)
-    wanted = all_schemes() if schemes is None else [schemes] if isinstance(schemes, str) else schemes
-    wanted = list(wanted)
+    wanted = all_schemes() if schemes is None else [get_scheme(s) for s in several("schemes", schemes, Scheme)]
     if not wanted:
         raise DomainError("explain needs at least one scheme; got none.")
     rows = []
-    for scheme in map(get_scheme, wanted):
+    for scheme in wanted:
         given, real = multiplier, math.nan
         try:
             if scales is not None:

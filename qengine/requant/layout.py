@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..exceptions import DomainError, DTypeError
+from ..arguments import integer
+from ..exceptions import DomainError, brief
 
 
 def channel_axis(axis: int, ndim: int) -> int:
     """Return the axis counted from the front, or raise."""
-    if isinstance(axis, bool) or not isinstance(axis, (int, np.integer)):
-        raise DTypeError(f"axis must be an integer; got {axis!r}.")
+    axis = integer("axis", axis)
     if ndim == 0:
         raise DomainError(f"axis={axis} names a channel axis, but acc has no dimensions.")
     if not -ndim <= axis < ndim:
-        raise DomainError(f"axis must be in [{-ndim}, {ndim - 1}] for {ndim}-dimensional acc; got {axis}.")
+        raise DomainError(f"axis must be in [{-ndim}, {ndim - 1}] for {ndim}-dimensional acc; got {brief(axis)}.")
     return axis % ndim
 
 

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from ..exceptions import DomainError, DTypeError
+from ..arguments import flag
+from ..exceptions import DomainError, DTypeError, brief
 
 INT32_MAX = 2**31 - 1
 #: Exponents below this flush the multiplier to zero (QuantizeMultiplier step 4).
@@ -48,7 +49,7 @@ def _integers(name: str, value: Any) -> npt.NDArray[np.int64]:
     array = backends.parameter(name, value)
     if array.dtype == bool or array.dtype.kind not in "iu":
         if array.dtype.kind == "O":
-            raise DTypeError(f"{name} must hold integers that fit int64; got {value!r}.")
+            raise DTypeError(f"{name} must hold integers that fit int64; got {brief(value)}.")
         raise DTypeError(f"{name} must be an integer or an integer array; got dtype {array.dtype}.")
     if array.dtype == np.uint64 and (array > np.uint64(2**63 - 1)).any():
         raise DomainError(f"{name} must fit int64; got {int(array.max())}.")
@@ -128,16 +129,26 @@ class QuantizedMultiplier:
 
         ``1e6 * (self.real - real) / real``; positive where the integers overstate `real`.
 
+        Parameters
+        ----------
+        real : float or array
+            What the integers stand for; broadcast against `value`.
+
+        Returns
+        -------
+        float or float64 array
+
         Examples
         --------
         >>> from qengine import quantize_multiplier
         >>> round(quantize_multiplier(0.1).error_ppm(0.1), 9)
         -0.000232831
         """
-        exact = np.asarray(real, dtype=np.float64)
+        exact = _reals("real", real)
         if np.any(exact == 0):
             raise DomainError("the relative error of a zero multiplier is undefined; got real = 0.")
-        error = 1e6 * ((np.asarray(self.real) - exact) / exact)
+        with np.errstate(over="ignore"):
+            error = 1e6 * ((np.asarray(self.real) - exact) / exact)
         return float(error) if error.ndim == 0 else error
 
     def __repr__(self) -> str:
@@ -238,7 +249,7 @@ def quantize_multiplier(real: npt.ArrayLike, *, single_rounding: bool = False) -
 into the accumulator.
     """
     value, shift = split_real(_reals("multiplier", real))
-    if single_rounding:
+    if flag("single_rounding", single_rounding):
         over = shift > SINGLE_SHIFT_MAX
         value, shift = np.where(over, INT32_MAX, value), np.where(over, SINGLE_SHIFT_MAX, shift)
     return QuantizedMultiplier(value, shift)
@@ -265,6 +276,15 @@ def quantize_multiplier_smaller_than_one(real: npt.ArrayLike) -> QuantizedMultip
     """Quantize multipliers of the open interval (0, 1), as QuantizeMultiplierSmallerThanOneExp does.
 
     Like `quantize_multiplier`, with TFLite's checks: ``0 < real < 1`` and ``shift <= 0``.
+
+    Parameters
+    ----------
+    real : float or array
+        Within the open interval (0, 1).
+
+    Returns
+    -------
+    QuantizedMultiplier
 
     Raises
     ------
@@ -296,6 +316,15 @@ def quantize_multiplier_greater_than_one(real: npt.ArrayLike) -> QuantizedMultip
     """Quantize multipliers above 1, as QuantizeMultiplierGreaterThanOne does.
 
     Like `quantize_multiplier`, with TFLite's checks: ``real > 1`` and ``shift >= 0``.
+
+    Parameters
+    ----------
+    real : float or array
+        Above 1.
+
+    Returns
+    -------
+    QuantizedMultiplier
 
     Raises
     ------

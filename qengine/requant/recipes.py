@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from ..exceptions import DomainError, DTypeError, UnknownNameError
+from ..arguments import chosen
+from ..exceptions import DomainError, DTypeError
 from .multiplier import first_index, first_value
 
 F32 = npt.NDArray[np.float32]
@@ -79,10 +80,7 @@ RECIPES: dict[str, Recipe] = {
 
 def get_recipe(name: str) -> Recipe:
     """Return the recipe of that name, or raise `UnknownNameError`."""
-    try:
-        return RECIPES[name]
-    except KeyError:
-        raise UnknownNameError.of("recipe", name, RECIPES) from None
+    return RECIPES[chosen("recipe", name, RECIPES)]
 
 
 def as_scales(name: str, scale: npt.ArrayLike) -> F32:

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
+from ..arguments import integer, real
 from ..backends.forms import INT32_MAX, INT32_MIN, FloorRule
-from ..exceptions import DomainError, DTypeError
+from ..exceptions import DomainError, DTypeError, brief
 from . import recipes
 from .binding import Bound, bind, checked_zero_points, clamp_limits, output_dtype, take_channels, wraps
 from .forms import derive, wrapped_left_shift
@@ -18,10 +19,12 @@ from .layout import channel_axis, fold
 from .multiplier import QuantizedMultiplier, first_index, first_value, index_text
 from .schemes import Scheme, get_scheme
 
+_INT32 = np.dtype(np.int32)
+
 
 def _accumulators(acc: Any, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return the array that was made of `acc` as int32 or int64."""
-    if array.dtype == np.int32:
+    if array.dtype == _INT32:
         return array
     if array.dtype == np.int64:
         # Python integers arrive as int64: they mean int32 accumulators wherever they fit.
@@ -81,23 +84,22 @@ def _check_accumulators(
 
 
 def _overflow(overflow: str, row: Scheme) -> bool:
-    if overflow not in ("error", "wrap"):
-        raise DomainError(f"overflow must be 'error' or 'wrap'; got {overflow!r}.")
+    if not isinstance(overflow, str) or overflow not in ("error", "wrap"):
+        raise DomainError(f"overflow must be 'error' or 'wrap'; got {brief(overflow)}.")
     return overflow == "wrap" and wraps(row)
 
 
 @functools.lru_cache(maxsize=4096)
 def _prepare_one(
     scheme: str | Scheme, multiplier: QuantizedMultiplier | float, zero_point: int,
-    dtype: Any, acc_dtype: np.dtype[Any], qmin: int | None, qmax: int | None, overflow: str,
+    chosen: np.dtype[Any], qmin: int | None, qmax: int | None, wrap: bool,
 ) -> tuple[Bound, bool]:  # fmt: skip
     """Prepare one multiplier with one zero point; cached, since the same few come again and again."""
     row = get_scheme(scheme)
-    chosen = output_dtype(dtype, acc_dtype)
     zero_points = checked_zero_points(zero_point, chosen).reshape(1)
     limits = clamp_limits(chosen, qmin, qmax)
     form = derive(row, multiplier)
-    prepared = bind(row, form, zero_points, chosen, limits, _overflow(overflow, row))
+    prepared = bind(row, form, zero_points, chosen, limits, wrap)
     return prepared, prepared.total
 
 
@@ -202,11 +204,15 @@ def requantize(
     >>> qe.requantize([2, -2, 1, -3], quarter, scheme="fp32", zero_point=-128, dtype="int8")
     array([-128, -128, -128, -128], dtype=int8)
     """
-    name = backends.choose(backend, acc, *(() if out is None else (out,)))
+    if not isinstance(scheme, str):
+        scheme = get_scheme(scheme)
+    name = backends.choose(backend, acc) if out is None else backends.choose(backend, acc, out)
     array = backends.adopt("acc", acc)
-    for parameter, value in (("multiplier", multiplier), ("zero_point", zero_point)):
-        backends.refuse_device(parameter, value)
-    if isinstance(multiplier, (list, tuple)):
+    if type(multiplier) is not float:
+        backends.refuse_device("multiplier", multiplier)
+    if type(zero_point) is not int:
+        backends.refuse_device("zero_point", zero_point)
+    if not isinstance(multiplier, (QuantizedMultiplier, int, float, np.number)):
         multiplier = backends.parameter("multiplier", multiplier)
     if isinstance(array, np.ndarray):
         if out is not None and not isinstance(out, np.ndarray):
@@ -234,27 +240,32 @@ def _requantize(
     """Requantize arrays of one package, NumPy or CuPy, which `arrays` is."""
     if dtype is None and out is not None:
         dtype = out.dtype
-    if not isinstance(multiplier, QuantizedMultiplier) and np.ndim(multiplier) == 0:
-        multiplier = _real(multiplier)
-    scalar = type(multiplier) is float or (isinstance(multiplier, QuantizedMultiplier) and multiplier.shape == ())
+    # Checked before they are keys of a cache, to which True and 1.0 are 1.
+    row, chosen = get_scheme(scheme), output_dtype(dtype, array.dtype)
+    qmin = None if qmin is None else integer("qmin", qmin)
+    qmax = None if qmax is None else integer("qmax", qmax)
+    wrap = _overflow(overflow, row)
+    scalar = type(multiplier) is float
+    if isinstance(multiplier, QuantizedMultiplier):
+        scalar = multiplier.shape == ()
+    elif not scalar and np.ndim(multiplier) == 0:
+        multiplier, scalar = _real(multiplier), True
     if scalar and type(zero_point) is int:
-        prepared, total = _prepare_one(scheme, multiplier, zero_point, dtype, array.dtype, qmin, qmax, overflow)
+        prepared, total = _prepare_one(scheme, multiplier, zero_point, chosen, qmin, qmax, wrap)
         if axis is not None:
             channel_axis(axis, array.ndim)
         shape: tuple[int, ...] = array.shape
         folded = (1, 1, array.size)
     else:
         total = False
-        shape, folded, prepared = _prepare_many(
-            get_scheme(scheme), array, multiplier, zero_point, dtype, qmin, qmax, axis, overflow
-        )
+        shape, folded, prepared = _prepare_many(row, array, multiplier, zero_point, chosen, qmin, qmax, axis, wrap)
         if array.shape != shape:
             array = arrays.broadcast_to(array, shape)
 
     # Kernels read two int32 as one int64 and write whole cache lines: both sides start at their own alignment.
     work = (arrays.ascontiguousarray(array) if _aligned(array) else array.copy()).reshape(folded)
     form, epilogue = prepared.form, prepared.epilogue
-    if not (total and work.dtype == np.int32):
+    if not (total and work.dtype == _INT32):
         _check_accumulators(prepared.row, work, *prepared.domain, shape, form.exponent, epilogue.wrap)
     if epilogue.wrap:
         split = wrapped_left_shift(form)
@@ -279,21 +290,14 @@ def _aligned(array: npt.NDArray[Any]) -> bool:
 
 
 def _real(multiplier: Any) -> float:
-    if isinstance(multiplier, bool) or not isinstance(multiplier, (int, float, np.number, np.ndarray)):
-        raise DTypeError(f"multiplier must be a QuantizedMultiplier or real numbers; got {type(multiplier).__name__}.")
-    value = multiplier.item() if isinstance(multiplier, (np.number, np.ndarray)) else multiplier
-    if not isinstance(value, (int, float)):
-        raise DTypeError(f"multiplier must be real; got {value!r}.")
-    return float(value)
+    return real("multiplier", multiplier[()] if isinstance(multiplier, np.ndarray) else multiplier)
 
 
 def _prepare_many(
-    row: Scheme, array: npt.NDArray[Any], multiplier: Any, zero_point: Any, dtype: Any,
-    qmin: int | None, qmax: int | None, axis: int | None, overflow: str,
+    row: Scheme, array: npt.NDArray[Any], multiplier: Any, zero_point: Any, chosen: np.dtype[Any],
+    qmin: int | None, qmax: int | None, axis: int | None, wrap: bool,
 ) -> tuple[tuple[int, ...], tuple[int, int, int], Bound]:  # fmt: skip
     """Lay multipliers and zero points out over channels."""
-    wrap = _overflow(overflow, row)
-    chosen = output_dtype(dtype, array.dtype)
     limits = clamp_limits(chosen, qmin, qmax)
     zero_points = checked_zero_points(zero_point, chosen)
     own_shape = multiplier.shape if isinstance(multiplier, QuantizedMultiplier) else np.shape(multiplier)
@@ -368,7 +372,7 @@ def requantize_scales(
     -6
     """
     row = get_scheme(scheme)
-    real = recipes.apply(recipe or row.recipe, input_scale, weight_scale, output_scale)
+    real = recipes.apply(row.recipe if recipe is None else recipe, input_scale, weight_scale, output_scale)
     return requantize(
         acc, real, scheme=row, zero_point=zero_point, dtype=dtype, qmin=qmin, qmax=qmax, axis=axis,
         backend=backend, out=out, overflow=overflow,

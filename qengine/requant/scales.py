@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..exceptions import DomainError, DTypeError, InputFileError
+from ..exceptions import DomainError, DTypeError, InputFileError, QEngineError, brief, clipped
 from .recipes import as_scales
 
 COLUMNS = ("input_scale", "weight_scale", "output_scale")
@@ -56,7 +56,7 @@ def _number(path: Path, line: int, column: str, text: str) -> float:
             raise ValueError
         return float(text)
     except ValueError:
-        raise InputFileError(f"{path}: line {line}: {column} must be a number; got {text!r}.") from None
+        raise InputFileError(f"{path}: line {line}: {column} must be a number; got {brief(text)}.") from None
 
 
 def _stored(
@@ -70,7 +70,7 @@ def _stored(
         row, column = (int(k) for k in np.unravel_index(int(np.argmax(bad)), bad.shape))
         raise InputFileError(
             f"{path}: line {lines[row]}: {COLUMNS[column]} must be finite, > 0 and representable in float32; "
-            f"got {texts[row][column]!r}."
+            f"got {brief(texts[row][column])}."
         )
     return stored
 
@@ -91,10 +91,12 @@ def read_scales(path: str | Path) -> ScaleTable:
             return _parse(path, file)
     except FileNotFoundError:
         raise InputFileError(f"{path}: no such file.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputFileError(f"{path}: cannot be read as text: {error}.") from None
     except csv.Error as error:
-        raise InputFileError(f"{path}: not a CSV file: {error}.") from None
+        raise InputFileError(f"{path}: not a CSV file: {clipped(str(error))}.") from None
+    except QEngineError:
+        raise
+    except (OSError, ValueError) as error:  # of bytes that are no text; a name that no file can have
+        raise InputFileError(f"{path}: cannot be read as text: {clipped(str(error))}.") from None
 
 
 def _parse(path: Path, file: Iterable[str]) -> ScaleTable:
@@ -103,7 +105,7 @@ def _parse(path: Path, file: Iterable[str]) -> ScaleTable:
     missing = [name for name in COLUMNS if name not in header]
     if missing:
         raise InputFileError(
-            f"{path}: line 1: the header lacks {', '.join(missing)}; it has {', '.join(header) or 'nothing'}. "
+            f"{path}: line 1: the header lacks {', '.join(missing)}; it has {clipped(', '.join(header)) or 'nothing'}. "
             f"Required columns: {', '.join(COLUMNS)}; optional: {ZERO_POINT}."
         )
     places = [header.index(name) for name in COLUMNS]
@@ -133,7 +135,9 @@ def _parse(path: Path, file: Iterable[str]) -> ScaleTable:
             try:
                 zero = int(text)
             except ValueError:
-                raise InputFileError(f"{path}: line {line}: {ZERO_POINT} must be an integer; got {text!r}.") from None
+                raise InputFileError(
+                    f"{path}: line {line}: {ZERO_POINT} must be an integer; got {brief(text)}."
+                ) from None
             if not -32768 <= zero <= 65535:
                 raise InputFileError(f"{path}: line {line}: {ZERO_POINT} must be in [-32768, 65535]; got {zero}.")
             zero_points.append(zero)

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from ..backends.forms import Bias, FloatRule, FloorRule, NestedRule, Rule
-from ..exceptions import DTypeError, UnknownNameError
+from ..exceptions import DTypeError, UnknownNameError, brief
 
 HALF = Bias.same(1)
 #: Two-stage rounding of TFLite: the first stage adds 2**30 for x >= 0 and takes it away for x < 0.
@@ -425,6 +425,10 @@ ALIASES: Mapping[str, str] = MappingProxyType({alias: row.name for row in _ROWS 
 def schemes() -> tuple[Scheme, ...]:
     """Return all rows, in order.
 
+    Returns
+    -------
+    tuple of Scheme
+
     Examples
     --------
     >>> import qengine as qe
@@ -436,6 +440,15 @@ def schemes() -> tuple[Scheme, ...]:
 
 def get_scheme(name: str | Scheme) -> Scheme:
     """Return the row of a scheme by name or alias.
+
+    Parameters
+    ----------
+    name : str or Scheme
+        A row is returned as it is.
+
+    Returns
+    -------
+    Scheme
 
     Raises
     ------
@@ -451,7 +464,7 @@ def get_scheme(name: str | Scheme) -> Scheme:
     if isinstance(name, Scheme):
         return name
     if not isinstance(name, str):
-        raise DTypeError(f"a scheme is given by its name; got {name!r}.")
+        raise DTypeError(f"a scheme is given by its name; got {brief(name)}.")
     row = SCHEMES.get(name) or SCHEMES.get(ALIASES.get(name, ""))
     if row is None:
         raise UnknownNameError.of("scheme", name, [*SCHEMES, *ALIASES])

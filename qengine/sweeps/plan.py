@@ -15,8 +15,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments import chosen, integer
 from ..backends.forms import INT32_MAX, INT32_MIN
-from ..exceptions import DomainError, DTypeError, UnknownNameError
+from ..exceptions import DomainError, DTypeError, UnknownNameError, brief
 from ..requant.binding import clamped_type
 from ..requant.forms import derive, multiplier_fits
 from ..requant.multiplier import QuantizedMultiplier
@@ -27,6 +28,7 @@ I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
 #: Real multipliers of a range lie between these: wider than any scheme's domain, well inside float32.
 REAL_LIMITS = (2.0**-60, 2.0**40)
+DISTRIBUTIONS = ("uniform", "log-uniform")
 ACCUMULATORS = ("uniform", "normal", "laplace", "unsaturated", "all")
 
 
@@ -143,14 +145,6 @@ def canonical(data: Any) -> bytes:
     return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _count(name: str, value: Any, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise DTypeError(f"{name} must be an integer; got {value!r}.")
-    if not low <= value <= high:
-        raise DomainError(f"{name} must be in [{low}, {high}]; got {value}.")
-    return int(value)
-
-
 def make_plan(
     schemes: Any,
     *,
@@ -178,13 +172,14 @@ def make_plan(
     if len(set(names)) < len(names):
         raise DomainError(f"the schemes must differ; got {', '.join(names)} (aliases count as the same).")
     multipliers = multipliers or Multipliers(low=0.01, high=0.99)
+    zero_point = None if zero_point is None else integer("zero_point", zero_point)
     _check_multipliers(multipliers)
     many = multipliers.table is not None and multipliers.table.zero_point.size > 1
     if dtype is None and (many or qmin is not None or qmax is not None or zero_point):
         dtype = np.int8
     name, low, high = (None, INT32_MIN, INT32_MAX) if dtype is None else clamped_type(dtype)
-    qmin = low if qmin is None else _count("qmin", qmin, low, high)
-    qmax = high if qmax is None else _count("qmax", qmax, low, high)
+    qmin = low if qmin is None else integer("qmin", qmin, low, high)
+    qmax = high if qmax is None else integer("qmax", qmax, low, high)
     if qmin > qmax:
         raise DomainError(f"qmin must not exceed qmax; got qmin {qmin}, qmax {qmax}.")
     if multipliers.fixed is not None:
@@ -199,13 +194,13 @@ def make_plan(
         )
     if accumulators.kind == "all":
         size = accumulators.high - accumulators.low + 1
-        pairs = size if pairs is None else _count("pairs", pairs, 1, size)
+        pairs = size if pairs is None else integer("pairs", pairs, 1, size)
     if pairs is None:
         pairs = 1_000_000
     return SweepPlan(
-        schemes=rows, pairs=_count("pairs", pairs, 1, 2**62), seed=_count("seed", seed, 0, 2**64 - 1),
+        schemes=rows, pairs=integer("pairs", pairs, 1, 2**62), seed=integer("seed", seed, 0, 2**64 - 1),
         multipliers=multipliers, accumulators=accumulators, zero_point=zero_point, dtype=name,
-        qmin=qmin, qmax=qmax, witnesses=_count("witnesses", witnesses, 0, 10_000),
+        qmin=qmin, qmax=qmax, witnesses=integer("witnesses", witnesses, 0, 10_000),
     )  # fmt: skip
 
 
@@ -213,8 +208,7 @@ def _check_multipliers(m: Multipliers) -> None:
     given = (m.fixed is not None) + (m.table is not None) + (m.low is not None or m.high is not None)
     if given != 1:
         raise DomainError("a sweep takes one multiplier, a range (low, high) or a table of scales, one of them.")
-    if m.distribution not in ("uniform", "log-uniform"):
-        raise UnknownNameError.of("distribution", m.distribution, ("uniform", "log-uniform"))
+    chosen("distribution", m.distribution, DISTRIBUTIONS)
     if m.fixed is not None:
         if isinstance(m.fixed, QuantizedMultiplier):
             if m.fixed.shape != ():
@@ -240,7 +234,7 @@ def _zero_point(zero_point: int | None, dtype: str | None, low: int, high: int, 
         return None
     if dtype is None and zero_point != 0:
         raise DomainError(f"a raw sweep has no zero point (pass dtype='int8'); got {zero_point}.")
-    return _count("zero_point", zero_point, low, high)
+    return integer("zero_point", zero_point, low, high)
 
 
 def _accumulators(
@@ -258,11 +252,10 @@ def _accumulators(
     if isinstance(given, str):
         given = parse_accumulators(given)
     if not isinstance(given, Accumulators):
-        raise DTypeError(f"acc must be a distribution such as 'uniform:-100:100'; got {given!r}.")
-    if given.kind not in ACCUMULATORS:
-        raise UnknownNameError.of("accumulator distribution", given.kind, ACCUMULATORS)
-    _count("the lowest accumulator", given.low, INT32_MIN, INT32_MAX)
-    _count("the highest accumulator", given.high, INT32_MIN, INT32_MAX)
+        raise DTypeError(f"acc must be a distribution such as 'uniform:-100:100'; got {brief(given)}.")
+    chosen("accumulator distribution", given.kind, ACCUMULATORS)
+    integer("the lowest accumulator", given.low, INT32_MIN, INT32_MAX)
+    integer("the highest accumulator", given.high, INT32_MIN, INT32_MAX)
     if given.low > given.high:
         raise DomainError(f"the accumulator range is empty: {given.low} > {given.high}.")
     spreads = math.isfinite(given.spread) and given.spread > 0 and math.isfinite(given.center)
@@ -307,6 +300,6 @@ def parse_accumulators(text: str) -> Accumulators:
     except ValueError:
         pass
     raise DomainError(
-        f"cannot read the accumulator distribution {text!r}; use uniform[:LOW:HIGH], normal:SD[:CENTER], "
+        f"cannot read the accumulator distribution {brief(text)}; use uniform[:LOW:HIGH], normal:SD[:CENTER], "
         "laplace:B[:CENTER], output-normal:SD, output-laplace:B, unsaturated or all[:LOW:HIGH]."
     )

@@ -12,15 +12,15 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from qengine.kernels.codes import GROUP
 
 from .. import backends
 from .._version import __version__
+from ..arguments import callback, chosen, integer, real
 from ..backends.pairs import Work
-from ..exceptions import DomainError, DTypeError
+from ..exceptions import DomainError, DTypeError, brief
 from ..requant.multiplier import QuantizedMultiplier
 from ..requant.scales import scale_table
 from ..requant.schemes import Scheme
@@ -28,7 +28,7 @@ from ..work.checkpoint import Checkpoint, open_checkpoint
 from ..work.cluster import connect
 from ..work.ledger import Ledger
 from ..work.run import CallersThread, Elastic, Tile, run
-from .plan import Accumulators, Multipliers, SweepPlan, make_plan
+from .plan import DISTRIBUTIONS, Accumulators, Multipliers, SweepPlan, make_plan
 from .result import SweepResult
 from .tally import Tally
 from .task import SweepTask
@@ -44,6 +44,7 @@ def _multipliers(multiplier: Any, multiplier_range: Any, distribution: str, scal
     given = [v is not None for v in (multiplier, multiplier_range, scales)]
     if sum(given) > 1:
         raise DomainError("pass one of multiplier, multiplier_range and scales.")
+    chosen("distribution", distribution, DISTRIBUTIONS)
     if distribution != "uniform" and (multiplier is not None or scales is not None):
         raise DomainError(f"distribution {distribution!r} is of a range of multipliers; nothing is drawn here.")
     if scales is not None:
@@ -51,14 +52,12 @@ def _multipliers(multiplier: Any, multiplier_range: Any, distribution: str, scal
     if multiplier is not None:
         if isinstance(multiplier, QuantizedMultiplier):
             return Multipliers(fixed=multiplier)
-        if isinstance(multiplier, bool) or not isinstance(multiplier, (int, float, np.number)):
-            raise DTypeError(f"multiplier must be a QuantizedMultiplier or a real number; got {multiplier!r}.")
-        return Multipliers(fixed=float(multiplier))
+        return Multipliers(fixed=real("multiplier", multiplier))
     ends = (0.01, 0.99) if multiplier_range is None else multiplier_range
     try:
         low, high = (float(end) for end in ends)
     except (TypeError, ValueError):
-        raise DTypeError(f"multiplier_range must be two numbers (low, high); got {ends!r}.") from None
+        raise DTypeError(f"multiplier_range must be two numbers (low, high); got {brief(ends)}.") from None
     return Multipliers(low=low, high=high, distribution=distribution)  # type: ignore[arg-type]
 
 
@@ -97,10 +96,11 @@ def sweep(
     multiplier : QuantizedMultiplier or float, optional
         One multiplier for all pairs; or
     multiplier_range : (float, float), optional
-        a real range ``[low, high)``, drawn ``distribution="uniform"`` or ``"log-uniform"`` in steps of 2**-32 of
-        the range (default: uniform in (0.01, 0.99)); or
+        a real range ``[low, high)`` to draw from, by default (0.01, 0.99); or
     scales : path, ScaleTable or (input, weight, output), optional
         stored scales, one channel a row: channels in turn, equal shares, each scheme by its own recipe.
+    distribution : {"uniform", "log-uniform"}
+        How multipliers of a range are drawn, in steps of 2**-32 of the range.
     acc : str or Accumulators, optional
         ``uniform[:LOW:HIGH]``, ``normal:SD[:CENTER]``, ``laplace:B[:CENTER]``, ``output-normal:SD``,
         ``output-laplace:B``, ``unsaturated`` or ``all[:LOW:HIGH]``. Default: unsaturated where outputs are
@@ -197,6 +197,7 @@ def run_plan(
     progress: Callable[[int, int], None] | None = None,
 ) -> SweepResult:
     """Run a validated plan."""
+    callback("progress", progress)
     work = make_work(plan)
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(_place(plan, work, backend, threads, tile_pairs, cluster))
@@ -248,9 +249,7 @@ def tiling(
 def _tile_pairs(given: Any) -> int | None:
     if given is None:
         return None
-    if isinstance(given, bool) or not isinstance(given, (int, np.integer)) or not 1 <= given <= 2**40:
-        raise DomainError(f"tile_pairs must be in [1, 2^40]; got {given!r}.")
-    return int(given)
+    return integer("tile_pairs", given, 1, 2**40)
 
 
 @contextlib.contextmanager
@@ -292,9 +291,7 @@ def _ledger(plan: SweepPlan, empty: Tally, kept: Checkpoint | None) -> Ledger[Ta
 
 def _workers(name: str, threads: int | None) -> int:
     if threads is not None:
-        if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or not 1 <= threads <= 4096:
-            raise DomainError(f"threads must be in [1, 4096]; got {threads!r}.")
-        return int(threads)
+        return integer("threads", threads, 1, 4096)
     if name == "cpu":
         from ..backends.cpu import thread_count
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from .. import arguments
 from ..exceptions import DomainError, InputFileError
 from .lock import FolderLock, FolderTakenError
 
@@ -356,8 +357,9 @@ def open_checkpoint(
     InputFileError
         As `Checkpoint`.
     """
+    resume = arguments.flag("resume", resume)
     if folder is not None:
-        with Checkpoint(folder, run, resume=resume) as kept:
+        with Checkpoint(arguments.path("checkpoint", folder), run, resume=resume) as kept:
             yield kept
         return
     if resume:

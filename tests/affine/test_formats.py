@@ -112,7 +112,7 @@ def test_encode_as_ml_dtypes(name):
     rng = np.random.default_rng(3)
     near = critical(name)
     near = near[np.abs(near) < 3e38].astype(np.float32)
-    x = np.concatenate([near, rng.standard_normal(1_000_000).astype(np.float32) * np.float32(LIMITS[name][0] / 3)])
+    x = np.concatenate([near, rng.standard_normal(100_000).astype(np.float32) * np.float32(LIMITS[name][0] / 3)])
     expected = x.astype(target)
     got = encode(x, name, overflow=overflow)
     nan = np.isnan(expected.astype(np.float32))
@@ -235,3 +235,17 @@ def test_rows_are_plain_data_and_names_unique():
     assert get_format("fp8-e5m2").name == "e5m2"
     assert get_format("fp8-e4m3").tensor_scale(0.0) == 1.0
     assert get_format("nvfp4").tensor_scale(2688.0) == 1.0
+
+
+@pytest.mark.parametrize("rounding", RULES)
+@pytest.mark.parametrize("name", [n for n, row in ELEMENTS.items() if row.kind in ("float", "integer")])
+def test_float32_by_table_is_the_reference(name, rounding):
+    """The table looks at the upper 16 bits: every one of them, with lower bits 0 and their least and greatest."""
+    words = (np.arange(1 << 16, dtype=np.uint32)[:, None] << 16) + np.array([0, 1, 0xFFFF], np.uint32)
+    x = words.view(np.float32)
+    x = np.where(np.isfinite(x), x, 0)
+    got = encode(x, name, rounding=rounding, backend="cpu")
+    np.testing.assert_array_equal(got, encode(x, name, rounding=rounding, backend="reference"))
+    for wrong in (np.nan, np.inf, -np.inf):
+        with pytest.raises(DomainError, match=r"1 NaN or infinite values, the first .* at index 2"):
+            encode(np.array([1, 2, wrong], np.float32), name, rounding=rounding, backend="cpu")

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from qengine.cli import progress
 from qengine.cli.options import emit
+from qengine.kernels import compiling
 from qengine.report.terminal import Grid, to_text
 
 RUN = [sys.executable, "-m", "qengine"]
@@ -79,3 +81,32 @@ def test_a_grid_that_does_not_fit_becomes_blocks(capsys: pytest.CaptureFixture[s
     small.add_row("b")
     emit([small])
     assert "│ b │" in capsys.readouterr().out
+
+
+def test_compiling_is_announced_on_a_terminal_once_it_takes_long(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(progress, "DELAY", 0.0)
+    announcer = progress._Announcer()
+    announcer(True)
+    announcer._timer.join()
+    announcer(False)
+    announcer(True)  # the second kernel of a run
+    assert announcer._timer is None
+    assert capsys.readouterr().err.count("compiling kernels") == 1
+
+    monkeypatch.setattr(progress, "DELAY", 3600.0)
+    quick = progress._Announcer()
+    quick(True)
+    timer = quick._timer
+    quick(False)
+    timer.join()
+    assert capsys.readouterr().err == ""
+
+
+def test_compiling_is_announced_on_terminals_alone(monkeypatch) -> None:
+    monkeypatch.setattr(compiling, "listeners", [])
+    progress.announce_compiling()
+    assert compiling.listeners == []
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    progress.announce_compiling()
+    progress.announce_compiling()
+    assert len(compiling.listeners) == 1

@@ -1,0 +1,86 @@
+"""What callers pass beside arrays, checked in one place: names, integers, reals, flags, callbacks, lists.
+
+NumPy answers a comparison with an array by an array, `bool` is an `int`, `np.timedelta64` is an `np.integer`, and
+Python refuses to print an integer of more than 4300 digits: each turns a plain ``if`` into another package's error.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from .exceptions import DomainError, DTypeError, UnknownNameError, brief
+
+
+def chosen(kind: str, value: Any, known: Iterable[str]) -> str:
+    """Return a name that is one of `known`, or raise `UnknownNameError`."""
+    names = tuple(known)
+    if not isinstance(value, str) or value not in names:
+        raise UnknownNameError.of(kind, value, names)
+    return value
+
+
+def integer(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> int:
+    """Return a Python int in ``[low, high]``: booleans and floats are refused.
+
+    Examples
+    --------
+    >>> integer("bits", 8, 2, 16)
+    8
+    >>> integer("bits", -2, 2, 16)
+    Traceback (most recent call last):
+        ...
+    qengine.exceptions.DomainError: bits must be in [2, 16]; got -2.
+    """
+    if isinstance(value, (bool, np.timedelta64)) or not isinstance(value, (int, np.integer)):
+        raise DTypeError(f"{name} must be an integer; got {brief(value)}.")
+    number = int(value)
+    if not low <= number <= high:
+        raise DomainError(f"{name} must be in [{low}, {high}]; got {brief(number)}.")
+    return number
+
+
+def real(name: str, value: Any) -> float:
+    """Return a Python float, NaN and infinity too: booleans, complex numbers and texts are refused."""
+    if isinstance(value, (bool, np.timedelta64)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise DTypeError(f"{name} must be a real number; got {brief(value)}.")
+    try:
+        return float(value)
+    except OverflowError:
+        raise DomainError(f"{name} must fit float64; got {brief(value)}.") from None
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return True or False: nothing else is taken for one."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise DTypeError(f"{name} must be True or False; got {brief(value)}.")
+    return bool(value)
+
+
+def callback(name: str, value: Callable[..., Any] | None) -> None:
+    """Raise unless `value` can be called, or is None: before the work begins, not at its first tile."""
+    if value is not None and not callable(value):
+        raise DTypeError(f"{name} must be a function or None; got {brief(value)}.")
+
+
+def several(name: str, value: Any, *one: type) -> Iterable[Any]:
+    """Return what is given to be iterated: an iterable, or a single text (or object of a type of `one`)."""
+    if isinstance(value, (str, *one)):
+        return [value]
+    if not isinstance(value, Iterable) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        raise DTypeError(f"{name} must be a name or a list of them; got {brief(value)}.")
+    return value
+
+
+def path(name: str, value: Any) -> str:
+    """Return the name of a file or folder as text, which must not be empty and holds no NUL."""
+    if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
+        raise DTypeError(f"{name} must be the name of a file or folder; got {brief(value)}.")
+    text = os.fspath(value)
+    if not text or "\0" in text:
+        raise DomainError(f"{name} must be a name without NUL characters, and not empty; got {brief(text)}.")
+    return text

@@ -1,0 +1,1 @@
+"""What runtimes really compute: profiles, and their arithmetic on columns or tensors."""

@@ -1,0 +1,162 @@
+"""Damage for every parser: seeds, mutations, and what may come out."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from qengine.cli.options import parse_count
+from qengine.exceptions import QEngineError
+from qengine.identification.row_files import read_rows
+from qengine.models.tensors import open_tensors
+from qengine.requant.scales import read_scales
+from qengine.sweeps.plan import parse_accumulators
+from qengine.work.checkpoint import FILE, Checkpoint
+from tests.models.files import every_format, lite_file, onnx_file
+
+PARTS = {"a": [1, 2**70], "b": {"x": None}, "c": "text"}
+WORDS = [
+    b"nan", b"-inf", b"1e400", b"-0", b"99999999999999999999", b"9" * 5000, b"1_0", b"1e", b"\xff", b"\0", b'"', b"\n",
+    b"\r", b",", b";", b"\xef\xbb\xbf", "١٢".encode(), b"-9223372036854775809", b"[" * 3000, b"(1," * 200, b"|O", b"-1",
+    b"<M8[s]", b"True", b"^", b"E999999999", b"\x00\x00\x00\x80", b"\xff\xff\xff\x7f", b"#", b"null", b"RELU6", b"acc",
+]  # fmt: skip
+
+
+def _tensors(path: Path) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        for source in open_tensors(path):
+            if not source.refusal:
+                assert sum(piece.size for piece in source.chunks(16)) == math.prod(source.shape)
+
+
+def _checkpoint(path: Path) -> None:
+    (path.parent / FILE).write_bytes(path.read_bytes())
+    kept = Checkpoint(path.parent, {"seed": 1}, resume=True)
+    assert all(kept.get(key) in (None, value) for key, value in PARTS.items())
+    kept.put("again", 1)
+    assert Checkpoint(path.parent, {"seed": 1}, resume=True).get("again") == 1
+
+
+def _count(path: Path) -> None:
+    value, text = 0, ""
+    try:
+        value = parse_count(path.read_bytes().decode("latin-1"))
+    except ValueError as error:
+        text = f"{type(error).__name__}: {error}"
+    assert 0 <= value < 10**1300
+    assert not text or text.startswith("ValueError: ")
+    assert len(text) < 1000
+
+
+def _accumulators(path: Path) -> None:
+    parse_accumulators(path.read_bytes().decode("latin-1"))
+
+
+#: Name of the file -> what reads it.
+PARSERS: dict[str, Callable[[Path], object]] = {
+    **{f"t.{ending}": _tensors for ending in ("npy", "npz", "csv", "safetensors", "tflite", "onnx")},
+    **{f"rows.{ending}": read_rows for ending in ("csv", "npz", "parquet")},
+    "scales.csv": read_scales,
+    "checkpoint.lines": _checkpoint,
+    "count.txt": _count,
+    "accumulators.txt": _accumulators,
+}
+
+
+def seeds(name: str, folder: Path) -> list[bytes]:
+    """Return sound contents of a file of this name."""
+    ending = name.rpartition(".")[2]
+    if name == "t.tflite":
+        return [lite_file(folder).read_bytes()]
+    if name == "t.onnx":
+        return [onnx_file(folder).read_bytes()]
+    if name.startswith("t."):
+        return [path.read_bytes() for path in every_format(folder).values() if path.suffix == f".{ending}"]
+    if name == "rows.csv":
+        return [
+            b"acc,output,in_scale,w_scale,out_scale,zero_point,activation\n1,0,.1,.2,.3,-5,NONE\n-3,1,.1,.2,.3,4,RELU6\n",
+            b"acc,output,multiplier,shift,qmin,qmax\n1,0,1073741824,-1,-5,5\n",
+            b"input,in_zp,output,in_scale,out_scale\n5,3,2,.1,.2\n",
+        ]
+    if name.startswith("rows."):
+        columns = {
+            "acc": np.array([1, 2, -3]), "output": np.array([0, 1, -1], np.int8), "in_scale": np.full(3, 0.1),
+            "w_scale": np.full(3, 0.1), "out_scale": np.full(3, 0.05), "activation": np.array(["NONE", "RELU", "NONE"]),
+        }  # fmt: skip
+        out = io.BytesIO()
+        if ending == "npz":
+            np.savez(out, **columns)
+        else:
+            import pyarrow
+            import pyarrow.parquet
+
+            pyarrow.parquet.write_table(pyarrow.table({k: v.tolist() for k, v in columns.items()}), out)
+        return [out.getvalue()]
+    if name == "scales.csv":
+        return [b"input_scale,weight_scale,output_scale,output_zero_point,layer\n.1,.2,.3,5,conv1\n.1,.2,.4,-5,conv1\n"]
+    if name == "checkpoint.lines":
+        kept = Checkpoint(folder / "kept", {"seed": 1}, resume=True)
+        for key, value in PARTS.items():
+            kept.put(key, value)
+        return [kept.path.read_bytes()]
+    if name == "count.txt":
+        return [b"33.4M", b"2^32", b"1_000", b"1e9", b"2.5k"]
+    return [b"uniform:-100:100", b"normal:5:3", b"output-laplace:3", b"all:-5:5", b"unsaturated"]
+
+
+def damaged(whole: bytes, random: np.random.Generator) -> bytes:
+    """Return a content with one to four places changed."""
+    out = bytearray(whole)
+    for _ in range(int(random.integers(1, 5))):
+        at = int(random.integers(0, max(len(out), 1)))
+        end = at + int(random.choice([0, 1, 2, 4, 8, 64]))
+        kind = int(random.integers(6))
+        if kind == 0 and out[at : at + 1]:
+            out[at] ^= 1 << int(random.integers(8))
+        elif kind == 1:
+            out[at:end] = WORDS[int(random.integers(len(WORDS)))]
+        elif kind == 2:
+            del out[at:end]
+        elif kind == 3:
+            value = int(random.choice([0, 1, -1, 2**31 - 1, -(2**31), len(out), len(out) - at, at, 4]))
+            out[at : at + 4] = (value & 0xFFFFFFFF).to_bytes(4, "little")
+        elif kind == 4:
+            out[at:at] = out[at:end]
+        else:
+            words = list(re.finditer(rb"[-\w.+]+", bytes(out)))
+            if words:
+                match = words[int(random.integers(len(words)))]
+                out[match.start() : match.end()] = WORDS[int(random.integers(len(WORDS)))]
+    return bytes(out)
+
+
+def outcome(name: str, content: bytes, folder: Path) -> str:
+    """Read a content; "read", or the name of the error of this package. Every other error passes through."""
+    path = folder / name
+    path.write_bytes(content)
+    found, text = "read", ""
+    try:
+        PARSERS[name](path)
+    except QEngineError as error:
+        found, text = type(error).__name__, str(error)
+    assert len(text) < 2000 + len(str(path))
+    return found
+
+
+def nested(depth: int) -> bytes:
+    """Return a .safetensors file whose header is `depth` lists in each other."""
+    text = b'{"a":' + b"[" * depth + b"]" * depth + b"}"
+    return len(text).to_bytes(8, "little") + text
+
+
+def overlapping(count: int) -> bytes:
+    """Return a .safetensors file whose header declares `count` tensors of 2**40 elements without a byte behind it."""
+    entry = {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}
+    text = json.dumps({f"t{k}": entry for k in range(count)}).encode()
+    return len(text).to_bytes(8, "little") + text
