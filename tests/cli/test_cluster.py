@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from qengine.cli import group
+from qengine.cli.commands import group
 from qengine.work.checkpoint import FILE
 from tests.clusters import Processes, until
 

@@ -37,10 +37,11 @@ def _tensors(path: Path) -> None:
 
 def _checkpoint(path: Path) -> None:
     (path.parent / FILE).write_bytes(path.read_bytes())
-    kept = Checkpoint(path.parent, {"seed": 1}, resume=True)
-    assert all(kept.get(key) in (None, value) for key, value in PARTS.items())
-    kept.put("again", 1)
-    assert Checkpoint(path.parent, {"seed": 1}, resume=True).get("again") == 1
+    with Checkpoint(path.parent, {"seed": 1}, resume=True) as kept:
+        assert all(kept.get(key) in (None, value) for key, value in PARTS.items())
+        kept.put("again", 1)
+    with Checkpoint(path.parent, {"seed": 1}, resume=True) as again:
+        assert again.get("again") == 1
 
 
 def _count(path: Path) -> None:
