@@ -11,7 +11,7 @@ import pytest
 
 import qengine as qe
 from qengine import backends
-from qengine.affine import error_report
+from qengine.affine import measure
 from qengine.affine.blocks import decode, encode, quantize_blocks
 from qengine.affine.metrics import HIGHER_IS_BETTER, METRICS
 from qengine.exceptions import BackendError, DomainError, DTypeError, UnknownNameError
@@ -19,7 +19,7 @@ from qengine.exceptions import BackendError, DomainError, DTypeError, UnknownNam
 from .test_metrics import check_counts, check_row, close, error_bins, measured, metrics
 
 F32 = np.float32
-LENGTH_OF_A_TILE = error_report.TILE
+LENGTH_OF_A_TILE = measure.TILE
 #: Tiles of the tests: of the real length they would be the same but longer.
 TILE = 1 << 15
 SUMS = (
@@ -79,7 +79,7 @@ def alike(a, b, noise=0.0):
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch):
     """Many tiles in little memory."""
-    monkeypatch.setattr(error_report, "TILE", TILE)
+    monkeypatch.setattr(measure, "TILE", TILE)
 
 
 def test_the_length_of_a_tile_is_part_of_the_sums():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import qengine as qe
-from qengine.affine import error_report
+from qengine.affine import measure
 from qengine.affine.metrics import HIGHER_IS_BETTER, METRICS, bin_edges
 from qengine.exceptions import DomainError
 
@@ -408,7 +408,7 @@ def test_the_bias_of_errors_that_cancel(backend, rng):
 def test_the_bias_of_tiles_that_cancel(backend, rng, monkeypatch):
     """A large sum, a small one, and the large one taken away: what is between must not be lost."""
     tile = 1 << 15
-    monkeypatch.setattr(error_report, "TILE", tile)
+    monkeypatch.setattr(measure, "TILE", tile)
     large = rng.normal(1e6, 1e6, tile)
     small = rng.normal(1e-7, 1e-7, tile)
     x = np.concatenate([large, small, -large[::-1]])
