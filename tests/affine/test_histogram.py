@@ -124,7 +124,7 @@ def test_a_histogram_of_1024_channels_is_small(rng: np.random.Generator) -> None
             DomainError,
             "min <= max",
         ),
-        (lambda: Histogram.from_dict({**Histogram().to_dict(), "nonfinite": [-1]}), DomainError, "nonfinite must be in"),
+        (lambda: Histogram.from_dict({**Histogram().to_dict(), "nonfinite": [-1]}), DomainError, "must be in \\[0"),
         (lambda: choose_qparams(Histogram()), DomainError, "no finite sample"),
         (lambda: choose_qparams(Histogram().update([1.0, np.inf])), DomainError, "1 nonfinite"),
         (lambda: choose_qparams(Histogram().update([1.0]), axis=0), DomainError, "along axis None; axis 0"),
