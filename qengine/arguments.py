@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from .exceptions import DomainError, DTypeError, UnknownNameError, brief
+from .exceptions import DomainError, DTypeError, InputFileError, UnknownNameError, brief
+
+#: Bytes of the longest path that Linux takes, its end included.
+_LONGEST_PATH = 4096
 
 
 def chosen(kind: str, value: Any, known: Iterable[str]) -> str:
@@ -77,10 +80,18 @@ def several(name: str, value: Any, *one: type) -> Iterable[Any]:
 
 
 def path(name: str, value: Any) -> str:
-    """Return the name of a file or folder as text, which must not be empty and holds no NUL."""
+    """Return the name of a file or folder as text: not empty, and one that the operating system can hold."""
     if not isinstance(value, (str, os.PathLike)) or not isinstance(os.fspath(value), str):
         raise DTypeError(f"{name} must be the name of a file or folder; got {brief(value)}.")
     text = os.fspath(value)
-    if not text or "\0" in text:
-        raise DomainError(f"{name} must be a name without NUL characters, and not empty; got {brief(text)}.")
+    try:
+        coded = os.fsencode(text)
+        sound = 0 < len(coded) < _LONGEST_PATH and b"\0" not in coded
+    except UnicodeEncodeError:
+        sound = False
+    if not sound:
+        raise InputFileError(
+            f"{name} must be the name of a file or folder, of 1 to {_LONGEST_PATH - 1} bytes without NUL and lone "
+            f"surrogates; got {brief(text)}."
+        )
     return text

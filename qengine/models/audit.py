@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import arguments
 from ..exact import staircase
 from ..exact.sides import Side as Bound
 from ..exceptions import DomainError, QEngineError
@@ -332,7 +333,8 @@ def audit(model: os.PathLike[str] | str, schemes: Any = None, *, progress: Progr
     ('may differ in 2 of 7 states', (-3,), (0, -1))
     """
     begun = time.perf_counter()
-    path = os.fspath(model)
+    path = arguments.path("model", model)
+    arguments.callback("progress", progress)
     notes: list[str] = []
     if path.lower().endswith(".onnx"):
         from .audit_onnx import read_rows

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from ..arguments import several
 from ..backends.forms import FloatRule
-from ..exceptions import DomainError, DTypeError, UnknownNameError
+from ..exceptions import DomainError, DTypeError, UnknownNameError, brief
 from ..requant.multiplier import QuantizedMultiplier, split_real
 from ..requant.requantize import requantize
 from ..requant.schemes import Scheme as SchemeRow
@@ -366,11 +367,11 @@ def parse_side(name: Any) -> Side:
     qengine.exceptions.UnknownNameError: unknown path 'fast' of litert on x86-64; known: opt, ref, xnnpack.
     """
     if not isinstance(name, str):
-        raise DTypeError(f"a side must be a name such as 'litert:xnnpack' or 'single'; got {name!r}.")
+        raise DTypeError(f"a side must be a name such as 'litert:xnnpack' or 'single'; got {brief(name)}.")
     match = _NAME.fullmatch(name.strip())
     if match is None:
         if ":" in name:
-            raise UnknownNameError(f"a side is runtime:path[@isa][/version] or a scheme; got {name!r}.")
+            raise UnknownNameError(f"a side is runtime:path[@isa][/version] or a scheme; got {brief(name)}.")
         return SchemeSide(name.strip(), get_scheme(name.strip()))
     given = match["isa"] or "x86-64"
     isa = ISA_NAMES.get(given.lower())
@@ -387,9 +388,7 @@ def parse_sides(names: Any, runtime: str) -> tuple[Side, ...]:
     ------
     DomainError, UnknownNameError, DTypeError
     """
-    if isinstance(names, str):
-        names = (names,)
-    given = tuple(names) if names is not None else DEFAULT[runtime]
+    given = tuple(several("schemes", names)) if names is not None else DEFAULT[runtime]
     if len(given) == 1:  # against what the file's own runtime does by default
         given = (DEFAULT[runtime][0], *given)
     sides = tuple(parse_side(name) for name in given)

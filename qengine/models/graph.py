@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import arguments
 from ..exceptions import InputFileError
 from .source import Array, file_size, optional, reading, shape_of
 from .tflite_file import DAMAGE, TYPES, buffer_place
@@ -233,7 +234,7 @@ def read_graph(path: os.PathLike[str] | str) -> Graph:
     InputFileError
         The file is missing, no TensorFlow Lite model, truncated or contradicts itself; names tensor or operator.
     """
-    path = Path(path)
+    path = Path(arguments.path("model", path))
     if file_size(path) >= 1 << 31:
         raise InputFileError(f"{path}: a TensorFlow Lite file is smaller than 2 GiB.")
     tflite = optional("tflite", path)

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..exceptions import DomainError, DTypeError, QEngineError, UnknownNameError
+from ..arguments import chosen
+from ..backends import as_numpy
+from ..exceptions import DomainError, DTypeError, QEngineError, UnknownNameError, brief
 from ..runtimes.emulate import emulate
 from .graph import Graph, GraphTensor, Operator, read_graph
 from .replay_node import RUNTIME, Choice, Node, NotCovered
@@ -91,16 +93,9 @@ class Model:
         return result
 
 
-def check_path(path: str) -> str:
-    """Return the path, or raise UnknownNameError."""
-    if path not in PATHS:
-        raise UnknownNameError(f"unknown path {path!r}; known: {', '.join(PATHS)}.")
-    return path
-
-
 def _checked(tensor: GraphTensor, value: Any) -> Array:
-    array = np.asarray(value)
     where = f"input tensor {tensor.index} {tensor.name!r}"
+    array = as_numpy(where, value)
     if array.dtype.name != tensor.dtype:
         raise DTypeError(f"{where} must be of {tensor.dtype}; got {array.dtype}.")
     if array.shape != tensor.shape:
@@ -120,7 +115,7 @@ def named_inputs(graph: Graph, inputs: Any) -> dict[int, Array]:
         for key, value in inputs.items():
             if key not in known:
                 listing = ", ".join(f"{t.index} {t.name!r}" for t in tensors)
-                raise UnknownNameError(f"the model has no input {key!r}; known: {listing}.")
+                raise UnknownNameError(f"the model has no input {brief(key)}; known: {listing}.")
             found[known[key].index] = _checked(known[key], value)
     else:
         several = isinstance(inputs, Sequence) and len(tensors) != 1
@@ -198,7 +193,7 @@ def replay(
     >>> tensors[176].shape                                                          # doctest: +SKIP
     (1, 1001)
     """
-    check_path(path)
+    chosen("path", path, PATHS)
     graph = read_graph(model)
     return Model(graph).run(named_inputs(graph, inputs), Choice(path, backend=backend))
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from ..exceptions import InputFileError
-from .graph import Graph
+from .. import arguments
+from ..exceptions import DomainError, DTypeError, InputFileError, brief
+from .graph import Graph, GraphTensor
+from .npy_file import open_npy, open_npz
 from .replay import named_inputs, random_inputs
-from .source import Array, file_size, reading
+from .source import Array, TensorSource
 
 _RANDOM = "random:"
+_OPENERS = {".npy": open_npy, ".npz": open_npz}
 
 
 def read_inputs(graph: Graph, source: str) -> dict[int, Array]:
@@ -29,22 +30,34 @@ def read_inputs(graph: Graph, source: str) -> dict[int, Array]:
     if source.startswith(_RANDOM):
         seed = source.removeprefix(_RANDOM)
         if not (seed.isascii() and seed.isdecimal() and len(seed) < 20 and int(seed) < 1 << 63):
-            raise InputFileError(f"random:SEED takes an integer in [0, 2**63); got {seed!r}.")
+            raise InputFileError(f"random:SEED takes an integer in [0, 2**63); got {brief(seed)}.")
         return random_inputs(graph, int(seed))
-    path = Path(source)
-    if path.suffix not in (".npy", ".npz"):
-        raise InputFileError(f"{source}: an input is a .npy or .npz file, or random:SEED.")
-    file_size(path)
-    damage = (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, MemoryError, NotImplementedError)
-    with reading(path, *damage):
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            arrays: dict[str, Array] | list[Array] = [loaded]
-        else:
-            with loaded:
-                arrays = {name: loaded[name] for name in loaded.files}
-    if isinstance(arrays, dict):
-        names = {graph.tensors[k].name for k in graph.inputs}
-        if not set(arrays) <= names:  # arr_0, arr_1 ...: in the model's order
-            arrays = list(arrays.values())
-    return named_inputs(graph, arrays)
+    path = Path(arguments.path("input", source))
+    if path.suffix not in _OPENERS:
+        raise InputFileError(f"{brief(source)}: an input is a .npy or .npz file, or random:SEED.")
+    found = _OPENERS[path.suffix](path)
+    tensors = [graph.tensors[k] for k in graph.inputs]
+    names, given = {tensor.name: tensor for tensor in tensors}, {one.name: one for one in found}
+    # Shapes and types are compared before the values are read: a header may declare any size.
+    if path.suffix == ".npz" and set(given) <= set(names) and len(given) == len(found):
+        return named_inputs(graph, {name: _values(path, one, names[name]) for name, one in given.items()})
+    if len(found) != len(tensors):
+        raise DomainError(f"{path}: the model has {len(tensors)} inputs; the file holds {len(found)} arrays.")
+    return named_inputs(graph, [_values(path, one, tensor) for one, tensor in zip(found, tensors, strict=True)])
+
+
+def _values(path: Path, stored: TensorSource, tensor: GraphTensor) -> Array:
+    where = f"{path}, {brief(stored.name)}"
+    wanted = f"input tensor {tensor.index} {tensor.name!r} must be of {tensor.dtype} with shape {tensor.shape}"
+    if stored.refusal:
+        raise DTypeError(f"{where}: {stored.refusal}")
+    if stored.dtype != tensor.dtype:
+        raise DTypeError(f"{where}: {wanted}; got {stored.dtype}.")
+    if stored.shape != tensor.shape:
+        raise DomainError(f"{where}: {wanted}; got shape {stored.shape}.")
+    values: Array = np.empty(stored.size, stored.dtype)
+    done = 0
+    for piece in stored.chunks():
+        values[done : done + piece.size] = piece
+        done += piece.size
+    return values.reshape(stored.shape)

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import arguments
 from ..exceptions import DTypeError, InputFileError, UnknownNameError
 from .npy_file import open_npy, open_npz
 from .onnx_file import open_onnx
@@ -117,12 +118,11 @@ def open_tensors(path: str | os.PathLike[str], *, only: str | Iterable[str] | No
     >>> w.name, w.shape, w.read().tolist()
     ('w', (4,), [-0.5, 0.5, 1.0, 2.5])
     """
-    if os.fspath(path) == "-":
+    path = arguments.path("path", path)
+    if path == "-":
         sources = open_stdin()
     else:
         path = Path(path)
-        if "\0" in str(path):
-            raise InputFileError(f"{str(path)!r}: the name of a file has no NUL character.")
         opener = FORMATS.get(path.suffix.lower())
         # os.path: methods of Path raise for a name that is too long.
         if path.suffix.lower() == STORE and os.path.isdir(path):

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..exceptions import DomainError, UnknownNameError
+from ..arguments import chosen
+from ..exceptions import DomainError
 from .columns import LIMITS, integers, scales
 
 #: Bounds of the real output; None leaves the type's.
@@ -59,8 +60,7 @@ def activation_range(
     >>> activation_range("RELU_N1_TO_1", 0.4, 1, "int8", xnnpack=True)                      # -1.5 and 3.5: to even
     (-2, 4)
     """
-    if activation not in ACTIVATIONS:
-        raise UnknownNameError(f"unknown activation {activation!r}; known: {', '.join(ACTIVATIONS)}.")
+    chosen("activation", activation, ACTIVATIONS)
     low, high = LIMITS[dtype]
     s, z = scales("scale", scale), integers("zero_point", zero_point, low, high)
     if s.size != 1 or z.size != 1:

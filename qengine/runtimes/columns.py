@@ -46,7 +46,7 @@ def reals(name: str, value: Any) -> npt.NDArray[np.float32]:
     array = as_numpy(name, value)
     if array.dtype.kind not in "fiu":
         raise DTypeError(f"column {name!r} must hold real numbers; got dtype {array.dtype}.")
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):  # a signalling NaN is a NaN
         stored = array.astype(np.float32)
     bad = ~np.isfinite(stored)
     if bad.any():

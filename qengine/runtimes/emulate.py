@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from ..exceptions import BackendError, DomainError, DTypeError, UnknownNameError
+from ..arguments import chosen, integer
+from ..exceptions import BackendError, DomainError
 from .activations import activation_range
 from .arithmetic import Target
 from .columns import LIMITS, check_names
@@ -40,10 +41,7 @@ def _clamp(
     for name, value in (("qmin", qmin), ("qmax", qmax)):
         if value is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise DTypeError(f"{name} must be an integer; got {value!r}.")
-        if not low <= value <= high:
-            raise DomainError(f"{name} must be in [{low}, {high}]; got {value}.")
+        integer(name, value, low, high)
     low, high = low if qmin is None else int(qmin), high if qmax is None else int(qmax)
     if low > high:
         raise DomainError(f"qmin must not exceed qmax; got {low} > {high}.")
@@ -145,8 +143,7 @@ def emulate(
     front, aliases = FRONTS[row.front], ALIASES.get(row.front, {})
     given = {aliases.get(name, name): value for name, value in columns.items()}
     check_names(f"{row.op} of {row.runtime}", front.columns, given, front.optional)
-    if positions not in POSITIONS:
-        raise UnknownNameError(f"unknown positions {positions!r}; known: {', '.join(POSITIONS)}.")
+    chosen("positions", positions, POSITIONS)
     if any(backends.on_device(value) for value in given.values()):
         raise BackendError("columns must be on the host; copy them there first.")
     name = backends.choose(backend)

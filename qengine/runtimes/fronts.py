@@ -14,7 +14,8 @@ import numpy as np
 from ..affine.conventions import get_convention
 from ..affine.params import QuantParams
 from ..affine.quantize import dequantize, quantize
-from ..exceptions import DomainError, DTypeError
+from ..arguments import flag
+from ..exceptions import DomainError
 from ..requant.multiplier import first_index, first_value
 from .arithmetic import Description, Target, difference_of_codes, limits_of
 from .columns import Array, integers, reals, scales
@@ -196,12 +197,11 @@ def resizing(arithmetic: Any, row: Any, columns: Mapping[str, Any], to: Target) 
         raise DomainError(f"column 'input' must be (batch, height, width, channels); got shape {q.shape}.")
     # Positions up to 2**14 in 10 fractional bits, and in float32 with 9 bits to spare.
     size = [int(_single(name, integers(name, columns[name], 1, 1 << 14))) for name in ("height", "width")]
-    flags = [columns.get(name, False) for name in ("align_corners", "half_pixel_centers")]
-    if any(not isinstance(flag, (bool, np.bool_)) for flag in flags):
-        raise DTypeError(f"align_corners and half_pixel_centers must be True or False; got {flags}.")
-    if all(flags):
+    align_corners, half_pixel_centers = (
+        flag(name, columns.get(name, False)) for name in ("align_corners", "half_pixel_centers")
+    )
+    if align_corners and half_pixel_centers:
         raise DomainError("align_corners and half_pixel_centers exclude one another.")
-    align_corners, half_pixel_centers = map(bool, flags)
     result: Array = arithmetic.run(Image(q, size[0], size[1], align_corners, half_pixel_centers), to)
     return result
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..exceptions import DTypeError, UnknownNameError
+from ..exceptions import DTypeError, UnknownNameError, brief
 from . import others, tflite
 from .columns import LABELS
 from .fronts import ALIASES, FRONTS
@@ -37,13 +37,13 @@ def _one_of(
     found = tuple(row for row in rows if name in of(row))
     if not found:
         known = sorted({text or "''" for row in rows for text in of(row)})
-        raise UnknownNameError(f"unknown {kind} {name!r}{where}; known: {', '.join(known)}.")
+        raise UnknownNameError(f"unknown {kind} {brief(name)}{where}; known: {', '.join(known)}.")
     return found
 
 
 def _text(kind: str, value: Any) -> str:
     if not isinstance(value, str):
-        raise DTypeError(f"{kind} must be a name; got {value!r}.")
+        raise DTypeError(f"{kind} must be a name; got {brief(value)}.")
     return value
 
 

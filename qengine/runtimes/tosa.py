@@ -7,26 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments import chosen, flag
 from ..backends import as_numpy
-from ..exceptions import DomainError, DTypeError, UnknownNameError
+from ..exceptions import DomainError, DTypeError
 from ..requant.multiplier import first_index, first_value
 
 I64 = npt.NDArray[np.int64]
 BITS = {"i8": 8, "i16": 16, "i32": 32, "i48": 48}
 OUTPUTS = ("i8", "i16", "i32")
 ROUNDING_MODES = ("SINGLE_ROUND", "DOUBLE_ROUND")
-
-
-def _name(parameter: str, value: Any, known: tuple[str, ...]) -> str:
-    if value not in known:
-        raise UnknownNameError(f"unknown {parameter} {value!r}; known: {', '.join(known)}.")
-    return str(value)
-
-
-def _flag(name: str, value: Any) -> bool:
-    if not isinstance(value, (bool, np.bool_)):
-        raise DTypeError(f"{name} must be True or False; got {value!r}.")
-    return bool(value)
 
 
 def _whole(name: str, value: Any) -> I64:
@@ -147,12 +136,12 @@ def tosa_rescale(
     >>> qe.tosa_rescale([1, 2, -1, -2], rounding_mode="DOUBLE_ROUND", **quarter)
     array([ 1,  1,  0, -1], dtype=int8)
     """
-    _name("input_dtype", input_dtype, tuple(BITS))
-    _name("output_dtype", output_dtype, OUTPUTS)
-    _name("rounding_mode", rounding_mode, ROUNDING_MODES)
+    chosen("input_dtype", input_dtype, BITS)
+    chosen("output_dtype", output_dtype, OUTPUTS)
+    chosen("rounding_mode", rounding_mode, ROUNDING_MODES)
     flags = {"scale32": scale32, "per_channel": per_channel}
     flags |= {"input_unsigned": input_unsigned, "output_unsigned": output_unsigned}
-    flags = {name: _flag(name, value) for name, value in flags.items()}
+    flags = {name: flag(name, value) for name, value in flags.items()}
     for broken, text in (
         (scale32 and input_dtype == "i48", "scale32 takes no i48 input: pass scale32=False"),
         (not scale32 and rounding_mode == "DOUBLE_ROUND", "DOUBLE_ROUND needs scale32=True"),

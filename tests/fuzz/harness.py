@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+import qengine as qe
 from qengine.cli.options import parse_count
 from qengine.exceptions import QEngineError
 from qengine.identification.row_files import read_rows
+from qengine.models import replay
+from qengine.models.audit import audit
+from qengine.models.graph import Graph, read_graph
+from qengine.models.replay_inputs import read_inputs
+from qengine.models.replay_node import Choice
 from qengine.models.tensors import open_tensors
 from qengine.requant.scales import read_scales
 from qengine.sweeps.plan import parse_accumulators
 from qengine.work.checkpoint import FILE, Checkpoint
 from tests.models.files import every_format, lite_file, onnx_file
 
+NETWORK = Path(qe.__file__).parent / "demo" / "network.tflite"
 PARTS = {"a": [1, 2**70], "b": {"x": None}, "c": "text"}
 WORDS = [
     b"nan", b"-inf", b"1e400", b"-0", b"99999999999999999999", b"9" * 5000, b"1_0", b"1e", b"\xff", b"\0", b'"', b"\n",
@@ -33,6 +42,30 @@ def _tensors(path: Path) -> None:
         for source in open_tensors(path):
             if not source.refusal:
                 assert sum(piece.size for piece in source.chunks(16)) == math.prod(source.shape)
+
+
+def _replayed(path: Path) -> None:
+    graph = read_graph(path)
+    found = replay.Model(graph).run(replay.random_inputs(graph, 1), Choice("ref", backend="reference"))
+    written = {k for operator in graph.operators for k in operator.outputs}
+    assert set(found) <= {*graph.inputs, *written}
+
+
+def _audited(path: Path) -> None:
+    for layer in audit(path, ("litert:ref", "single")).layers:
+        for pair in layer.pairs:
+            assert 0 <= pair.divergent + pair.undecided <= pair.states
+
+
+@functools.cache
+def _network() -> Graph:
+    return read_graph(NETWORK)
+
+
+def _inputs(path: Path) -> None:
+    (codes,) = read_inputs(_network(), str(path)).values()
+    assert codes.shape == (1, 9, 8, 3)
+    assert codes.dtype == np.int8
 
 
 def _checkpoint(path: Path) -> None:
@@ -63,11 +96,70 @@ def _accumulators(path: Path) -> None:
 PARSERS: dict[str, Callable[[Path], object]] = {
     **{f"t.{ending}": _tensors for ending in ("npy", "npz", "csv", "safetensors", "tflite", "onnx")},
     **{f"rows.{ending}": read_rows for ending in ("csv", "npz", "parquet")},
+    "network.tflite": _replayed,
+    "audit.tflite": _audited,
+    "audit.onnx": _audited,
+    "inputs.npy": _inputs,
+    "inputs.npz": _inputs,
     "scales.csv": read_scales,
     "checkpoint.lines": _checkpoint,
     "count.txt": _count,
     "accumulators.txt": _accumulators,
 }
+
+
+def _all_kinds() -> bytes:
+    """Return a TensorFlow Lite model with most operators that a replay knows, on few codes."""
+    from tests.models.networks import VALID, Op, Tensor, network, window
+
+    def constant(*values: Any) -> Tensor:
+        data = np.array(values, np.int32)
+        return Tensor(data.shape, "int32", data=data)
+
+    image, half = (1, 4, 4, 3), (1, 2, 2, 3)
+    pool = window("pool", 2, 2, FilterHeight=2, FilterWidth=2)
+    steps: list[tuple[str, list[Any], Tensor, str, dict[str, Any]]] = [
+        ("QUANTIZE", [], Tensor(image, "int8", 0.1, 3), "", {}),
+        ("LOGISTIC", [], Tensor(image, "int8", 1 / 256, -128), "", {}),
+        ("MUL", [0], Tensor(image, "int8", 0.01, 1), "MulOptions", {}),
+        ("SUB", [0], Tensor(image, "int8", 0.02, -1), "SubOptions", {"FusedActivationFunction": 1}),
+        ("PAD", [constant([0, 0], [0, 1], [1, 0], [0, 0])], Tensor((1, 5, 5, 3), "int8", 0.02, -1), "", {}),
+        ("STRIDED_SLICE", [constant(0, 1, 0, 0), constant(1, 5, 4, 3), constant(1, 1, 1, 1)],
+         Tensor(image, "int8", 0.02, -1), "StridedSliceOptions", {}),
+        ("MIRROR_PAD", [constant([0, 0], [1, 1], [0, 0], [0, 0])], Tensor((1, 6, 4, 3), "int8", 0.02, -1),
+         "MirrorPadOptions", {}),
+        ("SLICE", [constant(0, 1, 0, 0), constant(1, 4, -1, 3)], Tensor(image, "int8", 0.02, -1), "", {}),
+        ("TRANSPOSE", [constant(0, 2, 1, 3)], Tensor(image, "int8", 0.02, -1), "", {}),
+        ("MAX_POOL_2D", [], Tensor(half, "int8", 0.02, -1), "Pool2DOptions", pool),
+        ("RESIZE_BILINEAR", [constant(4, 4)], Tensor(image, "int8", 0.02, -1), "ResizeBilinearOptions",
+         {"HalfPixelCenters": True}),
+        ("AVERAGE_POOL_2D", [], Tensor(half, "int8", 0.02, -1), "Pool2DOptions", pool | {"Padding": VALID}),
+        ("RESHAPE", [], Tensor((4, 3), "int8", 0.02, -1), "", {}),
+        ("RELU6", [], Tensor((4, 3), "int8", 0.02, -1), "", {}),
+        ("CONCATENATION", [-1], Tensor((8, 3), "int8", 0.02, -1), "ConcatenationOptions", {"Axis": 0}),
+        ("MAXIMUM", [-1], Tensor((8, 3), "int8", 0.02, -1), "", {}),
+        ("PACK", [-1], Tensor((2, 8, 3), "int8", 0.02, -1), "PackOptions", {}),
+        ("DEQUANTIZE", [], Tensor((2, 8, 3), "float32"), "", {}),
+    ]  # fmt: skip
+    tensors, ops, last = [Tensor(image, "uint8", 0.2, 7)], list[Op](), 0
+    for op, more, out, table, options in steps:
+        given = [last]
+        for one in more:  # an earlier tensor by its number, the last one again, or a constant
+            if isinstance(one, Tensor):
+                tensors.append(one)
+            given.append(len(tensors) - 1 if isinstance(one, Tensor) else 1 if one == 0 else last)
+        tensors.append(out)
+        last = len(tensors) - 1
+        ops.append(Op(op, given, last, table, 3, options))
+    return network(tensors, ops, [0], [last])
+
+
+def _onnx_networks() -> list[bytes]:
+    from tests.models.onnx_models import Products
+
+    rng = np.random.default_rng(5)
+    one = Products.random(rng, "Conv", "u8", group=2), Products.random(rng, "Gemm", "s8", transposed=True)
+    return [model.SerializeToString() for two in one for model in (two.qoperator(1), two.qdq(1))]
 
 
 def seeds(name: str, folder: Path) -> list[bytes]:
@@ -77,6 +169,15 @@ def seeds(name: str, folder: Path) -> list[bytes]:
         return [lite_file(folder).read_bytes()]
     if name == "t.onnx":
         return [onnx_file(folder).read_bytes()]
+    if name in ("network.tflite", "audit.tflite"):
+        return [NETWORK.read_bytes(), _all_kinds()]
+    if name == "audit.onnx":
+        return _onnx_networks()
+    if name.startswith("inputs."):
+        out = io.BytesIO()
+        codes = np.arange(216, dtype=np.int8).reshape(1, 9, 8, 3)
+        np.save(out, codes) if ending == "npy" else np.savez(out, codes)
+        return [out.getvalue()]
     if name.startswith("t."):
         return [path.read_bytes() for path in every_format(folder).values() if path.suffix == f".{ending}"]
     if name == "rows.csv":

@@ -148,7 +148,7 @@ def test_domain(changes: dict[str, Any], text: str) -> None:
 
 
 def test_names_and_types() -> None:
-    with pytest.raises(qe.UnknownNameError, match="unknown input_dtype 'i64'; known: i8, i16, i32, i48"):
+    with pytest.raises(qe.UnknownNameError, match="unknown input_dtype 'i64'; did you mean 'i48' or 'i16'"):
         call(0, 1, 31, input_dtype="i64")
     with pytest.raises(qe.UnknownNameError, match="rounding_mode"):
         call(0, 1, 31, rounding_mode="INEXACT_ROUND")
