@@ -164,7 +164,8 @@ def _small_table(element: Element, overflow: str, rounding: str | None) -> npt.N
     values = words.view(np.float32)
     finite = np.isfinite(values)
     encoded, numbers = _encode_row(element_format(element), {"overflow": overflow, "rounding": rounding})
-    return _codes(np.where(finite, values, np.float32(0)).reshape(1, -1), "reference", encoded, numbers, 1.0)[0]
+    codes = _codes(np.where(finite, values, np.float32(0)).reshape(1, -1), "reference", encoded, numbers, 1.0)
+    return codes.reshape(-1)
 
 
 def _encode_small(
