@@ -235,18 +235,23 @@ def _draw_steps(axes: Any, tracer: Tracer, segment: int, xs: F64) -> None:
     axes.plot(xs, value, color=GREEN, linewidth=1.0, label="Q(x)")
 
 
+def few_steps(graphs: TensorGraphs, segment: int) -> F64:
+    """Return reals that span 11 steps of the staircase, around the middle one of the samples shown."""
+    samples, tracer, p = graphs.samples, graphs.tracer, graphs.row.params
+    assert p is not None
+    x = np.sort(samples.x[tracer.segment_of(samples.index) == segment])
+    scale, zero = tracer.scale(segment)
+    middle = float(x[x.size // 2]) if x.size else 0.0
+    code = min(max(round(middle / scale + zero), p.qmin + 3), p.qmax - 3)
+    center = (code - zero) * scale
+    return np.linspace(center - 5.5 * scale, center + 5.5 * scale, 2000)
+
+
 def _inset(axes: Any, graphs: TensorGraphs, segment: int) -> None:
     """Show a few steps, around the middle sample, where all of them would be a line."""
     s, tracer = graphs.samples, graphs.tracer
     here = tracer.segment_of(s.index) == segment
-    x = np.sort(s.x[here])
-    scale, zero = tracer.scale(segment)
-    p = graphs.row.params
-    assert p is not None
-    middle = float(x[x.size // 2]) if x.size else 0.0
-    code = min(max(round(middle / scale + zero), p.qmin + 3), p.qmax - 3)
-    center = (code - zero) * scale
-    xs = np.linspace(center - 5.5 * scale, center + 5.5 * scale, 2000)
+    xs = few_steps(graphs, segment)
     small = axes.inset_axes((0.56, 0.10, 0.42, 0.40))
     _draw_steps(small, tracer, segment, xs)
     small.plot(xs[[0, -1]], xs[[0, -1]], color=GREY, linewidth=0.7, linestyle=":")

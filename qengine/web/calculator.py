@@ -57,7 +57,8 @@ class Samples(Form):
         wide=True,
     )  # fmt: skip
     shape: str | list[int] = looks(
-        "", "Shape", "Only for scales of channels or groups: 4, 8 is 4 rows of 8. Empty: one row.", SAMPLES, "text",
+        "", "Shape", "4, 8 is 4 rows of 8 samples. Empty: one row.", SAMPLES, "text",
+        when={"granularity": ["channel", "group"]},
     )  # fmt: skip
     nonfinite: str = looks(
         "raise", "NaN and infinity", "What to do with samples that are no finite numbers.", SAMPLES, "select",
@@ -72,7 +73,7 @@ class Samples(Form):
 class Calculation(Samples):
     """A choice of quantization, and the samples that it is tried on."""
 
-    bits: int = looks(8, "Bit depth", "Bits of a code, 2 to 16.", INTEGERS, unit="bits", link="scale", ge=2, le=16)
+    bits: int = looks(8, "Bit depth", "Bits of a code, 2 to 16.", INTEGERS, link="scale", ge=2, le=16)
     mapping: str = looks(
         "symmetric-signed", "Integer mapping",
         "Symmetric: 0 is code 0. Asymmetric: a zero point moves the codes to where the samples are.",

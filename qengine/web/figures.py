@@ -14,7 +14,17 @@ from ..affine.metrics import HIGHER_IS_BETTER
 from ..report.charts import format_bits, series, unit
 from ..report.errors import TITLES, metric
 from ..report.escape import shortened, shown
-from ..report.figures import CURVE, TensorGraphs, code_bars, error_bars, half_step, ideal_line, reach
+from ..report.figures import (
+    CURVE,
+    MANY_STEPS,
+    TensorGraphs,
+    code_bars,
+    error_bars,
+    few_steps,
+    half_step,
+    ideal_line,
+    reach,
+)
 from ..report.steps import Steps
 from .answers import Figure
 
@@ -34,6 +44,11 @@ def _axis(title: str, **more: Any) -> dict[str, Any]:
 
 def _layout(x: str, y: str, x_axis: dict[str, Any] | None = None, y_axis: dict[str, Any] | None = None) -> Any:
     return {"xaxis": _axis(x, **(x_axis or {})), "yaxis": _axis(y, **(y_axis or {}))}
+
+
+def _counted(most: float) -> dict[str, Any]:
+    """Return an axis of whole numbers."""
+    return {"rangemode": "tozero", "tickformat": ",d"} | ({"dtick": 1} if most <= 8 else {})
 
 
 def _numbers(values: Any) -> list[Any]:
@@ -56,7 +71,9 @@ def _line(x: Any, y: Any, name: str, colour: str, dash: str = "solid", **more: A
 
 def of_tensor(graphs: TensorGraphs) -> list[Figure]:
     """Return the graphs of one tensor under one choice."""
-    return [_values(graphs), _errors(graphs), _staircase(graphs), _histogram(graphs), _bits(graphs), _codes(graphs)]
+    return [
+        _values(graphs), _errors(graphs), *_staircases(graphs), _histogram(graphs), _bits(graphs), _codes(graphs),
+    ]  # fmt: skip
 
 
 def _values(graphs: TensorGraphs) -> Figure:
@@ -96,26 +113,37 @@ def _errors(graphs: TensorGraphs) -> Figure:
     )  # fmt: skip
 
 
-def _staircase(graphs: TensorGraphs) -> Figure:
+def _staircases(graphs: TensorGraphs) -> list[Figure]:
+    """Return the staircase, and where its steps are too many to see, a few of them close up."""
     s, tracer = graphs.samples, graphs.tracer
     segment = tracer.commonest(s.index)
     here = tracer.segment_of(s.index) == segment
-    x, value = s.x[here], s.value[here]
-    low, high = reach(graphs, segment, x)
+    low, high = reach(graphs, segment, s.x[here])
+    which = f" (scale {segment} of {tracer.segments:,})" if tracer.segments > 1 else ""
+    found = [_staircase(graphs, segment, np.linspace(low, high, CURVE), f"Transfer staircase{which}")]
+    if (high - low) / graphs.row.step > MANY_STEPS and not tracer.is_format:
+        found.append(
+            _staircase(graphs, segment, few_steps(graphs, segment), "Close up: 11 steps around the middle sample")
+        )
+    return found
+
+
+def _staircase(graphs: TensorGraphs, segment: int, xs: npt.NDArray[np.float64], title: str) -> Figure:
+    s, tracer = graphs.samples, graphs.tracer
+    low, high = float(xs[0]), float(xs[-1])
+    here = (tracer.segment_of(s.index) == segment) & (s.x >= low) & (s.x <= high)
     data: list[dict[str, Any]] = []
     if not tracer.is_stochastic:
-        xs = np.linspace(low, high, CURVE)
         _, _, _, ys, _ = tracer.evaluate(xs, segment)
         turns = np.flatnonzero(np.diff(ys))
         kept = np.unique(np.concatenate([[0], turns, turns + 1, [xs.size - 1]]))
         data.append(_line(_numbers(xs[kept]), _numbers(ys[kept]), "Q(x)", "@green"))
     data.append(_line([low, high], [low, high], "x = reconstructed", "@muted", "dot", hoverinfo="skip"))
-    data.append(_marks(_numbers(x), _numbers(value), "samples", "@red", "circle-open"))
-    which = f" (scale {segment} of {tracer.segments:,})" if tracer.segments > 1 else ""
+    data.append(_marks(_numbers(s.x[here]), _numbers(s.value[here]), "samples", "@red", "circle-open"))
     return Figure(
-        id="staircase", title=f"Transfer staircase{which}", data=data,
+        id="staircase-near" if title.startswith("Close") else "staircase", title=title, data=data,
         alt="What each real number is reconstructed as, a staircase, with the samples on it.",
-        layout=_layout("x", "reconstructed (units of x)"),
+        layout=_layout("x", "reconstructed (units of x)", {"range": [low, high]}),
     )  # fmt: skip
 
 
@@ -136,7 +164,7 @@ def _histogram(graphs: TensorGraphs) -> Figure:
         (-row.rmse, "± RMSE", "@red", "dash"), (row.rmse, "", "@red", "dash"), (row.bias, "bias", "@orange", "solid"),
     ):  # fmt: skip
         data.append(_line([place, place], [0, top], name, colour, dash, showlegend=bool(name), hoverinfo="skip"))
-    axis = {"type": "log"} if wide or (row.count >= 1000 and top > row.count / 3) else {"rangemode": "tozero"}
+    axis = {"type": "log"} if wide or (row.count >= 1000 and top > row.count / 3) else _counted(top)
     return Figure(
         id="histogram", title="Error histogram", data=data,
         alt="How many samples have which error, with lines at the RMSE and at the mean error.",
@@ -169,7 +197,7 @@ def _codes(graphs: TensorGraphs) -> Figure:
     return Figure(
         id="codes", title=f"Codes in use{each}", data=[_filled(edges, counts, "samples")],
         alt="How many samples have which code.",
-        layout=_layout("code q", "samples", {"range": [float(edges[0]), float(edges[-1])]}, {"rangemode": "tozero"}),
+        layout=_layout("code q", "samples", {"range": [float(edges[0]), float(edges[-1])]}, _counted(counts.max())),
     )  # fmt: skip
 
 

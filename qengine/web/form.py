@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Self, get_origin
+from typing import Any, ClassVar, NamedTuple, Self, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
@@ -73,6 +73,8 @@ class Form(BaseModel):
     """Base of all forms: what is empty counts as not given, and options are checked by name."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+    #: The parts of the form that come first, in this order.
+    order: ClassVar[tuple[str, ...]] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -113,12 +115,11 @@ class Form(BaseModel):
     @classmethod
     def groups(cls) -> dict[str, dict[str, Any]]:
         """Return the fields of each part of the form, in order: name -> what the template shows."""
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, dict[str, Any]] = {group: {} for group in cls.order}
         for name, info in cls.model_fields.items():
             look = cls.look(name)
             if look is not None:
-                shown = {"look": look, "title": info.title, "help": info.description, "default": info.get_default()}
-                shown |= {key: limit for item in info.metadata for key in ("ge", "le") if (limit := getattr(item, key, None)) is not None}  # fmt: skip # noqa: E501
+                shown = {"look": look, "title": info.title, "help": info.description}
                 found.setdefault(look.group, {})[name] = shown
         return found
 

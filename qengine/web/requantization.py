@@ -19,7 +19,7 @@ from .errors import refused_field
 from .form import Form, looks
 from .work import Token
 
-MULTIPLIER, OUTPUT = "Multiplier", "Accumulator and output"
+MULTIPLIER, OUTPUT, PAIR = "Multiplier", "Accumulator and output", "Two schemes"
 RAW = "raw"
 SOURCES = (
     ("scales", "three stored scales"), ("fixed", "multiplier and shift"), ("real", "a real multiplier"),
@@ -88,9 +88,12 @@ class Requantization(Multiplied):
     )  # fmt: skip
     dtype: str = looks("int8", "Output type", "What the output is clamped to.", OUTPUT, "select", options=DTYPES)
     first: str = looks(
-        "single", "First scheme", "Its disagreements with the second are counted.", OUTPUT, "select", options=NAMES,
+        "single", "First scheme", "Its outputs are held against those of the second.", PAIR, "select", options=NAMES,
     )  # fmt: skip
-    second: str = looks("fp32", "Second scheme", "The other one.", OUTPUT, "select", options=NAMES)
+    second: str = looks(
+        "fp32", "Second scheme", "All accumulators on which the two differ are counted, and drawn near this one.", PAIR,
+        "select", options=NAMES,
+    )  # fmt: skip
 
     @property
     def clamp(self) -> str | None:

@@ -76,8 +76,7 @@ def pasted(name: str, values: str | list[float], shape: str | Sequence[int], lim
     if not array.size:
         raise refused_field("values", "At least one sample is needed.")
     _within(array.size, limits, "values")
-    note = "decimal text, nearest float64" if isinstance(values, str) else ""
-    return _in_memory(name, array.reshape(parse_shape(shape, array.size)), "float64", note)
+    return _in_memory(name, array.reshape(parse_shape(shape, array.size)), "float64", "")
 
 
 def uploaded(name: str, filename: str, stream: BinaryIO, shape: str | Sequence[int], limits: Limits) -> TensorSource:
@@ -106,7 +105,7 @@ def uploaded(name: str, filename: str, stream: BinaryIO, shape: str | Sequence[i
         raise refused_field("file", "The file holds no sample.")
     if shape:
         array = array.reshape(parse_shape(shape, array.size))
-    return _in_memory(name, array, source.dtype, source.note)
+    return _in_memory(name, array, source.dtype, "" if source.dtype == "text" else source.note)
 
 
 def as_text(array: Array) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from ..cli.options import parse_count
 from ..report.sweep import parts
@@ -32,6 +32,7 @@ TILE, OFTEN = 1 << 22, 0.1
 class Sweep(Multiplied):
     """Pairs of multipliers and accumulators on which schemes are compared."""
 
+    order: ClassVar[tuple[str, ...]] = (SCHEME, DRAWN, PAIRS)
     schemes: list[str] = looks(
         ["single", "double"], "Schemes", "Two or more; every two are compared.", SCHEME, "checks",
         options=same(SCHEMES), wide=True,
@@ -39,8 +40,8 @@ class Sweep(Multiplied):
     source: str = looks(
         "range", "Multipliers", "Where the multipliers come from.", DRAWN, "select", options=SOURCES,
     )  # fmt: skip
-    low: float = looks(0.01, "Least multiplier", "Drawn ones lie from here", DRAWN, when={"source": ["range"]})
-    high: float = looks(0.99, "Greatest multiplier", "to below here.", DRAWN, when={"source": ["range"]})
+    low: float = looks(0.01, "Least multiplier", "Draws begin here.", DRAWN, when={"source": ["range"]})
+    high: float = looks(0.99, "Greatest multiplier", "Draws end below this.", DRAWN, when={"source": ["range"]})
     pairs: str = looks(
         "1M", "Pairs", "How many: 1M, 33.4M, 1e9, 2^32.", PAIRS, "text",
     )  # fmt: skip

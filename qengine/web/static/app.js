@@ -338,7 +338,7 @@
   function layoutOf(figure) {
     const narrow = innerWidth < 680;
     const axis = (given) => ({
-      gridcolor: colour("line"), linecolor: colour("edge"), zerolinecolor: colour("edge"), automargin: true, ticks: "outside",
+      gridcolor: colour("line"), linecolor: colour("edge"), zerolinecolor: colour("line"), zerolinewidth: 2, automargin: true, ticks: "outside",
       tickcolor: colour("line"), exponentformat: "power", ...coloured(given || {}),
       title: { text: (given && given.title && given.title.text) || "", standoff: 8, font: { size: 12 } },
     });
