@@ -23,8 +23,10 @@ _BLOCK = 1 << 20
 _IN_MEMORY = 1 << 26
 _LONGEST = 4096
 _TOKEN = re.compile(r"[,;]|[^\s,;]+")
-#: What the quick path leaves to the careful one.
-_DOUBT = re.compile(r"[;#_\0]|[^\x00-\x7f]|,[^\S\n]*,|^[^\S\n]*,", re.MULTILINE)
+#: What the quick path leaves to the careful one: these characters, and empty fields. Searches that begin with one
+#: character are the fast ones.
+_DOUBTFUL = ";#_\0"
+_EMPTY = (re.compile(r",[^\S\n]*,"), re.compile(r"\n[^\S\n]*,"))
 
 
 class NumberReader:
@@ -65,7 +67,9 @@ class NumberReader:
 
     def _quick(self, text: str) -> npt.NDArray[np.float64] | None:
         """Return the numbers if there is nothing to say about the text, else None and leave the state."""
-        if self._comment or not self._begun or self._separator == ";" or _DOUBT.search(text):
+        if self._comment or self._separator == ";" or not text.isascii() or any(c in text for c in _DOUBTFUL):
+            return None
+        if text.lstrip(" \t\r\f\v\x1c\x1d\x1e\x1f")[:1] == "," or any(empty.search(text) for empty in _EMPTY):
             return None
         tokens = text.replace(",", " ").split()
         try:
@@ -74,6 +78,7 @@ class NumberReader:
             return None
         if np.isinf(values).any():
             return None  # the word, or a number beyond float64?
+        self._begun |= bool(tokens)
         lines = text.count("\n")
         if lines:
             self._next_line()

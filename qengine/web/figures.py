@@ -214,7 +214,8 @@ def of_choices(rows: Sequence[ErrorRow], report: ErrorReport, rank: str) -> list
         alt="A bar for each choice, the best at the top.",
         data=[{
             "type": "bar", "orientation": "h", "x": _numbers(values), "y": labels, "text": texts, "name": TITLES[rank],
-            "textposition": "auto", "marker": {"color": "@blue"}, "showlegend": False,
+            "textposition": "auto", "insidetextfont": {"color": "@card"}, "marker": {"color": "@blue"},
+            "showlegend": False,
         }],
         layout=_layout(unit(rank), "", y_axis={"autorange": "reversed", "automargin": True, "showgrid": False}),
     )  # fmt: skip
@@ -234,7 +235,7 @@ def of_choices(rows: Sequence[ErrorRow], report: ErrorReport, rank: str) -> list
         data.append(_marks(*places, "formats", "@red", "diamond-open", 10) | {"text": names})
     title = "SQNR against bits an element"
     alt = "Signal to noise ratio of each kind of choice, by the bits of an element."
-    layout = _layout("bits an element (formats: with their block's scale)", "SQNR (dB)")
+    layout = _layout("bits an element, shared scales included", "SQNR (dB)")
     return [ranking, Figure(id="against-bits", title=title, alt=alt, data=data, layout=layout)]
 
 
@@ -274,7 +275,7 @@ def of_rates(names: Sequence[str], rates: Sequence[float]) -> Figure:
         data=[{
             "type": "bar", "orientation": "h", "x": _numbers(rates), "y": list(names), "showlegend": False,
             "name": "share", "marker": {"color": "@blue"}, "text": [f"{100 * rate:.4g} %" for rate in rates],
-            "textposition": "auto",
+            "textposition": "auto", "insidetextfont": {"color": "@card"},
         }],
         layout=_layout("share of the compared pairs", "", {"rangemode": "tozero"}, {
             "autorange": "reversed", "automargin": True, "showgrid": False,

@@ -175,7 +175,7 @@ def counted(form: Requantization, token: Token) -> Answer:
              unit=f"of {couple.compared:,}", meaning=f"Counted exactly ({couple.engine} engine); none is sampled."),
         Tile(id="rate", name="Share", value=share(couple.rate) if couple.compared else "none",
              meaning="Of all accumulators on which both schemes are defined."),
-        Tile(id="largest", name="Largest difference", value=str(couple.max_abs_diff), unit="codes",
+        Tile(id="largest", name="Largest difference", value=str(couple.max_abs_diff), unit="code" + "s" * (couple.max_abs_diff != 1),
              meaning="How far the two outputs are apart at most."),
     ]  # fmt: skip
     sections = [
