@@ -58,7 +58,7 @@ def command(host: str, port: int, opens: bool, as_json: bool) -> None:
 
     \b
     Example:
-      qengine serve --port 8765 --open
+      qengine serve --port 0
     """
     from ..exceptions import BackendError
 
@@ -79,7 +79,8 @@ def command(host: str, port: int, opens: bool, as_json: bool) -> None:
     )
     if as_json:
         emit_json({"url": url})
-    click.echo(f"qengine calculator: {url}  (Ctrl-C ends it)", err=True)
+    else:
+        click.echo(f"qengine calculator: {url}  (Ctrl-C ends it)")
     if opens:
         threading.Thread(target=_open, args=(server, url), daemon=True).start()
     with sock, contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once everything is closed

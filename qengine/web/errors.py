@@ -22,7 +22,7 @@ FIELD_OF = tuple(
         (r"^group ", "group"),
         (r"^axis |channels along axis|axis must be", "axis"),
         (r"^the range |^range", "range"),
-        (r"^(the range )?method |method ", "range"),
+        (r"method |'entropy'|^entropy", "range"),
         (r"^convention |zero point outside", "convention"),
         (r"^input_scale", "input_scale"),
         (r"^weight_scale", "weight_scale"),

@@ -161,6 +161,14 @@ def _staircase(form: Requantization, first: str, second: str, token: Token) -> S
     return Section(id="staircase", title="Around this accumulator", text=[text], figures=[figures.of_steps(steps)])
 
 
+def largest_tile(difference: int) -> Tile:
+    """Return the tile of the largest difference of two outputs."""
+    return Tile(
+        id="largest", name="Largest difference", value=str(difference), unit="code" if difference == 1 else "codes",
+        meaning="How far the two outputs are apart at most.",
+    )  # fmt: skip
+
+
 def counted(form: Requantization, token: Token) -> Answer:
     """Return the exact number of accumulators on which the two schemes differ, of all 2^32; and of every two."""
     first, second = form.pair()
@@ -175,8 +183,7 @@ def counted(form: Requantization, token: Token) -> Answer:
              unit=f"of {couple.compared:,}", meaning=f"Counted exactly ({couple.engine} engine); none is sampled."),
         Tile(id="rate", name="Share", value=share(couple.rate) if couple.compared else "none",
              meaning="Of all accumulators on which both schemes are defined."),
-        Tile(id="largest", name="Largest difference", value=str(couple.max_abs_diff), unit="code" + "s" * (couple.max_abs_diff != 1),
-             meaning="How far the two outputs are apart at most."),
+        largest_tile(couple.max_abs_diff),
     ]  # fmt: skip
     sections = [
         Section(id="counts", title=f"{first} against {second}: all accumulators", text=[*text, *lines], tables=tables)

@@ -17,7 +17,7 @@ from .answers import Answer, Section, Tile, parted
 from .errors import refused_field
 from .form import looks, same
 from .limits import Limits
-from .requantization import DTYPES, RAW, Multiplied
+from .requantization import DTYPES, RAW, Multiplied, largest_tile
 from .work import CancelledWorkError, Token
 
 SCHEME, DRAWN, PAIRS = "Schemes", "Multiplier", "Accumulators and output"
@@ -126,8 +126,7 @@ def _answer(result: SweepResult, seconds: float) -> Answer:
              unit=f"of {head.compared:,} pairs", meaning="Pairs on which the two outputs differ."),
         Tile(id="rate", name="Share", value=share(head.rate) if head.compared else "none",
              meaning="Of the pairs on which both schemes are defined."),
-        Tile(id="largest", name="Largest difference", value=str(head.max_abs_diff), unit="code" + "s" * (head.max_abs_diff != 1),
-             meaning="How far the two outputs are apart at most."),
+        largest_tile(head.max_abs_diff),
         Tile(id="digest", name="Digest", value=result.digest[:16],
              meaning="The beginning of a fingerprint of all counts: the same on every machine."),
     ]  # fmt: skip
