@@ -28,7 +28,7 @@ from ..exceptions import BackendError, QEngineError
 from ..models.source import TensorSource
 from . import requantization, sweeping
 from .answers import Answer, Refusal, to_bytes
-from .calculator import EXAMPLE, Calculated, Calculation
+from .calculator import EXAMPLE, Calculation
 from .errors import RequestRefusedError, of_engine, of_validation, refused_field
 from .form import Form
 from .guard import Guard
@@ -138,11 +138,17 @@ FILES: dict[int | str, dict[str, Any]] = {
 
 def warm_up() -> None:
     """Calculate the examples once, so that no client waits for compilers."""
-    limits, token = Limits(), Token(600.0, threading.Event())
+    limits, token = Limits(), Token(3600.0, threading.Event())
     form = Calculation.model_validate(EXAMPLE)
-    Calculated.of(form, form.source(limits), limits, token).answer(token)
-    for page in (COMPARE, REQUANTIZE):
-        other = page.form.model_validate(page.example)
+    raw = {"dtype": requantization.RAW, "zero_point": "0", "second": "double"}
+    for page, more in (
+        (CALCULATOR, {}),
+        (COMPARE, {}),
+        (REQUANTIZE, {}),
+        (REQUANTIZE, raw),
+        (SWEEP, {"pairs": "1000"}),
+    ):
+        other = page.form.model_validate(page.example | more)
         if page.measure is not None:
             page.measure(other, form.source(limits), limits, token).answer(token)
         if page.whole is not None:

@@ -21,6 +21,7 @@ FIELD_OF = tuple(
         (r"narrow must be False", "narrow"),
         (r"^group ", "group"),
         (r"^axis |channels along axis|axis must be", "axis"),
+        (r"custom range", "granularity"),
         (r"^the range |^range", "range"),
         (r"method |'entropy'|^entropy", "range"),
         (r"^convention |zero point outside", "convention"),

@@ -7,12 +7,14 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from qengine.web.app import warm_up
 from tests.web.serving import server
 
 
 @pytest.fixture(scope="session")
 def url() -> Iterator[str]:
-    """Address of a server with the usual caps."""
+    """Address of a server with the usual caps, its kernels compiled."""
+    warm_up()
     with server() as address:
         yield address
 
@@ -20,5 +22,5 @@ def url() -> Iterator[str]:
 @pytest.fixture
 def client(url: str) -> Iterator[httpx.Client]:
     """A client of that server."""
-    with httpx.Client(base_url=url, timeout=60, trust_env=False) as found:
+    with httpx.Client(base_url=url, timeout=180, trust_env=False) as found:
         yield found

@@ -391,6 +391,7 @@ def test_names_of_downloads_are_harmless(client: httpx.Client) -> None:
         ({"range": "percentile", "percentile": 20}, "percentile", "percentile"),
         ({"range": "entropy", "bits": 16}, "range", "entropy"),
         ({"granularity": "channel", "axis": 3}, "axis", "axis"),
+        ({"granularity": "channel", **CUSTOM}, "granularity", "custom range"),
         ({"granularity": "channel", "shape": "3, 4"}, "shape", "12 samples"),
         ({"shape": "a"}, "shape", "whole numbers"),
         ({"seed": -1}, "seed", "greater than or equal"),

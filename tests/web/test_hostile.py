@@ -16,12 +16,10 @@ from tests.web.serving import ISSUE, TEXT, answer, refusal
 
 JSON_ADDRESSES = ("/api/analyze", "/api/compare", "/api/explain", "/api/count", "/api/sweep")
 FORM_ADDRESSES = ("/", "/compare", "/requantize", "/api/analyze/form", "/api/compare/form", "/api/values")
-FORMS = {"/api/analyze": PAGES[0], "/api/compare": PAGES[1], "/api/explain": PAGES[2], "/api/count": PAGES[2],
-         "/api/sweep": PAGES[3]}  # fmt: skip
+FORMS = {address: page for page in PAGES for address in page.api}
 NASTY = (
-    None, True, 0, -1, 2**31, 2**63, 2**64, 10**30, -(10**30), 0.5, 1e308, -1e308, 5e-324, "", " ", "nan", "inf", "-inf",
-    "1e999", "0x10", "1_000", "½", "\x00", "\u202e", "a" * 5000, "<script>alert(1)</script>", "'; DROP TABLE", "../../etc",
-    "{{7*7}}", "${jndi:ldap://x}", [], [[]], {}, {"$ref": "#"}, ["a"], [None], ["8"] * 70, "=1+1", "%s%n", "8\r\nX: 1",
+    None, True, -1, 2**31, 2**64, 10**30, 0.5, 1e308, 5e-324, "nan", "-inf", "1e999", "1_000", "½", "\x00", "a" * 5000,
+    "<script>alert(1)</script>", "../../etc", [], [[]], {}, [None], ["8"] * 70, "=1+1", "8\r\nX: 1",
 )  # fmt: skip
 
 
@@ -51,7 +49,7 @@ def test_nasty_values_in_every_field(client: httpx.Client, address: str) -> None
             fine(client.post(address, content=body, headers={"content-type": "application/json"}))
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_random_fields(client: httpx.Client, data: st.DataObject) -> None:
     address = data.draw(st.sampled_from(JSON_ADDRESSES))
@@ -75,7 +73,7 @@ def test_random_fields(client: httpx.Client, data: st.DataObject) -> None:
     "body",
     [
         b"", b"{", b"null", b"[]", b"17", b'"text"', b"\xff\xfe\x00", b"{}", b'{"values": "\\ud800"}', b"[" * 100_000,
-        b'{"a":' * 5000, b'{"bits": ' + b"9" * 50_000 + b"}", b'{"values": [1e400, -1e400]}', b'{"values": "1", "values": 2}',
+        b'{"a":' * 5000, b'{"bits": ' + b"9" * 50_000 + b"}", b'{"values": [1e400, -1e400]}', b'{"bits": 2, "bits": 3}',
         b"--x\r\nContent-Disposition: form-data; name=\"values\"\r\n\r\n1\r\n--x--\r\n",
         b"--x\r\nContent-Disposition: form-data; name=\"file\"; filename=\"\"\r\n\r\n\r\n--x--\r\n",
         b"--x\r\nContent-Disposition: form-data; name=\"bits\"; filename=\"a.csv\"\r\n\r\n1\r\n--x--\r\n",
@@ -84,13 +82,7 @@ def test_random_fields(client: httpx.Client, data: st.DataObject) -> None:
     ids=lambda body: repr(body[:24]),
 )  # fmt: skip
 def test_bodies_that_are_no_form(client: httpx.Client, address: str, body: bytes) -> None:
-    kinds = (
-        "application/json",
-        "multipart/form-data; boundary=x",
-        "multipart/form-data",
-        "application/x-www-form-urlencoded",
-    )
-    for kind in (*kinds, "text/plain", "\xff"):
+    for kind in ("application/json", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded", "\xff"):
         fine(client.post(address, content=body, headers={"content-type": kind.encode("latin-1")}))
 
 
@@ -106,13 +98,7 @@ def test_forms_of_strange_shape(client: httpx.Client, address: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_with_nonsense(client: httpx.Client, page: Any) -> None:
-    for query in (
-        "?values=%FF&bits=",
-        "?bits=<script>alert(1)</script>",
-        "?" + "a=1&" * 3000,
-        "?mapping=x&mapping=y&x",
-        "?%00=%00",
-    ):
+    for query in ("?values=%FF&bits=", "?bits=<script>alert(1)</script>", "?" + "a=1&" * 3000, "?mapping=x&x", "?%00"):
         response = client.get(page.path + query)
         fine(response)
         assert "<script>alert" not in response.text
@@ -126,8 +112,8 @@ def test_what_was_typed_is_never_markup(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("path", [
-    "/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static/....//app.py", "/static/%00", "/nowhere",
-    "/api/nowhere", "/docs", "/redoc", "/openapi.json", "/static/", "//etc/passwd", "/%ff",
+    "/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static/....//app.py", "/static/%00",
+    "/nowhere", "/api/nowhere", "/docs", "/redoc", "/openapi.json", "/static/", "//etc/passwd", "/%ff",
 ])  # fmt: skip
 def test_paths_that_lead_nowhere(client: httpx.Client, path: str) -> None:
     response = client.send(httpx.Request("GET", str(client.base_url).rstrip("/") + path))
@@ -154,10 +140,10 @@ def test_foreign_hosts_and_origins(client: httpx.Client) -> None:
 
 
 def test_lengths_that_lie(client: httpx.Client) -> None:
-    assert refusal(client.post("/api/analyze", content=b"{}", headers={"content-length": "9" * 17}), 413)
     address = ("127.0.0.1", int(client.base_url.port or 0))
     for raw in (
         b"POST /api/analyze HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -5\r\n\r\n",
+        b"POST /api/analyze HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999999999999\r\n\r\n{}",
         b"POST /api/analyze HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{}",
         b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00", b"GET /" + b"a" * 100_000,
     ):  # fmt: skip
@@ -175,4 +161,4 @@ def test_headers_of_every_answer(client: httpx.Client) -> None:
         assert "unsafe" not in policy
         assert "script-src 'self'" in policy
         assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["referrer-policy"] == "same-origin"
