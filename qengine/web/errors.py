@@ -36,6 +36,18 @@ FIELD_OF = tuple(
         (r"^x |must hold (at least one|a finite) sample|finite", "values"),
     )
 )
+#: Kinds of pydantic's errors -> plain words.
+WORDS = {
+    "less_than_equal": "At most {le} is possible.", "greater_than_equal": "At least {ge} is needed.",
+    "int_parsing": "A whole number is needed.", "int_from_float": "A whole number is needed.",
+    "int_type": "A whole number is needed.", "int_parsing_size": "This number has too many digits.",
+    "float_parsing": "A number is needed.", "float_type": "A number is needed.",
+    "finite_number": "A finite number is needed.", "bool_parsing": "Yes or no is needed.",
+    "bool_type": "Yes or no is needed.", "string_type": "Text is needed.", "list_type": "A list is needed.",
+    "string_too_long": "At most {max_length} characters are taken.",
+    "too_long": "At most {max_length} entries are taken.",
+    "extra_forbidden": "There is no such field.",
+}  # fmt: skip
 #: Longest message; a name that a client sent may be part of it.
 LONGEST = 600
 
@@ -82,6 +94,8 @@ def of_validation(errors: Iterable[Mapping[str, Any]]) -> RequestRefusedError:
     for error in errors:
         place = [str(part) for part in error["loc"]]
         text = str(error["msg"]).removeprefix("Value error, ")
+        if error["type"] in WORDS:
+            text = WORDS[error["type"]].format(**error.get("ctx", {}))
         text = text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
         if place:
             fields.setdefault(place[0], text)

@@ -26,12 +26,15 @@ from ..report.figures import (
     reach,
 )
 from ..report.steps import Steps
+from ..report.style import stretched_ticks, tick_text
 from .answers import Figure
 
 #: Colours of lines that are compared; the page turns names into the colours of its theme.
 LINES = ("@blue", "@red", "@green", "@orange", "@purple", "@sky", "@text", "@muted")
 MARKERS = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "x", "star")
 DASHES = ("solid", "dash", "dashdot", "dot")
+#: Axis of flat indices.
+INDEX = {"tickformat": ",d"}
 #: Choices of a ranking that are drawn.
 RANKED = 20
 #: Accumulators up to which each is a point.
@@ -62,6 +65,10 @@ def _marks(x: Any, y: Any, name: str, colour: str, symbol: str, size: float = 8)
     }  # fmt: skip
 
 
+def _size(samples: int) -> int:
+    return 9 if samples <= 60 else 5
+
+
 def _line(x: Any, y: Any, name: str, colour: str, dash: str = "solid", **more: Any) -> dict[str, Any]:
     return {
         "type": "scatter", "mode": "lines", "name": name, "x": x, "y": y,
@@ -78,7 +85,7 @@ def of_tensor(graphs: TensorGraphs) -> list[Figure]:
 
 def _values(graphs: TensorGraphs) -> Figure:
     s = graphs.samples
-    size = 9 if s.index.size <= 60 else 5
+    size = _size(s.index.size)
     index = s.index.tolist()
     return Figure(
         id="values", title=f"Original and reconstructed ({graphs.which})",
@@ -87,18 +94,19 @@ def _values(graphs: TensorGraphs) -> Figure:
             _marks(index, _numbers(s.x), "original", "@blue", "circle-open", size),
             _marks(index, _numbers(s.value), "reconstructed", "@red", "x-thin-open", size - 2),
         ],
-        layout=_layout("sample (flat index)", "value (units of x)"),
+        layout=_layout("sample (flat index)", "value (units of x)", INDEX),
     )  # fmt: skip
 
 
 def _errors(graphs: TensorGraphs) -> Figure:
     s = graphs.samples
     data: list[dict[str, Any]] = []
+    gap = int(np.diff(s.index).min()) if s.index.size > 1 else 1
     for chosen, colour, name in ((~s.clipped, "@blue", "inside the range"), (s.clipped, "@red", "clipped")):
         if chosen.any():
             data.append({
                 "type": "bar", "name": name, "x": s.index[chosen].tolist(), "y": _numbers(s.error[chosen]),
-                "marker": {"color": colour},
+                "marker": {"color": colour}, "width": 0.5 * gap,
             })  # fmt: skip
     half = half_step(graphs)
     if half is not None and s.index.size:
@@ -109,7 +117,7 @@ def _errors(graphs: TensorGraphs) -> Figure:
     return Figure(
         id="errors", title="Error of each sample, x − reconstructed", data=data,
         alt="The error of each sample by index, clipped ones apart, between lines at half a step.",
-        layout=_layout("sample (flat index)", "error (units of x)") | {"barmode": "overlay", "bargap": 0.6},
+        layout=_layout("sample (flat index)", "error (units of x)", INDEX) | {"barmode": "overlay"},
     )  # fmt: skip
 
 
@@ -139,7 +147,9 @@ def _staircase(graphs: TensorGraphs, segment: int, xs: npt.NDArray[np.float64], 
         kept = np.unique(np.concatenate([[0], turns, turns + 1, [xs.size - 1]]))
         data.append(_line(_numbers(xs[kept]), _numbers(ys[kept]), "Q(x)", "@green"))
     data.append(_line([low, high], [low, high], "x = reconstructed", "@muted", "dot", hoverinfo="skip"))
-    data.append(_marks(_numbers(s.x[here]), _numbers(s.value[here]), "samples", "@red", "circle-open"))
+    data.append(
+        _marks(_numbers(s.x[here]), _numbers(s.value[here]), "samples", "@red", "circle-open", _size(int(here.sum())))
+    )
     return Figure(
         id="staircase-near" if title.startswith("Close") else "staircase", title=title, data=data,
         alt="What each real number is reconstructed as, a staircase, with the samples on it.",
@@ -159,16 +169,26 @@ def _histogram(graphs: TensorGraphs) -> Figure:
     edges, counts = error_bars(row)
     wide = bool(edges[-1] > 1.5 * row.step or edges[0] < -1.5 * row.step)
     top = float(counts.max())
-    data = [_filled(edges, counts, "samples")]
-    for place, name, colour, dash in (
+
+    def place(x: Any) -> Any:
+        return np.arcsinh(np.asarray(x) / row.step) if wide else np.asarray(x)
+
+    data = [_filled(place(edges), counts, "samples")]
+    for at, name, colour, dash in (
         (-row.rmse, "± RMSE", "@red", "dash"), (row.rmse, "", "@red", "dash"), (row.bias, "bias", "@orange", "solid"),
     ):  # fmt: skip
-        data.append(_line([place, place], [0, top], name, colour, dash, showlegend=bool(name), hoverinfo="skip"))
+        x = float(place(at))
+        data.append(_line([x, x], [0, top], name, colour, dash, showlegend=bool(name), hoverinfo="skip"))
     axis = {"type": "log"} if wide or (row.count >= 1000 and top > row.count / 3) else _counted(top)
+    x_axis: dict[str, Any] = {}
+    title = "error (units of x)"
+    if wide:
+        ticks = stretched_ticks(row.step, float(edges[0]), float(edges[-1]))
+        x_axis = {"tickvals": _numbers(place(ticks)), "ticktext": [tick_text(tick) for tick in ticks]}
+        title = "error (units of x; logarithmic beyond ± one step)"
     return Figure(
-        id="histogram", title="Error histogram", data=data,
+        id="histogram", title="Error histogram", data=data, layout=_layout(title, "samples", x_axis, axis),
         alt="How many samples have which error, with lines at the RMSE and at the mean error.",
-        layout=_layout("error (units of x)", "samples", y_axis=axis),
     )  # fmt: skip
 
 

@@ -164,6 +164,6 @@ class Form(BaseModel):
         try:
             return make()
         except ValidationError as error:
-            raise of_validation(error.errors(include_url=False, include_context=False, include_input=False)) from None
+            raise of_validation(error.errors(include_url=False, include_input=False)) from None
         except (ValueError, RecursionError) as error:  # no JSON at all, or digits beyond all measure
             raise RequestRefusedError(f"The request cannot be read: {error}", status=400) from None

@@ -157,7 +157,7 @@ def test_an_error_stands_at_its_field(opened: Callable[..., Watched]) -> None:
     page.fill("#bits", "99")
     page.click("#run")
     page.wait_for_selector("#bits-error:not([hidden])")
-    assert "less than or equal to 16" in page.text_content("#bits-error")
+    assert "At most 16" in page.text_content("#bits-error")
     assert page.get_attribute("#bits", "aria-invalid") == "true"
     assert page.input_value("#bits") == "99"
     assert page.evaluate("document.activeElement.id") == "bits"

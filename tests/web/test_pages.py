@@ -104,7 +104,7 @@ def test_an_error_without_script_keeps_what_was_typed(client: httpx.Client) -> N
     assert "1, 2, x3</textarea>" in response.text
     place = re.search(r'id="bits-error"[^>]*>([^<]*)<', response.text)
     assert place
-    assert "integer" in place[1]
+    assert "whole number" in place[1]
     assert re.search(r'id="bits"[^>]*aria-invalid="true"', response.text)
 
 

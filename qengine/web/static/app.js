@@ -340,7 +340,7 @@
     const narrow = innerWidth < 680;
     const axis = (given) => ({
       gridcolor: colour("line"), linecolor: colour("edge"), zerolinecolor: colour("line"), zerolinewidth: 2, automargin: true, ticks: "outside",
-      tickcolor: colour("line"), exponentformat: "power", ...coloured(given || {}),
+      tickcolor: colour("line"), exponentformat: "e", ...coloured(given || {}),
       title: { text: (given && given.title && given.title.text) || "", standoff: 8, font: { size: 12 } },
     });
     const { xaxis, yaxis, ...rest } = figure.layout;
