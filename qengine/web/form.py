@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Self, get_origin
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
@@ -17,6 +17,7 @@ LOOKS = "x-form"
 TEXT, ENTRIES = 200, 64
 
 Options = Sequence[tuple[str, str]]
+F = TypeVar("F", bound="Form")
 
 
 class Looks(NamedTuple):
@@ -159,7 +160,7 @@ class Form(BaseModel):
         return cls.checked(lambda: cls.model_validate_json(body))
 
     @staticmethod
-    def checked(make: Any) -> Any:
+    def checked(make: Callable[[], F]) -> F:
         """Return what `make` makes, or raise the refusal that a client is told."""
         try:
             return make()
