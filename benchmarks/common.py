@@ -142,7 +142,7 @@ def copier(source: np.ndarray, target: np.ndarray, count: int) -> Callable[[], N
 def tracked(unit: str, goal: Callable[..., float | None] | None = None) -> Callable[[Any], Any]:
     """Mark a ``track_*`` method with its unit and with the goal for its parameters.
 
-    A goal is a lower bound, but for seconds an upper one.
+    A goal is a lower bound, but for units of time an upper one.
     """
 
     def mark(method: Any) -> Any:

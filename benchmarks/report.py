@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-MODULES = ("bench_requantize", "bench_sweep", "bench_errors", "bench_cold")
+MODULES = ("bench_requantize", "bench_sweep", "bench_errors", "bench_exact", "bench_cold")
+#: Units of which less is better.
+TIMES = ("s", "ms", "us", "ns")
 
 
 def cpu_model() -> str:
@@ -50,42 +52,43 @@ def environment(quick: bool) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": common.processors(),
         "system": platform.system(),
+        "load": [round(value, 2) for value in os.getloadavg()] if hasattr(os, "getloadavg") else None,
         "quick": quick,
         "versions": {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names},
     }
 
 
-def tracks(pattern: str) -> Iterator[tuple[str, type, str, tuple[str, ...]]]:
+def tracks(pattern: str, modules: tuple[str, ...] = MODULES) -> Iterator[tuple[str, type, str, tuple[Any, ...]]]:
     """Yield (name, class, method, parameters) of every track whose name matches."""
-    for module_name in MODULES:
+    for module_name in modules:
         module = importlib.import_module(f"benchmarks.{module_name}")
         for class_name, cls in vars(module).items():
             if not inspect.isclass(cls) or cls.__module__ != module.__name__:
                 continue
             for method in (m for m in vars(cls) if m.startswith("track_")):
                 for parameters in itertools.product(*getattr(cls, "params", ())):
-                    name = f"{module_name}.{class_name}.{method}({'; '.join(parameters)})"
+                    name = f"{module_name}.{class_name}.{method}({'; '.join(map(str, parameters))})"
                     if re.search(pattern, name):
                         yield name, cls, method, parameters
 
 
-def measure(cls: type, method: str, parameters: tuple[str, ...]) -> dict[str, Any]:
+def measure(cls: type, method: str, parameters: tuple[Any, ...]) -> dict[str, Any]:
     instance = cls()
     if hasattr(instance, "setup"):
         instance.setup(*parameters)
     track = getattr(instance, method)
     value = track(*parameters)
     goal = track.goal(*parameters)
-    met = None if goal is None else bool(value <= goal if track.unit == "s" else value >= goal)
+    met = None if goal is None else bool(value <= goal if track.unit.split()[0] in TIMES else value >= goal)
     return {"value": float(f"{value:.4g}"), "unit": track.unit, "goal": goal, "met": met}
 
 
 def line(name: str, row: dict[str, Any], seconds: float) -> str:
-    sign = "<=" if row["unit"] == "s" else ">="
+    sign = "<=" if row["unit"].split()[0] in TIMES else ">="
     goal = "" if row["goal"] is None else f"{sign} {row['goal']:g}"
     verdict = {None: "", True: "met", False: "MISSED"}[row["met"]]
     subject = name.partition(".")[2].replace("track_", "").removesuffix("()")
-    return f"{subject:<104} {row['value']:>9.4g} {row['unit']:<13} {goal:<8} {verdict:<7} {seconds:5.1f} s"
+    return f"{subject:<104} {row['value']:>9.4g} {row['unit']:<15} {goal:<8} {verdict:<7} {seconds:5.1f} s"
 
 
 def main() -> int:
@@ -101,7 +104,8 @@ def main() -> int:
         os.environ["QENGINE_BENCH_QUICK"] = "1"
     about = environment(options.quick)
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
-    print(f"{about['cpu']}, {about['vectors']}, {about['threads']} of {about['cores']} cores, {about['date']}")
+    cores = f"{about['threads']} of {about['cores']} cores"
+    print(f"{about['cpu']}, {about['vectors']}, {cores}, {about['date']}, load {about['load']}")
     print(versions, flush=True)
     results = []
     for name, cls, method, parameters in tracks(options.match):
@@ -109,6 +113,7 @@ def main() -> int:
         row = measure(cls, method, parameters)
         results.append({"name": f"{cls.__name__}.{method}", "parameters": parameters} | row)
         print(line(name, row, time.perf_counter() - start), flush=True)
+    about["load_after"] = environment(options.quick)["load"]
     missed = sum(row["met"] is False for row in results)
     print(f"{len(results)} figures, {missed} goals missed")
     if options.json is not None:

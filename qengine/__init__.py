@@ -28,6 +28,7 @@ _HOME = {
     "use_backend": ".backends",
     "explain": ".requant.explain",
     "sweep": ".sweeps.sweep",
+    "census": ".exact.census",
     "compare_schemes": ".exact.divergence",
     "count_divergence": ".exact.divergence",
     "divergent_inputs": ".exact.divergence",
@@ -63,6 +64,9 @@ if TYPE_CHECKING:
     from .affine.quantize import dequantize, fake_quantize, quantize
     from .affine.spec import QuantSpec
     from .backends import use_backend
+    from .exact.census import census
+    from .exact.divergence import compare_schemes, count_divergence, divergent_inputs
+    from .exact.probes import probes
     from .exceptions import (
         BackendError,
         DomainError,
@@ -71,9 +75,7 @@ if TYPE_CHECKING:
         QEngineError,
         UnknownNameError,
     )
-    from .exact.probes import probes
     from .identification.identify import identify
-    from .exact.divergence import compare_schemes, count_divergence, divergent_inputs
     from .requant.explain import explain
     from .requant.multiplier import (
         QuantizedMultiplier,

@@ -361,6 +361,22 @@ def float64_channels(x, s, low, high, z, clamped, out):
 
 
 @kernel
+def float32_bounded(x, s, rounding, inside, low, high, z, out):
+    """float32 form with bounds that float32 may not hold: they are applied to the rounded result, in float64."""
+    outer, channels, length = x.shape
+    for o in range(outer):
+        for c in range(channels):
+            bottom, top = np.float64(low[c]), np.float64(high[c])
+            for k in range(length):
+                v = np.float32(np.float32(x[o, c, k]) * s[c])
+                if inside:
+                    v = np.float32(v + np.float32(z[c]))
+                r = np.float64(np.rint(v) if rounding == HALF_EVEN else half_away32(v))
+                y = np.int64(min(max(r, bottom), top))
+                out[o, c, k] = y if inside else y + z[c]
+
+
+@kernel
 def float_wrapped(x, s, bits, rounding, top, z, qmin, qmax, out):
     """Float form with x86-64 overflow: ``min(v, top)``, conversion to INT32_MIN, z modulo 2**32, clamp."""
     outer, channels, length = x.shape

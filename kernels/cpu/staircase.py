@@ -18,6 +18,10 @@ u64, i64, f32, f64 = np.uint64, np.int64, np.float32, np.float64
 ALWAYS, NEVER = -(2**31), 2**31
 #: Kind of a rule row whose thresholds the caller gives: (K, C, n + 1), columns as in T.
 GIVEN = -1
+#: Whether rules have closed forms here; where not, the caller gives all thresholds.
+CLOSED = True
+#: Channels a tile: some milliseconds of work. Thresholds a tile, at most: tiles of 16-bit outputs stay interruptible.
+TILE, THRESHOLDS = 2048, 1 << 24
 #: Relative nudge of a float32 boundary: more than three float64 roundings (3 * 2**-53), less than the distance of a
 #: boundary from a float32 number that it is not (2**-48; see `_float32_row`).
 NUDGE = 2.0**-50
@@ -202,7 +206,7 @@ def _span(z, k, begin, end):
 
 
 @inner
-def _boundary_width(z, n):
+def boundary_width(z, n):
     """Columns of the boundaries: n, and one more for each step that a side's zero points span."""
     widest = 0
     for k in range(z.shape[0]):
@@ -212,7 +216,7 @@ def _boundary_width(z, n):
 
 
 @inner
-def _prepare(rules, z, begin, end, first, n, D, offset):
+def prepare_boundaries(rules, z, begin, end, first, n, D, offset):
     """Fill the boundaries that hold for a whole run of channels; note at which result each side's row begins."""
     for k in range(rules.shape[0]):
         offset[k] = 0
@@ -223,7 +227,7 @@ def _prepare(rules, z, begin, end, first, n, D, offset):
 
 
 @inner
-def _row(
+def fill_row(
     kind, bits, rounding, inside, a, bp, bn, t, scale, z, shift, low, high, fresh, first, n, k, s, start, D, T
 ):  # fmt: skip
     """Write the thresholds of side k in a channel into row s; `fresh`: the boundaries in D are of another channel.
@@ -247,9 +251,9 @@ def _row(
 def thresholds(rules, a, bp, bn, t, scale, z, shift, low, high, given, first, n, out):
     """Write the thresholds of K sides in C channels: row ``k C + c`` of n + 1 columns, the first ``-2**31``."""
     sides, channels = z.shape
-    D = np.empty((sides, _boundary_width(z, n)))
+    D = np.empty((sides, boundary_width(z, n)))
     offset = np.zeros(sides, np.int64)
-    _prepare(rules, z, 0, channels, first, n, D, offset)
+    prepare_boundaries(rules, z, 0, channels, first, n, D, offset)
     for k in range(sides):
         for c in range(channels):
             s = k * channels + c
@@ -258,7 +262,7 @@ def thresholds(rules, a, bp, bn, t, scale, z, shift, low, high, given, first, n,
                 for i in range(1, n + 1):
                     out[s, i] = given[k, c, i]
             else:
-                _row(
+                fill_row(
                     rules[k, 0], rules[k, 1], rules[k, 2], rules[k, 3], a[k, c], bp[k, c], bn[k, c], t[k, c],
                     scale[k, c], z[k, c], shift[k, c], low[k, c], high[k, c], c == 0 or z[k, c] != z[k, c - 1],
                     first, n, k, s, offset[k] - shift[k, c], D, out,
@@ -266,7 +270,7 @@ def thresholds(rules, a, bp, bn, t, scale, z, shift, low, high, given, first, n,
 
 
 @inner
-def _union(T, p, q, n, bottom, stop):
+def union(T, p, q, n, bottom, stop):
     """Measure of the x in ``[bottom, stop)`` on which two staircases differ, which need not be |A - B|.
 
     Code i parts them on ``[min, max)`` of its two thresholds; since the maxima do not fall, the union so far ends at
@@ -370,11 +374,11 @@ def compare(
     no columns: not weighted); ``cumulative[i]`` is the weight of those before the i-th, below 2**63.
     """
     sides, channels = z.shape
-    D, T = np.empty((sides, _boundary_width(z, n))), np.empty((sides, n + 1), np.int64)
+    D, T = np.empty((sides, boundary_width(z, n))), np.empty((sides, n + 1), np.int64)
     offset = np.zeros(sides, np.int64)
     weighted = values.shape[1] > 0
     W = np.empty((sides if weighted else 0, n + 1), np.int64)
-    _prepare(rules, z, 0, channels, first, n, D, offset)
+    prepare_boundaries(rules, z, 0, channels, first, n, D, offset)
     for c in range(channels):
         row = c if values.shape[0] > 1 else 0
         for k in range(sides):
@@ -383,7 +387,7 @@ def compare(
                 for i in range(1, n + 1):
                     T[k, i] = given[k, c, i]
             else:
-                _row(
+                fill_row(
                     rules[k, 0], rules[k, 1], rules[k, 2], rules[k, 3], a[k, c], bp[k, c], bn[k, c], t[k, c],
                     scale[k, c], z[k, c], shift[k, c], low[k, c], high[k, c], c == 0 or z[k, c] != z[k, c - 1],
                     first, n, k, k, offset[k] - shift[k, c], D, T,
@@ -399,9 +403,9 @@ def compare(
                     if weighted:
                         lower, _ = _cumulative(bottom, row, values, cumulative, 0)
                         upper, _ = _cumulative(stop, row, values, cumulative, 0)
-                        total = _union(W, p, q, n, lower, upper)
+                        total = union(W, p, q, n, lower, upper)
                     else:
-                        total = _union(T, p, q, n, bottom, stop)
+                        total = union(T, p, q, n, bottom, stop)
                 out[0, c, pair] = total
                 if full:
                     out[1, c, pair], out[2, c, pair] = 1, 0

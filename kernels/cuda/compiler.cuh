@@ -47,7 +47,13 @@ struct alignas(8) u32x2 { u32 x, y; };
 #define QE_NO_UNROLL _Pragma("unroll 1")
 // QE_KERNEL(threads of a block at most, name)(parameters) { ... }: threads know nothing of each other;
 // QE_BLOCK_KERNEL: those of a block wait for each other (barriers, shuffles), and all of them reach each barrier.
+// A room that defines QE_REGISTERS_FIRST gets the registers that its kernels ask for: ptxas spills a few otherwise, to
+// keep room for one more block.
+#ifdef QE_REGISTERS_FIRST
+#define QE_KERNEL(threads, name) extern "C" __global__ void __launch_bounds__(threads, 1) name
+#else
 #define QE_KERNEL(threads, name) extern "C" __global__ void __launch_bounds__(threads) name
+#endif
 #define QE_BLOCK_KERNEL(threads, name) QE_KERNEL(threads, name)
 
 // ---- bits
@@ -58,6 +64,19 @@ QE_DEVICE f64 bits_f64(u64 v) { return __longlong_as_double((i64)v); }
 QE_DEVICE i32 leading_zeros_u32(u32 v) { return __clz((i32)v); }   // 32 for 0
 QE_DEVICE i32 leading_zeros_u64(u64 v) { return __clzll((i64)v); }  // 64 for 0
 QE_DEVICE i32 bit_count_u32(u32 v) { return __popc(v); }
+// v >> t, and 0 from t = 32 on: what the instruction does.
+QE_DEVICE u32 shift_right_clamped_u32(u32 v, u32 t) {
+    u32 r;
+    asm("shr.u32 %0, %1, %2;" : "=r"(r) : "r"(v), "r"(t));
+    return r;
+}
+// The bits of b where `mask` is 1, those of a elsewhere: one instruction, whatever is known of the bits.
+QE_DEVICE u32 bit_select_u32(u32 mask, u32 a, u32 b) {
+    u32 r;
+    asm("lop3.b32 %0, %1, %2, %3, 0xd8;" : "=r"(r) : "r"(a), "r"(b), "r"(mask));
+    return r;
+}
+QE_DEVICE u32 funnel_right_u32(u32 low, u32 high, u32 t) { return __funnelshift_r(low, high, t); }  // by t mod 32
 
 // ---- integers
 QE_DEVICE i64 mul_wide_i32(i32 a, i32 b) {
@@ -83,6 +102,20 @@ QE_DEVICE i64 mad_wide_i32(i32 a, i32 b, i64 c) {
     asm("mad.wide.s32 %0, %1, %2, %3;" : "=l"(r) : "r"(a), "r"(b), "l"(c));
     return r;
 }
+// The same, in one instruction even where the product is used twice: ptxas multiplies once there, and adds in two.
+QE_DEVICE i64 fused_mad_wide_i32(i32 a, i32 b, i64 c) {
+    u32 low, high;
+    asm("mad.lo.cc.s32 %0, %2, %3, %4; madc.hi.s32 %1, %2, %3, %5;"
+        : "=r"(low), "=r"(high)
+        : "r"(a), "r"(b), "r"((u32)c), "r"((u32)((u64)c >> 32)));
+    return (i64)((u64)high << 32 | low);
+}
+// c + d, and 1 more where a + b leaves 32 bits.
+QE_DEVICE u32 add_carry_of_u32(u32 a, u32 b, u32 c, u32 d) {
+    u32 r;
+    asm("{ .reg .u32 t; add.cc.u32 t, %1, %2; addc.u32 %0, %3, %4; }" : "=r"(r) : "r"(a), "r"(b), "r"(c), "r"(d));
+    return r;
+}
 QE_DEVICE u32 mul_high_u32(u32 a, u32 b) { return __umulhi(a, b); }
 QE_DEVICE u64 mul_high_u64(u64 a, u64 b) { return __umul64hi(a, b); }
 // Bytes of the pair (a low, b high) chosen by the four low nibbles of `selector`.
@@ -102,6 +135,12 @@ QE_DEVICE u32 pack_saturated_u8(i32 a, i32 b, i32 c, i32 d) {
 }
 QE_DEVICE u32 sum_abs_difference(i32 a, i32 b, u32 c) { return __sad(a, b, c); }  // |a - b| + c, mod 2**32
 QE_DEVICE i32 dot_i8(u32 a, u32 b, i32 c) { return __dp4a((i32)a, (i32)b, c); }   // c + sum of four int8 products
+// count + 1 where v & mask is 0, in two instructions (a C expression takes a third, to move the sum).
+QE_DEVICE u32 count_if_clear(u32 v, u32 mask, u32 count) {
+    asm("{ .reg .pred p; .reg .u32 r; and.b32 r, %1, %2; setp.eq.u32 p, r, 0; @p add.u32 %0, %0, 1; }"
+        : "+r"(count) : "r"(v), "r"(mask));
+    return count;
+}
 
 // ---- float32 and float64
 #define QE_UNARY(name, instruction, to, to_code, from, from_code) \
@@ -169,6 +208,7 @@ QE_UNARY(trunc_f64, "cvt.rzi.f64.f64", f64, "d", f64, "d")
 QE_UNARY(floor_f64, "cvt.rmi.f64.f64", f64, "d", f64, "d")
 QE_UNARY(ceil_f64, "cvt.rpi.f64.f64", f64, "d", f64, "d")
 QE_UNARY(i32_to_f64, "cvt.rn.f64.s32", f64, "d", i32, "r")
+QE_UNARY(u32_to_f64, "cvt.rn.f64.u32", f64, "d", u32, "r")
 QE_UNARY(i64_to_f64, "cvt.rn.f64.s64", f64, "d", i64, "l")
 QE_UNARY(u64_to_f64, "cvt.rn.f64.u64", f64, "d", u64, "l")
 QE_UNARY(f64_to_i32_rn, "cvt.rni.s32.f64", i32, "r", f64, "d")
@@ -197,11 +237,17 @@ QE_DEVICE u32x4 load_u32x4(const void *p) {
     uint4 v = __ldcs((const uint4 *)p);
     return {v.x, v.y, v.z, v.w};
 }
+QE_DEVICE u32x2 load_u32x2(const void *p) {
+    uint2 v = __ldcs((const uint2 *)p);
+    return {v.x, v.y};
+}
+QE_DEVICE u32 load_u32(const void *p) { return __ldcs((const u32 *)p); }
 QE_DEVICE i32x4 cached_i32x4(const i32 *p) {  // read again soon: tables
     int4 v = __ldg((const int4 *)p);
     return {v.x, v.y, v.z, v.w};
 }
 QE_DEVICE i32 cached_i32(const i32 *p) { return __ldg(p); }
+QE_DEVICE f64 cached_f64(const f64 *p) { return __ldg(p); }
 QE_DEVICE void store_u32(void *p, u32 v) { __stcs((u32 *)p, v); }
 QE_DEVICE void store_u32x2(void *p, u32x2 v) { __stcs((uint2 *)p, make_uint2(v.x, v.y)); }
 QE_DEVICE void store_u32x4(void *p, u32x4 v) { __stcs((uint4 *)p, make_uint4(v.x, v.y, v.z, v.w)); }
@@ -242,11 +288,16 @@ QE_DEVICE f64 bits_f64(u64 v) { return host_bits<f64>(v); }
 QE_DEVICE i32 leading_zeros_u32(u32 v) { return v ? __builtin_clz(v) : 32; }
 QE_DEVICE i32 leading_zeros_u64(u64 v) { return v ? __builtin_clzll(v) : 64; }
 QE_DEVICE i32 bit_count_u32(u32 v) { return __builtin_popcount(v); }
+QE_DEVICE u32 shift_right_clamped_u32(u32 v, u32 t) { return t < 32 ? v >> t : 0; }
+QE_DEVICE u32 bit_select_u32(u32 mask, u32 a, u32 b) { return (a & ~mask) | (b & mask); }
+QE_DEVICE u32 funnel_right_u32(u32 low, u32 high, u32 t) { return (u32)((((u64)high << 32) | low) >> (t & 31)); }
 
 QE_DEVICE i64 mul_wide_i32(i32 a, i32 b) { return (i64)a * (i64)b; }
 QE_DEVICE u64 mul_wide_u32(u32 a, u32 b) { return (u64)a * (u64)b; }
 QE_DEVICE u64 mad_wide_u32(u32 a, u32 b, u64 c) { return (u64)a * (u64)b + c; }
 QE_DEVICE i64 mad_wide_i32(i32 a, i32 b, i64 c) { return (i64)a * (i64)b + c; }
+QE_DEVICE i64 fused_mad_wide_i32(i32 a, i32 b, i64 c) { return (i64)a * (i64)b + c; }
+QE_DEVICE u32 add_carry_of_u32(u32 a, u32 b, u32 c, u32 d) { return c + d + (a + b < a); }
 QE_DEVICE u32 mul_high_u32(u32 a, u32 b) { return (u32)(((u64)a * (u64)b) >> 32); }
 QE_DEVICE u64 mul_high_u64(u64 a, u64 b) { return (u64)(((unsigned __int128)a * b) >> 64); }
 QE_DEVICE u32 byte_permute(u32 a, u32 b, u32 selector) {
@@ -271,6 +322,8 @@ QE_DEVICE i32 dot_i8(u32 a, u32 b, i32 c) {
     for (u32 k = 0; k < 32; k += 8) r += (u32)((i32)(i8)(a >> k) * (i32)(i8)(b >> k));
     return (i32)r;
 }
+
+QE_DEVICE u32 count_if_clear(u32 v, u32 mask, u32 count) { return count + ((v & mask) == 0); }
 
 QE_DEVICE f32 mul_rn_f32(f32 a, f32 b) { return a * b; }
 QE_DEVICE f32 add_rn_f32(f32 a, f32 b) { return a + b; }
@@ -344,6 +397,7 @@ QE_DEVICE f64 trunc_f64(f64 a) { return __builtin_trunc(a); }
 QE_DEVICE f64 floor_f64(f64 a) { return __builtin_floor(a); }
 QE_DEVICE f64 ceil_f64(f64 a) { return __builtin_ceil(a); }
 QE_DEVICE f64 i32_to_f64(i32 a) { return (f64)a; }
+QE_DEVICE f64 u32_to_f64(u32 a) { return (f64)a; }
 QE_DEVICE f64 i64_to_f64(i64 a) { return (f64)a; }
 QE_DEVICE f64 u64_to_f64(u64 a) { return (f64)a; }
 QE_DEVICE i32 f64_to_i32_rn(f64 a) { return host_i32(__builtin_rint(a)); }
@@ -357,8 +411,11 @@ QE_DEVICE f32x4 load_f32x4(const f32 *p) { return *(const f32x4 *)p; }
 QE_DEVICE i64x2 load_i64x2(const i64 *p) { return *(const i64x2 *)p; }
 QE_DEVICE f64x2 load_f64x2(const f64 *p) { return *(const f64x2 *)p; }
 QE_DEVICE u32x4 load_u32x4(const void *p) { return *(const u32x4 *)p; }
+QE_DEVICE u32x2 load_u32x2(const void *p) { return *(const u32x2 *)p; }
+QE_DEVICE u32 load_u32(const void *p) { return *(const u32 *)p; }
 QE_DEVICE i32x4 cached_i32x4(const i32 *p) { return *(const i32x4 *)p; }
 QE_DEVICE i32 cached_i32(const i32 *p) { return *p; }
+QE_DEVICE f64 cached_f64(const f64 *p) { return *p; }
 QE_DEVICE void store_u32(void *p, u32 v) { *(u32 *)p = v; }
 QE_DEVICE void store_u32x2(void *p, u32x2 v) { *(u32x2 *)p = v; }
 QE_DEVICE void store_u32x4(void *p, u32x4 v) { *(u32x4 *)p = v; }

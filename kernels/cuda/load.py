@@ -29,6 +29,21 @@ def problem():
     return None if count else "CuPy is installed, but finds no CUDA device"
 
 
+def devices():
+    """Return how many devices are visible."""
+    return array_module().cuda.runtime.getDeviceCount()
+
+
+def device_number():
+    """Return the number of the current device."""
+    return array_module().cuda.Device().id
+
+
+def device(number):
+    """Return a context in which the device of that number is the current one of this thread."""
+    return array_module().cuda.Device(number)
+
+
 def multiprocessors():
     """Return the number of multiprocessors of the current device."""
     return _multiprocessors(array_module().cuda.Device().id)

@@ -48,7 +48,9 @@ QE_KERNEL(256, primitives_i32)(u64 n, const i32 *a, const i32 *b, i64 *out, f32 
             (i64)pack_low_bytes(ux, uy, ux >> 8, uy >> 8), (i64)pack_low_halves(ux, uy),
             (i64)sum_abs_difference(x, y, 7), (i64)dot_i8(ux, uy, x), (i64)leading_zeros_u32(ux),
             (i64)leading_zeros_u64((u64)v), (i64)bit_count_u32(ux), clamp_i64(v, -1000, y), mad_wide_i32(x, y >> 1, x),
-            (i64)add_wrap_i32(x, y),
+            (i64)add_wrap_i32(x, y), (i64)count_if_clear(ux, uy & 3, uy),
+            (i64)shift_right_clamped_u32(ux, uy & 63), (i64)funnel_right_u32(ux, uy, uy), fused_mad_wide_i32(x, y >> 1, x),
+            (i64)bit_select_u32(uy, ux, 0x12345678u), (i64)add_carry_of_u32(ux, uy, ux >> 1, 7),
         };
         for (u32 k = 0; k < sizeof results / sizeof results[0]; ++k) out[k * n + i] = results[k];
         single[i] = i32_to_f32(x);
@@ -57,6 +59,7 @@ QE_KERNEL(256, primitives_i32)(u64 n, const i32 *a, const i32 *b, i64 *out, f32 
         real[i] = i32_to_f64(x);
         real[n + i] = i64_to_f64(v);
         real[2 * n + i] = u64_to_f64((u64)v);
+        real[3 * n + i] = u32_to_f64(ux);
     }
 }
 
@@ -84,7 +87,9 @@ QE_KERNEL(256, primitives_vectors)(u64 n, const i32 *a, const i64 *b, const f32 
         f32x4 z = load_f32x4(c + 4 * i);
         f64x2 w = load_f64x2(d + 2 * i);
         u32x4 v = load_u32x4(a + 4 * i);
-        u32x4 r = {(u32)x.x ^ v.y, (u32)x.w, (u32)y.x, (u32)y.y};
+        u32 third = load_u32(a + 4 * i + 2) ^ load_u32x2(a + 4 * i + 2).x;  // nothing
+        u32x4 r = {(u32)x.x ^ v.y, load_u32x2(a + 4 * i + 2).y ^ third, (u32)y.x, (u32)y.y};
+        r.y ^= (u32)x.w ^ load_u32(a + 4 * i + 3);
         store_u32x4(out + 8 * i, r);
         store_u32x2(out + 8 * i + 4, {f32_bits(z.x), f32_bits(z.w)});
         store_u32(out + 8 * i + 6, (u32)f64_bits(w.x));

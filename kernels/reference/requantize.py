@@ -65,17 +65,12 @@ def float_round(x, scale, bits, rounding, inside=None):
 def float_clamped(acc, scale, bits, rounding, inside, zero_point, low, high):
     """Return the float form with zero point and clamp, as int64.
 
-    Zero point after: clamp v to ``[low - z, high - z]`` first (whole bounds commute with rounding), round, add
-    z. Inside: add z in the float type (a second rounding), clamp to ``[low, high]``, round.
+    ``[low, high]`` bounds the rounded result, to which a zero point that is not inside is added then. Bounds are
+    applied in float64, which holds every one of them; float32 would not beyond 2**24.
     """
     scale, zero_point, low, high = (p[:, None] for p in (scale, zero_point, low, high))
-    v = float_product(acc, scale, bits)
-    float_type = v.dtype
-    if inside:
-        v = v + zero_point.astype(float_type)
-        return round_real(np.clip(v, low.astype(float_type), high.astype(float_type)), rounding).astype(np.int64)
-    v = np.clip(v, (low - zero_point).astype(float_type), (high - zero_point).astype(float_type))
-    return round_real(v, rounding).astype(np.int64) + zero_point
+    y = np.clip(float_round(acc, scale, bits, rounding, zero_point if inside else None), low, high).astype(np.int64)
+    return y if inside else y + zero_point
 
 
 def float_raw(acc, scale, bits, rounding, inside, zero_point):

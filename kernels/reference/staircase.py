@@ -6,6 +6,10 @@
 import numpy as np
 
 ALWAYS, NEVER = -(2**31), 2**31
+#: Nothing has a closed form here: the caller gives all thresholds.
+CLOSED = False
+#: Channels and thresholds of a tile.
+TILE, THRESHOLDS = 256, 1 << 22
 
 
 def thresholds(evaluate, channels, first, n):
@@ -49,3 +53,32 @@ def count(T, bottom, stop):
     lengths = np.diff(np.append(starts, stop))
     sides = range(len(T))
     return {(i, j): int(lengths[values[i] != values[j]].sum()) for i in sides for j in sides if i < j}
+
+
+def compare(
+    rules, a, bp, bn, t, scale, z, shift, low, high, given, domain_low, domain_high, first, n, values, cumulative,
+    full, out,
+):  # fmt: skip
+    """Compare every pair of sides in every channel, as `qengine.kernels.cpu.staircase.compare` does."""
+    sides, channels = z.shape
+    for c in range(channels):
+        row = c if values.shape[0] > 1 else 0
+        pair = 0
+        for p in range(sides):
+            for q in range(p + 1, sides):
+                bottom, stop = max(domain_low[p, c], domain_low[q, c]), min(domain_high[p, c], domain_high[q, c]) + 1
+                starts, steps = atoms(given[[p, q], c, 1:], bottom, max(stop, bottom))
+                difference = steps[1] - steps[0]
+                ends = np.append(starts[1:], stop)[: starts.size]
+                sizes = ends - starts
+                if values.shape[1]:
+                    below = [cumulative[row, np.searchsorted(values[row], x)] for x in (starts, ends)]
+                    sizes = below[1] - below[0]
+                differ = difference != 0
+                out[0, c, pair] = sizes[differ].sum()
+                if full:
+                    out[1:, c, pair] = 1, 0, 0, 0
+                    if differ.any():
+                        extremes = min(difference.min(), 0), max(difference.max(), 0)
+                        out[1:, c, pair] = starts[differ][0], ends[differ][-1] - 1, *extremes
+                pair += 1

@@ -17,7 +17,7 @@ from .. import backends
 from ..exceptions import DomainError, DTypeError
 from .elements import Element, get_element
 from .formats import Format, element_format, get_format
-from .params import at, first, integer, normal_axis
+from .params import at, first, index_text, integer, normal_axis
 from .rounding import get_rounding
 from .segments import samples
 
@@ -29,7 +29,7 @@ class BlockTensor:
     Attributes
     ----------
     codes : uint8 array of x's shape
-        One element's code each, not packed.
+        One element's code each, not packed. Of a tensor on a CUDA device all arrays are there.
     scales : float32 array
         Scale of each block, of x's shape but ``ceil(length / block)`` along the axis; without `tensor_scale`.
     scale_codes : uint8 array or None
@@ -73,6 +73,8 @@ class BlockTensor:
         target = np.dtype(dtype)
         if target not in (np.dtype(np.float32), np.dtype(np.float64)):
             raise DTypeError(f"dtype must be float32 or float64; got {dtype!r}.")
+        if backends.on_device(self.codes):
+            return self._dequantize_on_device(target)
         element = decode(self.codes, self.format.element)
         with np.errstate(over="ignore", invalid="ignore"):
             scales = self.scales * np.float32(self.tensor_scale)
@@ -82,11 +84,37 @@ class BlockTensor:
             product = element.astype(np.float64) * scales if exact else element * scales
         bad = np.isfinite(element) & ~np.isfinite(product)
         if bad.any():
-            raise DomainError(
-                f"{self.format.name} value {first(element, bad)} * {first(scales, bad)}{at(bad)} is beyond the range "
-                f"of {target}. Scale the values down, or dequantize an E8M0 format to float64."
-            )
+            raise self._beyond(first(element, bad), first(scales, bad), at(bad), target)
         return product.astype(target, copy=False)
+
+    def _beyond(self, element: float, scale: float, where: str, target: np.dtype[Any]) -> DomainError:
+        return DomainError(
+            f"{self.format.name} value {element} * {scale}{where} is beyond the range of {target}. Scale the values "
+            "down, or dequantize an E8M0 format to float64."
+        )
+
+    def _dequantize_on_device(self, target: np.dtype[Any]) -> npt.NDArray[Any]:
+        """Dequantize where the codes live; waits for the device, to know whether a product was too large."""
+        engine, block = backends.device_backend(), self.format.block
+        codes, scales = backends.adopt("codes", self.codes), backends.adopt("scales", self.scales)
+        with engine.on_device_of(codes):
+            arrays, table = engine.array_module(), _table(self.format.element)
+            (rows, shape), (of_rows, _) = (_rows(arrays, array, self.axis) for array in (codes, scales))
+            exact = self.format.scale == "e8m0"
+            values, found = engine.formats().decode_blocks(
+                rows, table, of_rows, block, self.tensor_scale, exact, target
+            )  # fmt: skip
+            place = int(found[0])
+            if place < rows.size:
+                row, column = divmod(place, rows.shape[1])
+                element = float(table[int(rows[row, column])])
+                scale = np.float32(of_rows[row, column // block].item()) * np.float32(self.tensor_scale)
+                index = [int(i) for i in np.unravel_index(place, shape)]
+                index.insert(self.axis, index.pop())
+                where = index_text(int(np.ravel_multi_index(index, codes.shape)), codes.shape)
+                raise self._beyond(element, float(scale), where, target)
+            result: npt.NDArray[Any] = engine.hand_over(_unrows(arrays, values, shape, self.axis), self.codes)
+            return result
 
 
 def format_kernels(backend: str | None, *arrays: Any) -> Any:
@@ -94,34 +122,67 @@ def format_kernels(backend: str | None, *arrays: Any) -> Any:
     return backends.load(backends.choose(backend, *arrays)).formats()
 
 
-def _finite(x: Any) -> npt.NDArray[Any]:
-    array = samples(backends.as_numpy("x", x))
-    bad = ~np.isfinite(array)
+def _rows(arrays: Any, array: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[Any], tuple[int, ...]]:
+    """Return contiguous 2-D rows that run along an axis, and the shape with that axis last."""
+    moved = arrays.moveaxis(array, axis, -1)
+    shape = moved.shape
+    return arrays.ascontiguousarray(moved).reshape(math.prod(shape[:-1]), shape[-1]), shape
+
+
+def _unrows(arrays: Any, rows: npt.NDArray[Any], shape: tuple[int, ...], axis: int) -> npt.NDArray[Any]:
+    """Undo `_rows`, for rows of any length."""
+    shaped = rows.reshape((*shape[:-1], rows.shape[-1]))
+    result: npt.NDArray[Any] = arrays.ascontiguousarray(arrays.moveaxis(shaped, -1, axis))
+    return result
+
+
+def _refuse_nonfinite(arrays: Any, array: npt.NDArray[Any]) -> None:
+    """Raise if there is a NaN or an infinity."""
+    bad = ~arrays.isfinite(array)
     if bad.any():
         raise DomainError(
             f"x must be finite; got {int(bad.sum())} NaN or infinite values, the first {first(array, bad)}{at(bad)}. "
             "Replace or drop them first."
         )
-    return array
 
 
 def _codes(
-    x: npt.NDArray[Any], row: Format, tensor_scale: float, backend: str | None, options: dict[str, str | None]
+    x: npt.NDArray[Any], name: str, row: Format, tensor_scale: float, options: dict[str, str | None]
 ) -> npt.NDArray[np.uint8]:
-    """Return the codes of 2-D x, blocks along the last axis."""
-    encoded, numbers = row.encode_row(**{name: value for name, value in options.items() if value is not None})
+    """Return the codes of 2-D x on the host, blocks along the last axis."""
+    encoded, numbers = _encode_row(row, options)
     recon, found = np.empty(x.shape), np.empty(x.shape, np.int32)
-    format_kernels(backend, x).reconstruct(np.ascontiguousarray(x), encoded, numbers, tensor_scale, recon, found)
+    format_kernels(name).reconstruct(np.ascontiguousarray(x), encoded, numbers, tensor_scale, recon, found)
     return np.where(found < 0, -1 - found, found).astype(np.uint8)
 
 
-def _encode_exponents(x: npt.NDArray[Any], overflow: str, rounding: str) -> npt.NDArray[np.uint8]:
-    """Encode positive x as E8M0; a tie lies midway between two powers of two."""
-    if overflow != "saturate":
-        raise DomainError(f"e8m0 scales saturate: overflow must be 'saturate'; got {overflow!r}.")
+def _encode_row(row: Format, options: dict[str, str | None]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    return row.encode_row(**{name: value for name, value in options.items() if value is not None})
+
+
+def _refuse_nonpositive(x: npt.NDArray[Any]) -> None:
     bad = ~(x > 0)
     if bad.any():
         raise DomainError(f"e8m0 has neither zero nor sign: x must be positive; got {first(x, bad)}{at(bad)}.")
+
+
+def _encode_exponents(arrays: Any, x: npt.NDArray[Any], overflow: str, rounding: str) -> npt.NDArray[np.uint8]:
+    """Encode positive x as E8M0; a tie lies midway between two powers of two."""
+    if overflow != "saturate":
+        raise DomainError(f"e8m0 scales saturate: overflow must be 'saturate'; got {overflow!r}.")
+    if not isinstance(x, np.ndarray):
+        chosen = get_rounding(rounding)
+        if not chosen.ties:
+            raise DomainError(f"rounding of a number format must be deterministic; got {rounding!r}.")
+        flat = arrays.ascontiguousarray(x).reshape(-1)
+        codes, odd = backends.device_backend().formats().exponents(flat, chosen.code)
+        if int(odd[0]) < flat.size:
+            _refuse_nonfinite(arrays, x)
+            _refuse_nonpositive(x)
+        on_device: npt.NDArray[np.uint8] = codes.reshape(x.shape)
+        return on_device
+    _refuse_nonfinite(np, x)
+    _refuse_nonpositive(x)
     fraction, exponent = np.frexp(x.astype(np.float64))
     rest, code = 2 * fraction - 1, exponent - 1 + E8M0_LIMIT
     rule, never = get_rounding(rounding).name, np.zeros(rest.shape, np.bool_)
@@ -168,7 +229,9 @@ def encode(
     Returns
     -------
     uint8 array of x's shape
-        One code an element, in the low bits. A zero result keeps x's sign where there is a negative zero.
+        One code an element, in the low bits. A zero result keeps x's sign where there is a negative zero. Of an array
+        on a CUDA device: there, of its kind where its package takes DLPack; the call waits once, to know whether x is
+        finite.
 
     Raises
     ------
@@ -188,12 +251,25 @@ def encode(
     array([126, 127], dtype=uint8)
     """
     element = get_element(format)
-    array = _finite(x)
-    if element.kind == "exponent":
-        return _encode_exponents(array, overflow, rounding or "half-even")
-    options: dict[str, str | None] = {"overflow": overflow, "rounding": rounding}
-    flat = _codes(array.reshape(1, -1), element_format(element), 1.0, backend, options)
-    return flat.reshape(array.shape)
+
+    def work(arrays: Any, name: str, value: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+        array = samples(value)
+        if element.kind == "exponent":
+            return _encode_exponents(arrays, array, overflow, rounding or "half-even")
+        options: dict[str, str | None] = {"overflow": overflow, "rounding": rounding}
+        if isinstance(array, np.ndarray):
+            _refuse_nonfinite(np, array)
+            return _codes(array.reshape(1, -1), name, element_format(element), 1.0, options).reshape(array.shape)
+        rows = arrays.ascontiguousarray(array).reshape(1, -1)
+        encoded, numbers = _encode_row(element_format(element), options)
+        codes, _, _, odd = backends.device_backend().formats().encode(rows, encoded, numbers, 1.0)
+        if odd[0]:
+            _refuse_nonfinite(arrays, array)
+        on_device: npt.NDArray[np.uint8] = codes.reshape(array.shape)
+        return on_device
+
+    result: npt.NDArray[np.uint8] = backends.call_where_it_lives(backend, "x", x, work)
+    return result
 
 
 @functools.cache
@@ -223,15 +299,34 @@ def decode(codes: Any, format: str | Element) -> npt.NDArray[np.float32]:
     array([ 4.480000e+02, -1.953125e-03,           nan], dtype=float32)
     """
     element = get_element(format)
+    if backends.on_device(codes):
+        result: npt.NDArray[np.float32] = backends.call_where_it_lives(
+            None, "codes", codes, lambda arrays, name, array: _decode_on_device(arrays, array, element)
+        )
+        return result
     array = backends.as_numpy("codes", codes)
     if array.dtype.kind not in "iu":
         raise DTypeError(f"codes must be integers; got dtype {array.dtype}.")
     bad = (array < 0) | (array >= element.levels)
     if bad.any():
-        raise DomainError(
-            f"codes of {element.name} must be in [0, {element.levels - 1}]; got {first(array, bad)}{at(bad)}."
-        )
+        raise _no_code(element, first(array, bad), at(bad))
     return np.asarray(_table(element)[array])
+
+
+def _no_code(element: Element, code: int, where: str) -> DomainError:
+    return DomainError(f"codes of {element.name} must be in [0, {element.levels - 1}]; got {code}{where}.")
+
+
+def _decode_on_device(arrays: Any, array: npt.NDArray[Any], element: Element) -> npt.NDArray[np.float32]:
+    if array.dtype.kind not in "iu":
+        raise DTypeError(f"codes must be integers; got dtype {array.dtype}.")
+    engine, flat = backends.device_backend(), arrays.ascontiguousarray(array).reshape(-1)
+    found = engine.codes_outside(flat, 0, element.levels - 1)
+    if found is not None:
+        raise _no_code(element, flat[found].item(), index_text(found, array.shape))
+    values = engine.formats().decode(flat.astype(np.uint8, copy=False), _table(element))
+    result: npt.NDArray[np.float32] = values.reshape(array.shape)
+    return result
 
 
 def quantize_blocks(
@@ -272,6 +367,10 @@ def quantize_blocks(
 
     Notes
     -----
+    A tensor on a CUDA device is encoded there, and the arrays of the result stay there, of its kind where its package
+    takes DLPack. The call waits once, to know whether x is finite; for `nvfp4`, and for `nf4` of float64, also for x's
+    largest magnitude.
+
     A block of zeros: scale ``2**-127`` in MX formats, else 0; codes of zero. A block of `nvfp4` whose scale is 0
     because the others are larger by far becomes zeros too. Subnormal and very large magnitudes meet the ends of
     E8M0, ``2**-127`` and ``2**127``.
@@ -288,18 +387,19 @@ def quantize_blocks(
     row = get_format(format)
     if not row.block:
         raise DomainError(f"{row.name} has no blocks; use encode for a cast, or a format with blocks such as mxfp4.")
-    array = _finite(x)
-    if array.ndim == 0:
-        raise DomainError("x must have at least one dimension: blocks run along an axis.")
-    axis = normal_axis(integer("axis", axis), array.ndim, array.shape)
     options = {"overflow": overflow, "rounding": rounding, "scale_rounding": scale_rounding}
-    encoded, _ = row.encode_row(**{name: value for name, value in options.items() if value is not None})
-    moved = np.moveaxis(array, axis, -1)
-    length = moved.shape[-1]
-    rows = np.ascontiguousarray(moved).reshape(math.prod(moved.shape[:-1]), length)
+    name, value = backends.choose(backend, x), backends.adopt("x", x)
+    if not isinstance(value, np.ndarray):
+        with backends.device_backend().on_device_of(value):
+            return _blocks_on_device(x, samples(value), row, axis, options)
+    array = samples(value)
+    _refuse_nonfinite(np, array)
+    axis = _block_axis(array, axis)
+    encoded, _ = _encode_row(row, options)
+    rows, shape = _rows(np, array, axis)
     tensor_scale = row.tensor_scale(float(np.abs(rows).max(initial=0.0)))
-    codes = _codes(rows, row, tensor_scale, backend, options)
-    amax = np.zeros((len(rows), -(-length // row.block)))
+    codes = _codes(rows, name, row, tensor_scale, options)
+    amax = np.zeros((len(rows), -(-shape[-1] // row.block)))
     if rows.size:
         amax = scales_in_numpy.block_maxima(rows.astype(np.float64), row.block)
     scale_codes: npt.NDArray[np.uint8] | None = None
@@ -311,12 +411,42 @@ def quantize_blocks(
         scale_codes = encode(scales, "e4m3fn", backend=backend)
     else:
         scales = amax.astype(np.float32)
+    return BlockTensor(
+        codes=_unrows(np, codes, shape, axis), scales=_unrows(np, scales, shape, axis),
+        scale_codes=None if scale_codes is None else _unrows(np, scale_codes, shape, axis),
+        tensor_scale=tensor_scale, format=row, axis=axis,
+    )  # fmt: skip
 
-    def back(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        shaped = values.reshape(*moved.shape[:-1], values.shape[-1])
-        return np.ascontiguousarray(np.moveaxis(shaped, -1, axis))
+
+def _block_axis(array: npt.NDArray[Any], axis: int) -> int:
+    if array.ndim == 0:
+        raise DomainError("x must have at least one dimension: blocks run along an axis.")
+    return normal_axis(integer("axis", axis), array.ndim, array.shape)
+
+
+def _blocks_on_device(
+    x: Any, array: npt.NDArray[Any], row: Format, axis: int, options: dict[str, str | None]
+) -> BlockTensor:
+    """Quantize a device array in blocks; x is that array as it was given."""
+    engine = backends.device_backend()
+    arrays = engine.array_module()
+    axis = _block_axis(array, axis)
+    encoded, numbers = _encode_row(row, options)
+    rows, shape = _rows(arrays, array, axis)
+    amax = 0.0
+    if rows.size and (row.scale == "e4m3" or (row.scale == "absmax" and rows.dtype == np.float64)):
+        amax = max(float(rows.max()), -float(rows.min()))
+        if not math.isfinite(amax):
+            _refuse_nonfinite(arrays, array)
+    tensor_scale = row.tensor_scale(amax)
+    codes, scales, scale_codes, odd = engine.formats().encode(rows, encoded, numbers, tensor_scale)
+    if odd[0]:
+        _refuse_nonfinite(arrays, array)
+
+    def back(values: Any) -> Any:
+        return engine.hand_over(_unrows(arrays, values, shape, axis), x)
 
     return BlockTensor(
-        codes=back(codes), scales=back(scales), scale_codes=None if scale_codes is None else back(scale_codes),
+        codes=back(codes), scales=back(scales), scale_codes=None if row.scale == "absmax" else back(scale_codes),
         tensor_scale=tensor_scale, format=row, axis=axis,
     )  # fmt: skip

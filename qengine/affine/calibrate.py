@@ -87,8 +87,8 @@ class RangeFinder:
     Parameters
     ----------
     x : array-like or Histogram
-        Samples: floats up to float64, or integers up to ``2**53``. Not copied where it is a float32 or float64 array:
-        do not change it in between.
+        Samples: floats up to float64, or integers up to ``2**53``, of the host or of a device. Not copied where it is a
+        float32 or float64 array: do not change it in between.
     nonfinite : {"raise", "ignore"}
         NaN and infinities are an error, or are left out.
     backend : str, optional
@@ -121,7 +121,9 @@ class RangeFinder:
             if skipped and not self._ignore:
                 raise DomainError(f"the histogram met {skipped} nonfinite samples; pass nonfinite='ignore'.")
             return
-        self._x = samples(backends.as_numpy("x", x))
+        array = backends.adopt("x", x)
+        with backends.device_of(array):
+            self._x = samples(array)
         if self._x.size == 0:
             raise DomainError(f"x must hold at least one sample; got shape {self._x.shape}.")
         self._segments(None, None)  # one pass: refuses or marks nonfinite samples
@@ -133,10 +135,12 @@ class RangeFinder:
             axis = normal_axis(integer("axis", axis), self._x.ndim, self._x.shape)
         key = (axis, group)
         if key not in self._extremes:
-            segments = Segments.of(self._x, axis, group)
-            low, high = self._extrema(segments)
+            with backends.device_of(self._x):
+                segments = Segments.of(self._x, axis, group)
+                low, high = self._extrema(segments)
             if not self._holes and not (np.isfinite(low).all() and np.isfinite(high).all()):
-                self._mark_nonfinite()
+                with backends.device_of(self._x):
+                    self._mark_nonfinite()
                 return self._segments(axis, group)
             bad = segments.restore(np.isnan(low))
             if bad.any():
@@ -145,7 +149,9 @@ class RangeFinder:
         return self._extremes[key]
 
     def _extrema(self, segments: Segments) -> tuple[Reals, Reals]:
-        if self._holes:  # NaN marks what is left out: fmin and fmax pass over it
+        if self._holes and backends.on_device(segments.rows):
+            low, high = self._kernels.extrema(segments.rows, segments.group, holes=True)
+        elif self._holes:  # NaN marks what is left out: fmin and fmax pass over it
             starts = np.arange(0, segments.rows.shape[1], segments.group)
             low, high = (f.reduceat(segments.rows, starts, axis=1) for f in (np.fmin, np.fmax))
         else:
@@ -154,8 +160,9 @@ class RangeFinder:
 
     def _mark_nonfinite(self) -> None:
         assert self._x is not None
-        bad = ~np.isfinite(self._x)
-        count = int(np.count_nonzero(bad))
+        arrays = backends.arrays_of(self._x)
+        bad = ~arrays.isfinite(self._x)
+        count = int(arrays.count_nonzero(bad))
         if not self._ignore:
             raise DomainError(
                 f"x must be finite; got {count} nonfinite sample{'s' if count > 1 else ''}, the first is "
@@ -163,7 +170,7 @@ class RangeFinder:
             )
         if count == bad.size:
             raise DomainError(f"all {count} samples of x are nonfinite: there is nothing to leave in.")
-        self._x = np.where(bad, self._x.dtype.type(np.nan), self._x)
+        self._x = arrays.where(bad, self._x.dtype.type(np.nan), self._x)
         self._holes = True
 
     def histogram(self, axis: int | None = None) -> Histogram:
@@ -202,7 +209,8 @@ class RangeFinder:
         if self._x is None:
             raise DomainError("source='exact' needs the samples; only their histogram was given.")
         segments, low, high = self._segments(axis, group)
-        low, high = self._from_samples(target, way, segments, low, high, include_zero)
+        with backends.device_of(self._x):
+            low, high = self._from_samples(target, way, segments, low, high, include_zero)
         low, high = segments.restore(low), segments.restore(high)
         return target.params(low, high, segments.axis, segments.params_group)
 
@@ -226,9 +234,11 @@ class RangeFinder:
             if way.name == "percentile":
                 return ranges.percentile(segments, self._holes, target.mode == "symmetric", way.percentile)
             if way.name == "entropy":
+                rows = (segments.rows[r] for r in range(segments.rows.shape[0]))
+                holes = self._holes and isinstance(segments.rows, np.ndarray)  # on a device they are passed over
                 pairs = [
-                    _entropy(row[~np.isnan(row)] if self._holes else row, None, lo, hi, target)
-                    for row, lo, hi in zip(segments.rows, low[:, 0], high[:, 0], strict=True)
+                    _entropy(row[~np.isnan(row)] if holes else row, None, lo, hi, target)
+                    for row, lo, hi in zip(rows, low[:, 0], high[:, 0], strict=True)
                 ]
                 return _columns(pairs, low.shape)
             return ranges.search_segments(segments, low, high, target, way.candidates, way.gamma, self._kernels)

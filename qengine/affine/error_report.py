@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -205,8 +205,8 @@ class ErrorReport:
 
 def _flat_reader(x: Array) -> Callable[[int, int], Array]:
     """Return a function that gives elements ``start .. stop - 1`` in C order as float32 or float64."""
-    if x.flags.c_contiguous:
-        flat = x.reshape(-1)
+    if x.flags.c_contiguous or backends.on_device(x):
+        flat = backends.arrays_of(x).ascontiguousarray(x).reshape(-1)
         return lambda start, stop: samples(flat[start:stop])
     if x.ndim and x[0].flags.c_contiguous and x.strides[0] > 0 and x[0].size >= TILE:
         rows, size = x, x[0].size
@@ -224,17 +224,17 @@ def _flat_reader(x: Array) -> Callable[[int, int], Array]:
     return lambda start, stop: samples(x.flat[start:stop])
 
 
-def _regrouped(source: Chunked, size: int) -> Iterator[Array]:
-    """Yield a tensor's pieces again in tiles of `TILE` elements, whatever pieces it comes in."""
+def _regrouped(source: Chunked, size: int, length: int) -> Iterator[Array]:
+    """Yield a tensor's pieces again in pieces of `length` elements, whatever pieces it comes in."""
     buffer: Array | None = None
     filled = done = 0
-    for piece in source.chunks(TILE):
+    for piece in source.chunks(length):
         piece = samples(np.asarray(piece).reshape(-1))
         while piece.size:
             if buffer is None:
                 if done == size:
                     raise DomainError(f"the tensor has more than the {size} elements of its shape.")
-                buffer, filled = np.empty(min(TILE, size - done), piece.dtype), 0
+                buffer, filled = np.empty(min(length, size - done), piece.dtype), 0
             elif buffer.dtype != piece.dtype:
                 buffer = buffer.astype(np.float64)
             take = min(buffer.size - filled, piece.size)
@@ -268,27 +268,43 @@ def _measure(
                 progress(done, size)
 
     held: dict[int, Array] = {}
-    # Handing out a task costs as much as a tenth of a tile: tensors of many tiles go several at a time.
-    span = TILE * max(1, min(8, size // TILE // (8 * workers)))
+    if name == "cuda":
+        together = backends.device_backend().tiles_at_once(plan, TILE)
+    else:
+        # Handing out a task costs as much as a tenth of a tile: tensors of many tiles go several at a time.
+        together = max(1, min(8, size // TILE // (8 * workers)))
+    span = TILE * together
 
     def tasks() -> Iterator[Tile]:
-        if isinstance(x, np.ndarray):
+        if is_array:
             yield from (Tile(start, min(start + span, size)) for start in range(0, size, span))
             return
-        for k, piece in enumerate(_regrouped(x, size)):
-            held[k * TILE] = piece
-            yield Tile(k * TILE, k * TILE + piece.size)
+        piece_size = span if name == "cuda" else TILE
+        for k, piece in enumerate(_regrouped(cast(Chunked, x), size, piece_size)):
+            held[k * piece_size] = piece
+            yield Tile(k * piece_size, k * piece_size + piece.size)
 
-    read = _flat_reader(x) if isinstance(x, np.ndarray) else lambda start, stop: held.pop(start)
+    is_array = _in_memory(x)
+    read = _flat_reader(cast(Array, x)) if is_array else lambda start, stop: held.pop(start)
 
     def evaluate(start: int, stop: int) -> list[Any]:
+        if name == "cuda":
+            return backends.device_backend().error_tiles(read(start, stop), start, plan, TILE)
         return [
             backend.error_tile(read(first, min(first + TILE, stop)), first, plan) for first in range(start, stop, TILE)
         ]
 
-    if not run(tasks(), evaluate, on_result, workers=workers):
+    if name == "cuda":  # in the caller's thread: a device and a stream are current for one thread
+        for task in tasks():
+            on_result(task, evaluate(task.start, task.stop))
+    elif not run(tasks(), evaluate, on_result, workers=workers):
         raise KeyboardInterrupt
     return totals
+
+
+def _in_memory(x: Any) -> bool:
+    """Tell an array, of host or device, from a tensor that is read in pieces."""
+    return isinstance(x, np.ndarray) or backends.on_device(x)
 
 
 def _workers(name: str) -> int:
@@ -300,6 +316,10 @@ def _workers(name: str) -> int:
 
 
 def _as_tensor(x: Any) -> Array | Chunked:
+    if backends.on_device(x):
+        device_array = backends.adopt("x", x)
+        samples(device_array[..., :0] if device_array.ndim else device_array)
+        return device_array
     if not isinstance(x, np.ndarray) and isinstance(x, Chunked) and not hasattr(x, "__array__"):
         return x
     array = backends.as_numpy("x", x)
@@ -327,7 +347,8 @@ def error_report(
     ----------
     x : array_like of real numbers, or an object with ``shape`` and ``chunks(elements)``
         Any shape and strides; never copied as a whole unless groups run along another axis than the last. A chunked
-        tensor is read in pieces and may be larger than memory.
+        tensor is read in pieces and may be larger than memory. A device array is measured where it lives; a host array
+        that is sent to a device (``backend="cuda"``) goes in pieces, and may be larger than the device's memory.
     specs : QuantSpec, QuantParams, a mapping of QuantSpec's fields, or several of them
     axis : int, optional
         Report every metric for each channel along this axis too.
@@ -386,6 +407,14 @@ def error_report(
         raise DTypeError(f"histograms must be True or False; got {histograms!r}.")
     if axis is not None:
         axis = normal_axis(integer("axis", axis), len(shape), shape)
+    with backends.device_of(tensor):
+        return _report(tensor, shape, wanted, axis, nonfinite, histograms, name, threads, progress)
+
+
+def _report(
+    tensor: Array | Chunked, shape: tuple[int, ...], wanted: Sequence[QuantSpec], axis: int | None, nonfinite: str,
+    histograms: bool, name: str, threads: int | None, progress: Progress | None,
+) -> ErrorReport:  # fmt: skip
     resolved = resolve(tensor, shape, wanted, nonfinite, name)
     rows: dict[int, ErrorRow] = {}
     left_out = 0
@@ -403,13 +432,14 @@ def _pass(
 ) -> int:  # fmt: skip
     order = list(range(len(shape)))
     if moved is not None:
-        if not isinstance(tensor, np.ndarray):
+        if not _in_memory(tensor):
             raise DomainError(
                 f"groups along axis {moved} of a tensor of shape {shape} need it in memory; read in pieces, they run "
                 "along the last axis."
             )
         order.append(order.pop(moved))
-        tensor = np.ascontiguousarray(np.moveaxis(tensor, moved, -1))
+        arrays = backends.arrays_of(tensor)
+        tensor = arrays.ascontiguousarray(arrays.moveaxis(tensor, moved, -1))
     seen = tuple(shape[k] for k in order)
     size = functools.reduce(lambda a, b: a * b, shape, 1)
     length, channels = size, 1

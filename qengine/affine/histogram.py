@@ -147,8 +147,13 @@ class Histogram:
             Samples that are no real numbers, finite ones beyond float32, another number of channels. Nothing is
             counted then.
         """
-        x = samples(backends.as_numpy("batch", batch), "batch")
         kernels = calibration_kernels(backend, batch)
+        array = backends.adopt("batch", batch)
+        with backends.device_of(array):
+            return self._update(samples(array, "batch"), kernels)
+
+    def _update(self, x: npt.NDArray[Any], kernels: Any) -> Histogram:
+        arrays = backends.arrays_of(x)
         if self.axis is not None:
             axis = normal_axis(self.axis, x.ndim, x.shape)
             self._check_channels(x.shape[axis], f"a batch of shape {x.shape}")
@@ -157,9 +162,9 @@ class Histogram:
         rows = Segments.of(x, self.axis, None).rows
         low, high = (part[:, 0].astype(np.float64) + 0.0 for part in kernels.extrema(rows, rows.shape[1]))
         holes = ~(np.isfinite(low) & np.isfinite(high))
-        clean = {int(c): rows[c][np.isfinite(rows[c])] for c in np.flatnonzero(holes)}
+        clean = {int(c): rows[int(c)][arrays.isfinite(rows[int(c)])] for c in np.flatnonzero(holes)}
         for c, row in clean.items():
-            low[c], high[c] = (row.min() + 0.0, row.max() + 0.0) if row.size else (np.inf, -np.inf)
+            low[c], high[c] = (float(row.min()) + 0.0, float(row.max()) + 0.0) if row.size else (np.inf, -np.inf)
         with np.errstate(over="ignore"):
             wide = np.isinf(np.float32(high)) & np.isfinite(high) | np.isinf(np.float32(low)) & np.isfinite(low)
         if wide.any():
@@ -170,7 +175,7 @@ class Histogram:
         self._grow(rows.shape[0])
         cells, counts = [], []
         for c in range(rows.shape[0]):
-            row = clean.get(c, rows[c])
+            row = clean[c] if c in clean else rows[c]
             step = _COUNTED if row.dtype == np.float32 else _CONVERTED
             for start in range(0, row.size, step):
                 part = row[start : start + step].astype(np.float32, copy=False)

@@ -20,15 +20,22 @@ _STORAGE = ("int8", "uint8", "int16", "uint16", "int32")
 
 def at(bad: npt.NDArray[np.bool_]) -> str:
     """Return ``" at index (i, j)"`` of the first true element, or nothing for a scalar."""
-    if bad.ndim == 0:
+    return "" if bad.ndim == 0 else index_text(int(bad.argmax()), bad.shape)
+
+
+def index_text(flat: int, shape: tuple[int, ...]) -> str:
+    """Return ``" at index (i, j)"`` of a flat index, or nothing for a scalar."""
+    if not shape:
         return ""
-    place = tuple(int(i) for i in np.unravel_index(int(np.argmax(bad)), bad.shape))
+    place = tuple(int(i) for i in np.unravel_index(flat, shape))
     return f" at index {place if len(place) > 1 else place[0]}"
 
 
 def first(values: npt.NDArray[Any], bad: npt.NDArray[np.bool_]) -> Any:
     """Return the first offending element as a Python scalar."""
-    return values.flat[int(np.argmax(bad))].item() if values.ndim else values.item()
+    if isinstance(values, np.ndarray) and values.ndim:
+        return values.flat[int(bad.argmax())].item()
+    return values.reshape(-1)[int(bad.argmax())].item()  # a scalar, or an array on a device
 
 
 def integer(name: str, value: Any) -> int:

@@ -14,7 +14,7 @@ from .. import backends
 from ..backends.quantizers import Quantizer
 from ..exceptions import DomainError, DTypeError
 from .conventions import DEQUANTIZATIONS, STEPS, ZERO_POINTS, Convention, get_convention
-from .params import QuantParams, at, first, integer
+from .params import QuantParams, at, first, index_text, integer
 from .rounding import get_rounding
 from .segments import samples
 
@@ -107,8 +107,13 @@ def quantizer(
     )  # fmt: skip
 
 
-def group_last(x: npt.NDArray[Any], params: QuantParams) -> tuple[npt.NDArray[Any], QuantParams, int | None]:
-    """Return x and its parameters with the axis of the groups last, and that axis (None: nothing moved)."""
+def group_last(
+    x: npt.NDArray[Any], params: QuantParams, arrays: Any = np
+) -> tuple[npt.NDArray[Any], QuantParams, int | None]:
+    """Return x and its parameters with the axis of the groups last, and that axis (None: nothing moved).
+
+    `arrays` is the package of x, NumPy or CuPy.
+    """
     axis = params.check_shape(x.shape)
     if params.group is None or axis is None or axis == x.ndim - 1:
         return x, params, None
@@ -116,11 +121,19 @@ def group_last(x: npt.NDArray[Any], params: QuantParams) -> tuple[npt.NDArray[An
         np.moveaxis(params.scale, axis, -1), np.moveaxis(params.zero_point, axis, -1), params.qmin, params.qmax,
         x.ndim - 1, params.group,
     )  # fmt: skip
-    return np.moveaxis(x, axis, -1), moved, axis
+    return arrays.moveaxis(x, axis, -1), moved, axis
 
 
-def _refuse_nonfinite(x: npt.NDArray[Any]) -> None:
-    bad = ~np.isfinite(x)
+def _back(arrays: Any, out: npt.NDArray[Any], moved: int | None) -> npt.NDArray[Any]:
+    """Undo what `group_last` moved."""
+    if moved is None:
+        return out
+    result: npt.NDArray[Any] = arrays.ascontiguousarray(arrays.moveaxis(out, -1, moved))
+    return result
+
+
+def _refuse_nonfinite(arrays: Any, x: npt.NDArray[Any]) -> None:
+    bad = ~arrays.isfinite(x)
     raise DomainError(
         f"x must be finite; got {int(bad.sum())} NaN or infinite values, the first {first(x, bad)}{at(bad)}. "
         "Replace them, or clip infinities, first."
@@ -146,7 +159,8 @@ def quantize(
     ----------
     x : array_like of finite real numbers
         float32, float64, what widens to them exactly (float16, bfloat16, integers), any shape, any strides; never
-        written. A float64 x is rounded to float32 first by float32 conventions.
+        written. A float64 x is rounded to float32 first by float32 conventions. Arrays on a CUDA device (CuPy,
+        PyTorch, anything with ``__cuda_array_interface__`` or DLPack) stay there, on the caller's current stream.
     params : QuantParams
         Per tensor, per channel or per group; float32 conventions round the scale to float32.
     rounding : str, optional
@@ -163,7 +177,8 @@ def quantize(
     Returns
     -------
     ndarray
-        Codes in ``[qmin, qmax]``, of x's shape and of ``params.dtype``. What lies beyond the codes saturates.
+        Codes in ``[qmin, qmax]``, of x's shape and of ``params.dtype``. What lies beyond the codes saturates. Of a
+        device array: on its device, of its kind where its package takes DLPack (PyTorch, JAX), else CuPy's.
 
     Raises
     ------
@@ -171,6 +186,11 @@ def quantize(
         NaN or infinity in x (how many, and where the first is); parameters that do not fit x's shape, or that the
         convention cannot have.
     DTypeError, UnknownNameError, BackendError
+
+    Notes
+    -----
+    On a device the call waits once, to know whether all of x is finite. With ``backend="cuda"`` a host array is copied
+    to the device piece by piece, and its codes back.
 
     Examples
     --------
@@ -184,14 +204,27 @@ def quantize(
     >>> qe.quantize([-1.25, 0.14, 1.46], qe.choose_qparams((-1.5, 1.5)))
     array([-106,   12,  124], dtype=int8)
     """
-    name = backends.choose(backend, x)
-    given = samples(backends.as_numpy("x", x))
-    array, params, moved = group_last(given, _params(params))
+
+    def work(arrays: Any, name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return _quantize(arrays, name, array, params, rounding, convention, seed)
+
+    result: npt.NDArray[Any] = backends.call_where_it_lives(backend, "x", x, work)
+    return result
+
+
+def _quantize(
+    arrays: Any, name: str, x: npt.NDArray[Any], params: QuantParams, rounding: str | None,
+    convention: str | Convention, seed: int,
+) -> npt.NDArray[Any]:  # fmt: skip
+    """Quantize an array of one package, NumPy or CuPy, which `arrays` is."""
+    given = samples(x)
+    array, params, moved = group_last(given, _params(params), arrays)
     plan = quantizer(params, array.shape, convention, rounding, seed)
-    out = np.empty(array.shape, params.dtype)
-    if array.size and not backends.load(name).quantize(np.ascontiguousarray(array).reshape(-1), plan, out.reshape(-1)):
-        _refuse_nonfinite(given)
-    return out if moved is None else np.ascontiguousarray(np.moveaxis(out, -1, moved))
+    out = arrays.empty(array.shape, params.dtype)
+    flat = arrays.ascontiguousarray(array).reshape(-1)
+    if flat.size and not backends.load(name).quantize(flat, plan, out.reshape(-1)):
+        _refuse_nonfinite(arrays, given)
+    return _back(arrays, out, moved)
 
 
 def _params(params: Any) -> QuantParams:
@@ -211,7 +244,8 @@ def dequantize(
     Parameters
     ----------
     q : integer array_like
-        Codes in the closed range ``[qmin, qmax]``.
+        Codes in the closed range ``[qmin, qmax]``. Arrays on a CUDA device stay there, as in `quantize`; the call waits
+        for the device only where q's type has codes outside that range.
     params : QuantParams
     convention : str or Convention
     backend : {"reference", "cpu", "cuda"}, optional
@@ -219,6 +253,7 @@ def dequantize(
     Returns
     -------
     float64 or float32 ndarray of q's shape
+        Of a device array: where and of what kind the codes are.
 
     Raises
     ------
@@ -235,22 +270,47 @@ def dequantize(
     >>> qe.dequantize([-1, 2], qe.QuantParams(0.1, 0, -128, 127), convention="onnx")
     array([-0.1,  0.2], dtype=float32)
     """
-    name = backends.choose(backend, q)
-    array = backends.as_numpy("q", q)
+
+    def work(arrays: Any, name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return _dequantize(arrays, name, array, params, convention, True)
+
+    result: npt.NDArray[Any] = backends.call_where_it_lives(backend, "q", q, work)
+    return result
+
+
+def _dequantize(
+    arrays: Any, name: str, array: npt.NDArray[Any], params: QuantParams, convention: str | Convention, check: bool
+) -> npt.NDArray[Any]:
+    """Dequantize an array of one package; `check` says that codes outside the range may occur."""
     if array.dtype.kind not in "iu":
         raise DTypeError(f"q must hold integer codes; got dtype {array.dtype}.")
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    array, params, moved = group_last(array, _params(params))
-    if array.size and (int(array.min()) < params.qmin or int(array.max()) > params.qmax):
-        bad = (array < params.qmin) | (array > params.qmax)
-        raise DomainError(
-            f"q must hold codes in [{params.qmin}, {params.qmax}]; got {first(array, bad)}{at(bad)}."
-        )  # fmt: skip
+    array, params, moved = group_last(array, _params(params), arrays)
+    flat = arrays.ascontiguousarray(array).reshape(-1)
+    if check:
+        _check_codes(array, flat, params)
     plan = quantizer(params, array.shape, convention, None, 0)
-    out = np.empty(array.shape, np.float64 if get_convention(convention).dequantization == "float64" else np.float32)
+    out = arrays.empty(
+        array.shape, np.float64 if get_convention(convention).dequantization == "float64" else np.float32
+    )  # fmt: skip
     if array.size:
-        backends.load(name).dequantize(np.ascontiguousarray(array).reshape(-1), plan, out.reshape(-1))
-    return out if moved is None else np.ascontiguousarray(np.moveaxis(out, -1, moved))
+        backends.load(name).dequantize(flat, plan, out.reshape(-1))
+    return _back(arrays, out, moved)
+
+
+def _check_codes(array: npt.NDArray[Any], flat: npt.NDArray[Any], params: QuantParams) -> None:
+    """Raise `DomainError` if there is a code outside ``[qmin, qmax]``."""
+    if not isinstance(array, np.ndarray):
+        found = backends.device_backend().codes_outside(flat, params.qmin, params.qmax)
+    elif array.size and (int(array.min()) < params.qmin or int(array.max()) > params.qmax):
+        found = int(((flat < params.qmin) | (flat > params.qmax)).argmax())
+    else:
+        found = None
+    if found is not None:
+        raise DomainError(
+            f"q must hold codes in [{params.qmin}, {params.qmax}]; got {flat[found].item()}"
+            f"{index_text(found, array.shape)}."
+        )
 
 
 def fake_quantize(
@@ -272,5 +332,10 @@ def fake_quantize(
     >>> qe.fake_quantize([0.75, -0.75, 0.25, 100.0], qe.QuantParams(0.5, 0, -8, 7))    # two ties to even, a tie to 0
     array([ 1. , -1. ,  0. ,  3.5])
     """
-    q = quantize(x, params, rounding=rounding, convention=convention, seed=seed, backend=backend)
-    return dequantize(q, params, convention=convention, backend=backend)
+
+    def work(arrays: Any, name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        q = _quantize(arrays, name, array, params, rounding, convention, seed)
+        return _dequantize(arrays, name, q, params, convention, False)
+
+    result: npt.NDArray[Any] = backends.call_where_it_lives(backend, "x", x, work)
+    return result

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import backends
 from ..exceptions import DomainError
 from .params import Target
 from .segments import Segments
@@ -45,17 +46,18 @@ def _quantile(values: npt.NDArray[Any], fraction: float) -> Reals:
     rank = (values.shape[-1] - 1) * fraction
     below = int(rank)
     above = min(below + 1, values.shape[-1] - 1)
-    parted = np.partition(values, sorted({below, above}), axis=-1)
-    a, b = (parted[..., k].astype(np.float64) for k in (below, above))
+    parted = backends.arrays_of(values).partition(values, sorted({below, above}), axis=-1)
+    a, b = (backends.to_host(parted[..., k]).astype(np.float64) for k in (below, above))
     return interpolate(a, b, rank - below)
 
 
 def percentile(segments: Segments, holes: bool, symmetric: bool, p: float) -> Pair:
     """Return the range of a percentile of each segment; with `holes`, NaN samples are left out."""
+    arrays = backends.arrays_of(segments.rows)
 
     def one(values: npt.NDArray[Any]) -> tuple[Any, Any]:
         if symmetric:
-            high = _quantile(np.abs(values), p / 100)
+            high = _quantile(arrays.abs(values), p / 100)
             return -high, high
         return _quantile(values, (100 - p) / 100), _quantile(values, p / 100)
 
@@ -65,7 +67,7 @@ def percentile(segments: Segments, holes: bool, symmetric: bool, p: float) -> Pa
             low[place], high[place] = one(view)
             continue
         flat = view.reshape(-1, view.shape[-1])
-        pairs = np.array([one(row[~np.isnan(row)]) for row in flat])
+        pairs = np.array([one(row[~arrays.isnan(row)]) for row in flat])
         low[place], high[place] = (pairs[:, k].reshape(view.shape[:-1]) for k in range(2))
     return low, high
 
@@ -134,7 +136,7 @@ def search_segments(
     factor = 2.0**-64 if max(-low.min(), high.max()) > _LARGE else 1.0
     lows, highs = low * factor, high * factor
     for rows, place in segments.parts(max(1, _HELD // candidates)):
-        part = rows if factor == 1.0 else rows * factor
+        part = kernels.held(rows if factor == 1.0 else rows * factor)
 
         def run(
             scale: Reals, zero_point: Reals, unit: Reals, best: Reals, index: Any, part: npt.NDArray[Any] = part
@@ -152,7 +154,7 @@ def search_weighted(
     gamma: float, kernels: Any,
 ) -> tuple[float, float]:  # fmt: skip
     """Search the range of values that occur `counts` times."""
-    weight = counts.astype(np.float64)
+    values, weight = kernels.held(values), kernels.held(counts.astype(np.float64))
 
     def run(scale: Reals, zero_point: Reals, unit: Reals, best: Reals, index: Any) -> None:
         index[0], best[0] = kernels.search_weighted(
@@ -164,7 +166,13 @@ def search_weighted(
 
 
 def entropy_counts(values: npt.NDArray[Any], amax: float, weights: npt.NDArray[np.int64] | None) -> npt.NDArray[Any]:
-    """Count magnitudes in 2048 bins: ``min(floor(|x| / amax * 2048), 2047)`` in float64."""
+    """Count magnitudes in 2048 bins: ``min(floor(|x| / amax * 2048), 2047)`` in float64.
+
+    NaN in values of a device is left out.
+    """
+    if backends.on_device(values):
+        table: npt.NDArray[Any] = backends.device_backend().calibration().entropy_counts(values, amax, ENTROPY_BINS)
+        return table
     total = np.zeros(ENTROPY_BINS, np.int64)
     for start in range(0, values.size, _CONVERTED):
         part = np.abs(values[start : start + _CONVERTED].astype(np.float64))

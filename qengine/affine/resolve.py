@@ -13,6 +13,7 @@ import numpy.typing as npt
 from qengine.kernels import codes
 from qengine.kernels.reference.formats import block_scales
 
+from .. import backends
 from ..backends.quantizers import Quantizer
 from ..exceptions import DomainError
 from .calibrate import RangeFinder, choose_qparams
@@ -68,17 +69,18 @@ class Ranges:
 
     def __init__(self, tensor: Any, shape: tuple[int, ...], nonfinite: str, backend: str) -> None:
         self._tensor, self._shape, self._nonfinite, self._backend = tensor, shape, nonfinite, backend
+        self._in_memory = isinstance(tensor, np.ndarray) or backends.on_device(tensor)
         self._finder: RangeFinder | None = None
 
     def _statistics(self) -> RangeFinder:
         if self._finder is None:
-            source = self._tensor if isinstance(self._tensor, np.ndarray) else self._read_histogram()
+            source = self._tensor if self._in_memory else self._read_histogram()
             self._finder = RangeFinder(source, nonfinite=self._nonfinite, backend=self._backend)
         return self._finder
 
     def params(self, *, axis: int | None, group: int | None, method: str, **question: Any) -> QuantParams:
         """Answer as `choose_qparams` does."""
-        if isinstance(self._tensor, np.ndarray) or axis is None:
+        if self._in_memory or axis is None:
             return self._statistics().params(axis=axis, group=group, method=method, **question)
         if method != "minmax":
             raise DomainError(
@@ -98,7 +100,7 @@ class Ranges:
 
     def extremes(self, axis: int | None, group: int | None) -> tuple[Any, Any]:
         """Return (least, greatest) sample of the tensor, of each channel or group."""
-        if isinstance(self._tensor, np.ndarray) or axis is None:
+        if self._in_memory or axis is None:
             return self._statistics().extremes(axis, group)
         return self._extremes_of_pieces(axis, group)
 

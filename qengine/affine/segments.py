@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import backends
 from ..exceptions import DomainError, DTypeError
 from .params import at, first, integer, normal_axis
 
@@ -50,6 +51,7 @@ class Segments:
     Attributes
     ----------
     rows : float32 or float64 array
+        Of the host, or of a device.
     group : int
     shape : tuple of int
         Shape of one number a segment, as `QuantParams` wants it.
@@ -68,20 +70,21 @@ class Segments:
         """Cut x; it is copied only where the axis is not already the innermost (groups) or outermost (channels)."""
         if x.size == 0:
             raise DomainError(f"x must hold at least one sample; got shape {x.shape}.")
+        arrays = backends.arrays_of(x)
         if axis is None:
             if group is not None:
                 raise DomainError(f"group needs the axis that it runs along; got group {group} and no axis.")
-            return cls(np.ascontiguousarray(x).reshape(1, -1), x.size, (), None, None)
+            return cls(arrays.ascontiguousarray(x).reshape(1, -1), x.size, (), None, None)
         axis = normal_axis(integer("axis", axis), x.ndim, x.shape)
         if group is None:
-            rows = np.ascontiguousarray(np.moveaxis(x, axis, 0)).reshape(x.shape[axis], -1)
+            rows = arrays.ascontiguousarray(arrays.moveaxis(x, axis, 0)).reshape(x.shape[axis], -1)
             return cls(rows, rows.shape[1], (x.shape[axis],), axis, None)
         group = integer("group", group)
         if group < 1:
             raise DomainError(f"group must be at least 1; got {group}.")
         length = x.shape[axis]
         shape = (*x.shape[:axis], -(-length // group), *x.shape[axis + 1 :])
-        rows = np.ascontiguousarray(np.moveaxis(x, axis, -1)).reshape(-1, length)
+        rows = arrays.ascontiguousarray(arrays.moveaxis(x, axis, -1)).reshape(-1, length)
         if length % group == 0:  # rows of one segment each
             rows = rows.reshape(-1, group)
         return cls(rows, min(group, length), shape, axis, group)

@@ -14,7 +14,7 @@ import functools
 import importlib
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -52,6 +52,12 @@ class Backend(Protocol):
     def formats(self) -> Any:
         """Return the module of kernels for number formats: reconstruct."""
 
+    def staircase(self) -> Any:
+        """Return the module of kernels for staircases: compare, whether rules are CLOSED there, sizes of tiles."""
+
+    def census(self) -> Any:
+        """Return the module of kernels for the census: by_thresholds, or `tile` where multipliers are made there."""
+
 
 class DeviceBackend(Backend, Protocol):
     """What a back end whose arrays live on a device provides beside that."""
@@ -70,6 +76,15 @@ class DeviceBackend(Backend, Protocol):
 
     def outside(self, acc: Any, low: npt.NDArray[np.int64], high: npt.NDArray[np.int64]) -> int | None:
         """Return the flat index of the first accumulator outside its channel's closed range; waits for it."""
+
+    def codes_outside(self, q: Any, low: int, high: int) -> int | None:
+        """Return the flat index of the first code outside the closed range; waits for it."""
+
+    def tiles_at_once(self, plan: ErrorPlan, size: int) -> int:
+        """Return how many tiles of that size one call of `error_tiles` should be given."""
+
+    def error_tiles(self, x: Any, first: int, plan: ErrorPlan, size: int) -> list[ErrorTile]:
+        """Sum up the errors of every tile of flat x, of device or host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +206,21 @@ def adopt(name: str, value: Any) -> npt.NDArray[Any]:
     return cast(npt.NDArray[Any], device_backend().adopt(name, value)) if on_device(value) else as_numpy(name, value)
 
 
+def arrays_of(array: Any) -> Any:
+    """Return the package whose functions take an array: NumPy, or that of the device's arrays."""
+    return device_backend().array_module() if on_device(array) else np
+
+
+def device_of(array: Any) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which a device array's device is the current one; one without effect for host arrays."""
+    return device_backend().on_device_of(array) if on_device(array) else contextlib.nullcontext()
+
+
+def to_host(array: Any) -> npt.NDArray[Any]:
+    """Return an array on the host; one of a device is copied and waited for."""
+    return cast(npt.NDArray[Any], array.get()) if on_device(array) else cast(npt.NDArray[Any], array)
+
+
 def as_numpy(name: str, value: Any) -> npt.NDArray[Any]:
     """Return a host array without a copy where that is possible: NumPy, DLPack, or anything array-like."""
     if isinstance(value, np.ma.MaskedArray):
@@ -208,3 +238,17 @@ def as_numpy(name: str, value: Any) -> npt.NDArray[Any]:
     if array.dtype.kind == "O":
         raise DTypeError(f"{name} must hold numbers that fit int64; got {type(value).__name__} of objects.")
     return array
+
+
+def call_where_it_lives(backend: str | None, name: str, value: Any, work: Callable[[Any, str, Any], Any]) -> Any:
+    """Call ``work(array package, back end's name, array)`` where an array lives, and return its result there.
+
+    On a device: with the array's device as the current one, and the result handed over as the kind of `value`.
+    """
+    chosen = choose(backend, value)
+    array = adopt(name, value)
+    if isinstance(array, np.ndarray):
+        return work(np, chosen, array)
+    engine = device_backend()
+    with engine.on_device_of(array):
+        return engine.hand_over(work(engine.array_module(), chosen, array), value)

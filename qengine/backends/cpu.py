@@ -21,6 +21,8 @@ from .quantizers import ErrorPlan, ErrorTile, Quantizer
 
 #: Arrays of at least this many elements are split over threads; below, starting threads costs more.
 PARALLEL_FROM = 1 << 20
+#: float32 holds every whole number up to this one; bounds beyond it are applied after the rounding.
+FLOAT32_WHOLE = 1 << 24
 
 
 def thread_count() -> int:
@@ -129,8 +131,12 @@ def _channels(form: Form, epilogue: Epilogue, part: slice) -> Callable[[npt.NDAr
             top = (qmax - z).astype(np.float64) if rule.clamps_before_conversion else np.full(z.shape, 2.0**62)
             return lambda x, y: kernels.float_wrapped(x, scale, rule.bits, rounding, top, z, qmin, qmax, y)
         clamped = epilogue.clamped
+        last: tuple[Any, ...]
+        if rule.bits == 32 and clamped and max(np.abs(low).max(), np.abs(high).max()) > FLOAT32_WHOLE:
+            last = scale.astype(np.float32), rounding, rule.zero_point_inside, low, high, z
+            return lambda x, y: kernels.float32_bounded(x, *last, y)
         if rule.bits == 32:
-            last: tuple[Any, ...] = (
+            last = (
                 scale.astype(np.float32), rounding, rule.zero_point_inside, low, high, z, clamped
             )  # fmt: skip
             kernel, rows = kernels.float32_channels, kernels.float32_rows
@@ -209,3 +215,17 @@ def formats() -> Any:
     from qengine.kernels.cpu import formats
 
     return formats
+
+
+def staircase() -> Any:
+    """Return the kernels for staircases."""
+    from qengine.kernels.cpu import staircase
+
+    return staircase
+
+
+def census() -> Any:
+    """Return the kernels for the census."""
+    from qengine.kernels.cpu import census
+
+    return census

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qengine.kernels.cuda import load
+from qengine.kernels.codes import DRAW_GROUP
+from qengine.kernels.cuda import affine, errors, load
 from qengine.kernels.cuda import requantize as kernels
 
-from ..exceptions import BackendError, DTypeError
+from ..exceptions import DTypeError
 from .forms import ROUNDING_CODES, Epilogue, FloatRule, FloorRule, Form
 from .quantizers import ErrorPlan, ErrorTile, Quantizer
 
@@ -105,35 +106,132 @@ def outside(acc: Any, low: npt.NDArray[np.int64], high: npt.NDArray[np.int64]) -
     return found
 
 
-def _lacks(what: str) -> BackendError:
-    return BackendError(f"back end 'cuda' has no {what} yet: use backend='cpu'.")
-
-
 def sweep_tile(work: Any, start: int, stop: int) -> Any:
-    """Return the tally of the pairs with indices in ``[start, stop)``."""
-    raise _lacks("sweeps")
+    """Return the tally of the pairs with indices in ``[start, stop)``; it lives on the host, so this waits."""
+    from qengine.kernels.cuda import sweep
+
+    return sweep.tile(work, start, stop)
+
+
+def devices() -> int:
+    """Return how many devices are visible."""
+    count: int = load.devices()
+    return count
+
+
+def device_number() -> int:
+    """Return the number of the current device."""
+    number: int = load.device_number()
+    return number
+
+
+def use_device(number: int) -> AbstractContextManager[Any]:
+    """Return a context in which the device of that number is the current one of this thread."""
+    context: AbstractContextManager[Any] = load.device(number)
+    return context
 
 
 def quantize(x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> bool:
-    """Quantize flat x into codes; return whether all of x is finite (if not, the codes mean nothing)."""
-    raise _lacks("quantization")
+    """Quantize flat x into codes; return whether all of x is finite (if not, the codes mean nothing).
+
+    Waits for the device once, for that answer. Pieces of host arrays begin at groups of draws.
+    """
+    q = quantizer
+    plan = affine.plan(q.row, q.layout, q.scales, q.zero_points, x.dtype)
+    arrays = load.array_module()
+    flag = arrays.zeros(1, np.uint32)
+    if not isinstance(x, np.ndarray):
+        affine.quantize(x, 0, plan, out, flag)
+        return not flag[0]
+    for part in _parts(x.size):
+        source = arrays.asarray(x[part])
+        result = arrays.empty(source.shape, out.dtype)
+        affine.quantize(source, part.start, plan, result, flag)
+        result.get(out=out[part])
+    return not flag[0]
 
 
 def dequantize(q: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> None:
-    """Write what flat codes stand for, float32 or float64."""
-    raise _lacks("dequantization")
+    """Write what flat codes stand for, float32 or float64; codes of a device array are not waited for."""
+    width = q.dtype if q.dtype in affine.CODES else np.dtype(np.int32)  # every code fits int32
+    plan = affine.code_plan(quantizer.row, quantizer.layout, quantizer.scales, quantizer.zero_points, width)
+    if not isinstance(q, np.ndarray):
+        affine.dequantize(q.astype(width, copy=False), 0, plan, out)
+        return
+    arrays = load.array_module()
+    for part in _parts(q.size):
+        source = arrays.asarray(q[part].astype(width, copy=False))
+        result = arrays.empty(source.shape, out.dtype)
+        affine.dequantize(source, part.start, plan, result)
+        result.get(out=out[part])
+
+
+def codes_outside(q: Any, low: int, high: int) -> int | None:
+    """Return the flat index of the first code of a contiguous device array outside the closed range, or None.
+
+    Waits for the device, but where the type holds no such code.
+    """
+    found: int | None = affine.outside(q, low, high)
+    return found
+
+
+def _parts(size: int) -> Iterator[slice]:
+    """Cut a flat array into pieces of about `PIECE` elements that begin at groups of draws."""
+    step = max(PIECE // DRAW_GROUP, 1) * DRAW_GROUP
+    return (slice(start, min(start + step, size)) for start in range(0, size, step))
 
 
 def error_tile(x: npt.NDArray[Any], first: int, plan: ErrorPlan) -> ErrorTile:
-    """Sum up the errors of flat x, whose element 0 is element `first` of its tensor."""
-    raise _lacks("error statistics")
+    """Sum up the errors of flat x, whose element 0 is element `first` of its tensor; waits for the device."""
+    (tile,) = error_tiles(x, first, plan, x.size)
+    return tile
+
+
+def error_tiles(x: Any, first: int, plan: ErrorPlan, size: int) -> list[ErrorTile]:
+    """Sum up the errors of every tile of `size` elements of flat x, of device or host; waits for the device.
+
+    Element 0 of x is element `first` of its tensor and begins a tile. Codes and errors are counted over all tiles
+    together, and stand in the first one's result.
+    """
+    prepared = errors.prepare(plan)
+    parts = errors.tiles(prepared, load.array_module().asarray(x), first, size)
+    sums, counts, extremes, codes, bins, bad = parts
+    none = np.zeros_like(codes), np.zeros_like(bins)
+    return [
+        ErrorTile(sums[k], counts[k], extremes[k], *((codes, bins) if k == 0 else none), int(bad[k, 0]), int(bad[k, 1]))
+        for k in range(sums.shape[0])
+    ]
+
+
+def tiles_at_once(plan: ErrorPlan, size: int) -> int:
+    """Return how many tiles of `size` elements one call of `error_tiles` should be given."""
+    number: int = errors.tiles_at_once(errors.prepare(plan), size)
+    return number
 
 
 def calibration() -> Any:
     """Return the kernels for calibration."""
-    raise _lacks("calibration")
+    from qengine.kernels.cuda import calibrate
+
+    return calibrate
 
 
 def formats() -> Any:
     """Return the kernels for number formats."""
-    raise _lacks("number formats")
+    from qengine.kernels.cuda import formats
+
+    return formats
+
+
+def staircase() -> Any:
+    """Return the kernels for staircases."""
+    from qengine.kernels.cuda import staircase
+
+    return staircase
+
+
+def census() -> Any:
+    """Return the kernels for the census."""
+    from qengine.kernels.cuda import census
+
+    return census

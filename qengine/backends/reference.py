@@ -32,8 +32,8 @@ def requantize(acc: npt.NDArray[Any], form: Form, epilogue: Epilogue, out: npt.N
             y = kernels.float_wrapped(acc, form.scale, rule.bits, rounding, np.asarray(top, np.float64), z)
             y = np.clip(y, epilogue.qmin, epilogue.qmax)
         elif epilogue.clamped:
-            q = np.full(z.shape, epilogue.qmin), np.full(z.shape, epilogue.qmax)
-            y = kernels.float_clamped(acc, form.scale, rule.bits, rounding, rule.zero_point_inside, z, *q)
+            bounds = epilogue.low, epilogue.high
+            y = kernels.float_clamped(acc, form.scale, rule.bits, rounding, rule.zero_point_inside, z, *bounds)
         else:
             y = kernels.float_raw(acc, form.scale, rule.bits, rounding, rule.zero_point_inside, z)
     else:
@@ -90,3 +90,17 @@ def formats() -> Any:
     from qengine.kernels.reference import formats
 
     return formats
+
+
+def staircase() -> Any:
+    """Return the kernels for staircases."""
+    from qengine.kernels.reference import staircase
+
+    return staircase
+
+
+def census() -> Any:
+    """Return the kernels for the census."""
+    from qengine.kernels.reference import census
+
+    return census

@@ -19,6 +19,7 @@ COMMANDS = {
     "explain": (".explain", "Show every intermediate of every scheme for one accumulator."),
     "sweep": (".sweep", "Count how often schemes disagree."),
     "count": (".count", "Count exactly where schemes disagree, and list it."),
+    "census": (".census", "Count exactly over all multipliers of one or all shifts."),
     "probes": (".probes", "Find the fewest accumulators that tell schemes apart."),
     "identify": (".identify", "Tell from recorded rows which scheme produced them."),
     "analyze": (".analyze", "Quantize tensors of a file and report the error."),

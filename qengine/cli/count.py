@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 @click.option("--qmin", type=Integer(), help="Lower clamp.")
 @click.option("--qmax", type=Integer(), help="Upper clamp.")
 @click.option("--engine", type=str, help="lattice | staircase | scan  [default: the fastest that applies]")
+@click.option("--backend", type=str, help="cpu | cuda | reference")
 @click.option(
     "--list", "listed", type=Count(), default=0, metavar="N", help="List the first N of the first two schemes."
 )
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 def command(
     schemes: tuple[str, ...], all_schemes: bool, multiplier: str | None, shift: int | None, scales: str | None,
     acc_range: tuple[int, int] | None, dtype: str | None, zero_point: int | None, qmin: int | None, qmax: int | None,
-    engine: str | None, listed: int, csv_path: str | None, picture: str | None, quiet: bool, as_json: bool,
+    engine: str | None, backend: str | None, listed: int, csv_path: str | None, picture: str | None, quiet: bool,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Count exactly on how many of all accumulators schemes disagree, and show which; nothing is sampled.
 
@@ -49,7 +51,7 @@ def command(
       qengine count single double fp32 --scales 0.05296 0.02409 0.11484 --dtype int8 --zero-point -126 --list 5
     """
     from ..exact.divergence import compare_schemes
-    from ..report.divergence import first_divergent, parts, to_csv
+    from ..report.divergence import first_divergent, layer_counts, parts, to_csv
     from ..report.files import check_target, write_file
     from ..requant.scales import scale_table
     from ..requant.schemes import SCHEMES
@@ -74,14 +76,16 @@ def command(
         result = compare_schemes(
             *(tuple(SCHEMES) if all_schemes else schemes), multiplier=given, scales=table, acc_range=acc_range,
             dtype=None if raw else dtype, zero_point=zero_point, qmin=qmin, qmax=qmax, engine=engine,
-            progress=progress,
+            backend=backend, progress=progress,
         )  # fmt: skip
     if csv_path is not None:
         write_file(csv_path, to_csv(result).encode())
     if picture is not None:
         write_file(picture, _drawn(result, picture))
     if as_json:
-        more = {"listed": [item.to_dict() for item in first_divergent(result, listed)]} if listed else {}
+        more: dict[str, Any] = {"layers": layer_counts(result)} if result.table is not None else {}
+        if listed:
+            more["listed"] = [item.to_dict() for item in first_divergent(result, listed)]
         emit_json(result.to_dict() | more)
     else:
         emit(parts(result, listed))

@@ -49,7 +49,7 @@ def command(
       qengine identify tests/data/identify_example.csv
     """
     from ..identification.identify import identify_rows
-    from ..identification.rows import read_rows
+    from ..identification.row_files import read_rows
     from ..report import identify as report
     from ..report.files import check_target, write_file
 

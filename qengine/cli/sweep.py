@@ -31,7 +31,7 @@ from .progress import progress_bar
 @click.option("--qmin", type=Integer(), help="Lower clamp.")
 @click.option("--qmax", type=Integer(), help="Upper clamp.")
 @click.option("--witnesses", type=Count(), default=8, show_default=True, help="First divergent pairs to keep.")
-@click.option("--backend", type=str, help="cpu | reference")
+@click.option("--backend", type=str, help="cpu | cuda | reference")
 @click.option("--threads", type=Count(), help="Workers.  [default: all processors]")
 @click.option("--tile", "tile_pairs", type=Count(), help="Pairs a tile; does not change the result.")
 @click.option("--quiet", is_flag=True, help="No progress bar.")

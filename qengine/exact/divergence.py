@@ -19,13 +19,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import backends
 from ..backends.cpu import thread_count
-from ..exceptions import DomainError, DTypeError, UnknownNameError
+from ..exceptions import BackendError, DomainError, DTypeError, UnknownNameError
 from ..requant.multiplier import QuantizedMultiplier, split_real
 from ..requant.scales import ScaleTable, scale_table
 from ..requant.schemes import Scheme, get_scheme
 from . import lattice, scan, staircase
-from .comparison import Couple, Divergence, SchemeComparison, sizes
+from .comparison import SchemeComparison, sizes
+from .couple import Couple, Divergence
 from .inputs import DivergentInputs
 from .sides import Side, as_range, common_domain, side
 
@@ -49,6 +51,7 @@ def count_divergence(
     qmax: int | None = None,
     weights: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
     engine: str | None = None,
+    backend: str | None = None,
     progress: Progress = None,
 ) -> int | I64:
     """Count the accumulators on which two schemes give different outputs: ``#{x : A(x) != B(x)}``.
@@ -74,6 +77,8 @@ def count_divergence(
         result is the sum of the counts where the outputs differ.
     engine : {"lattice", "staircase", "scan"}, optional
         Who counts; the result does not depend on it.
+    backend : str, optional
+        Where it counts: ``cpu``; ``cuda`` or ``reference``, clamped outputs alone (engine ``staircase``).
     progress : callable, optional
         Called as ``progress(done, total)``.
 
@@ -88,6 +93,8 @@ def count_divergence(
     DomainError, DTypeError, UnknownNameError, InputFileError
         As `qengine.requantize`; also for a multiplier outside a scheme's domain, a bad range, weights that are not
         ascending, and an engine that cannot do it (the text says why).
+    BackendError
+        A back end that cannot serve, or not this: ``lattice`` and ``scan`` run on the CPU alone.
 
     Notes
     -----
@@ -110,7 +117,7 @@ def count_divergence(
     """
     result = _compare(
         [get_scheme(a), get_scheme(b)], multiplier, scales, acc_range, dtype, zero_point, qmin, qmax, weights, engine,
-        "error", progress,
+        "error", progress, backends.choose(backend),
     )  # fmt: skip
     counts = result.divergent[0]
     return int(counts[0]) if counts.size == 1 else counts
@@ -127,6 +134,7 @@ def compare_schemes(
     qmax: int | None = None,
     weights: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
     engine: str | None = None,
+    backend: str | None = None,
     progress: Progress = None,
 ) -> SchemeComparison:
     """Count exactly, for every pair of K schemes and every channel, where they differ.
@@ -135,7 +143,7 @@ def compare_schemes(
     ----------
     *schemes : str or Scheme
         Two or more, none twice.
-    multiplier, scales, acc_range, dtype, zero_point, qmin, qmax, weights, engine, progress
+    multiplier, scales, acc_range, dtype, zero_point, qmin, qmax, weights, engine, backend, progress
         As in `count_divergence`. A channel whose multiplier a scheme does not admit has no accumulators there: it
         is counted as excluded.
 
@@ -175,8 +183,9 @@ def compare_schemes(
     if len(set(names)) < len(names):
         raise DomainError(f"the schemes must differ; got {', '.join(names)} (aliases count as the same).")
     return _compare(
-        rows, multiplier, scales, acc_range, dtype, zero_point, qmin, qmax, weights, engine, "empty", progress
-    )
+        rows, multiplier, scales, acc_range, dtype, zero_point, qmin, qmax, weights, engine, "empty", progress,
+        backends.choose(backend),
+    )  # fmt: skip
 
 
 def across_shifts(result: SchemeComparison, right_shifts: Sequence[int] = range(25)) -> SchemeComparison | None:
@@ -205,7 +214,7 @@ def across_shifts(result: SchemeComparison, right_shifts: Sequence[int] = range(
     return _compare(
         [one.scheme for one in sides], multiplier, None, (int(result.low[0]), int(result.high[0])), sides[0].dtype,
         int(e.zero_point[0]), e.qmin if sides[0].clamped else None, e.qmax if sides[0].clamped else None, None, None,
-        "empty", None,
+        "empty", None, "cpu",
     )  # fmt: skip
 
 
@@ -270,7 +279,7 @@ def divergent_inputs(
         raise DomainError(f"channel must be in [0, {channels - 1}]; got {channel}.")
     low, high = common_domain(sides, acc_range)
     pair = [one.take(np.array([channel])) for one in sides]
-    name = _choose(pair, 2, engine)
+    name = _choose(pair, 2, engine, "cpu")
     return DivergentInputs(pair[0], pair[1], int(low[channel]), int(high[channel]), name, int(channel))
 
 
@@ -294,7 +303,7 @@ def _sides(
     return sides, table
 
 
-def _choose(pair: Sequence[Side], schemes: int, engine: str | None) -> str:
+def _choose(pair: Sequence[Side], schemes: int, engine: str | None, backend: str) -> str:
     """Return who compares two sides."""
     a, b = pair
     clamp = a.epilogue
@@ -308,6 +317,11 @@ def _choose(pair: Sequence[Side], schemes: int, engine: str | None) -> str:
             f"the output is {'raw' if not a.clamped else f'[{clamp.qmin}, {clamp.qmax}]'}; it takes codes within "
             f"[{staircase.CODES[0]}, {staircase.CODES[1]}] (pass dtype='int8', 'uint8' or 'int16')"
         )
+    if backend != "cpu" and engine in (None, "lattice", "scan") and (engine or "staircase" in reasons):
+        why = f"engine {engine!r} runs on back end 'cpu' alone" if engine else reasons["staircase"]
+        raise BackendError(
+            f"back end {backend!r} cannot compare {a.scheme.name!r} with {b.scheme.name!r}: {why}. Back end 'cpu' can."
+        )
     if engine is not None:
         if engine not in ENGINES:
             raise UnknownNameError.of("engine", engine, ENGINES)
@@ -316,26 +330,27 @@ def _choose(pair: Sequence[Side], schemes: int, engine: str | None) -> str:
                 f"engine {engine!r} cannot compare {a.scheme.name!r} with {b.scheme.name!r}: {reasons[engine]}."
             )
         return engine
-    prefer = ("staircase", "lattice", "scan") if schemes > 2 and codes <= FEW_CODES else ENGINES
+    many = schemes > 2 and codes <= FEW_CODES
+    prefer = ("staircase", "lattice", "scan") if many or backend != "cpu" else ENGINES
     return next(name for name in prefer if name not in reasons)
 
 
 def _compare(
     rows: Sequence[Scheme], multiplier: Any, scales: Any, acc_range: Any, dtype: npt.DTypeLike | None,
     zero_point: Any, qmin: int | None, qmax: int | None, weights: Any, engine: str | None, outside: str,
-    progress: Progress,
+    progress: Progress, backend: str,
 ) -> SchemeComparison:  # fmt: skip
     begun = time.perf_counter()
     sides, table = _sides(rows, multiplier, scales, dtype, zero_point, qmin, qmax, outside)
     channels = sides[0].channels
     low, high = as_range(acc_range, channels)
-    histogram = None if weights is None else staircase._weights(weights, channels)
+    histogram = None if weights is None else staircase.cumulative_weights(weights, channels)
     pairs = staircase.pairs(len(sides))
     shape = (len(pairs), channels)
     if histogram is None:
-        engines = tuple(_choose((sides[i], sides[j]), len(sides), engine) for i, j in pairs)
+        engines = tuple(_choose((sides[i], sides[j]), len(sides), engine, backend) for i, j in pairs)
     else:
-        engines = _weighted_engines(sides, pairs, engine)
+        engines = _weighted_engines(sides, pairs, engine, backend)
     result = SchemeComparison(
         schemes=tuple(row.name for row in rows), sides=tuple(sides), table=table, low=low, high=high,
         weights=histogram, divergent=np.zeros(shape, np.int64), compared=np.zeros(shape, np.int64), engines=engines,
@@ -343,21 +358,24 @@ def _compare(
     domains = [common_domain([sides[i], sides[j]], (low, high)) for i, j in pairs]
     for p, domain in enumerate(domains):
         result.compared[p] = sizes(*domain, histogram)
-    _fill(result, pairs, domains, weights, progress)
+    _fill(result, pairs, domains, weights, progress, backend)
     result.seconds = time.perf_counter() - begun
     return result
 
 
-def _weighted_engines(sides: Sequence[Side], pairs: Sequence[tuple[int, int]], engine: str | None) -> tuple[str, ...]:
+def _weighted_engines(
+    sides: Sequence[Side], pairs: Sequence[tuple[int, int]], engine: str | None, backend: str
+) -> tuple[str, ...]:
     """Return who weighs each pair: thresholds where there are any, else the values are evaluated one by one."""
     if engine == "lattice":
         raise DomainError("engine 'lattice' takes no weights; use 'staircase' or 'scan', or none.")
-    return tuple("scan" if (name := _choose((sides[i], sides[j]), 3, engine)) == "lattice" else name for i, j in pairs)
+    chosen = (_choose((sides[i], sides[j]), 3, engine, backend) for i, j in pairs)
+    return tuple("scan" if name == "lattice" else name for name in chosen)
 
 
 def _fill(
     result: SchemeComparison, pairs: Sequence[tuple[int, int]], domains: Sequence[tuple[I64, I64]], given: Any,
-    progress: Progress,
+    progress: Progress, backend: str,
 ) -> None:  # fmt: skip
     """Count every pair by its engine."""
     sides, weights = result.sides, result.weights
@@ -376,7 +394,7 @@ def _fill(
         place = {pair: n for n, pair in enumerate(staircase.pairs(len(taking)))}
         chosen = [sides[k] for k in taking]
         if weights is None:
-            found = staircase.compare(chosen, result.low, result.high)
+            found = staircase.compare(chosen, result.low, result.high, backend=backend)
             counts = found.count
             for p in some:
                 column = place[taking.index(pairs[p][0]), taking.index(pairs[p][1])]
@@ -384,7 +402,7 @@ def _fill(
                     found.first[:, column], found.last[:, column], found.least[:, column], found.greatest[:, column]
                 )  # fmt: skip
         else:
-            counts = staircase.counts(chosen, result.low, result.high, weights=given)
+            counts = staircase.counts(chosen, result.low, result.high, weights=given, backend=backend)
         for p in some:
             result.divergent[p] = counts[:, place[taking.index(pairs[p][0]), taking.index(pairs[p][1])]]
     for p in by_engine["lattice"]:

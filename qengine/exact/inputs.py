@@ -45,7 +45,7 @@ class _Lattice:
         return lattice.next_divergent(self.a, self.b, 0, max(x, self.low), self.high)
 
     def ranked(self, ranks: I64) -> I64:
-        return lattice._ranked(*lattice._one(self.a, self.b, 0, self.low, self.high), ranks)
+        return lattice.ranked(self.a, self.b, 0, self.low, self.high, ranks)
 
     def blocks(self, low: int, high: int) -> Iterator[I64]:
         return lattice.iterate(self.a, self.b, 0, low, high)

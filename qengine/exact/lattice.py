@@ -50,7 +50,7 @@ def _pair(a: Side, b: Side) -> None:
             raise DomainError(f"the lattice engine takes no output that wraps around; {name} does.")
 
 
-def _rows(side: Side, part: slice) -> I64:
+def kernel_rows(side: Side, part: slice) -> I64:
     """Return the rows that the kernels read; see there for the bounds, which every row of `SCHEMES` keeps."""
     form, epilogue = side.form, side.epilogue
     columns = (form.a, form.bp, form.bn, form.t, epilogue.low, epilogue.high, epilogue.zero_point)
@@ -144,7 +144,7 @@ def count(a: Side, b: Side, lo: Any = None, hi: Any = None) -> I64:
     out = np.empty(low.size, dtype=np.int64)
     _over_channels(
         low.size,
-        lambda part: kernels.count(_rows(a, part), _rows(b, part), low[part], high[part], out[part]),
+        lambda part: kernels.count(kernel_rows(a, part), kernel_rows(b, part), low[part], high[part], out[part]),
     )
     return out
 
@@ -174,7 +174,9 @@ def difference_sum(a: Side, b: Side, lo: Any = None, hi: Any = None) -> I64:
     out = np.empty((low.size, 2), dtype=np.int64)
     _over_channels(
         low.size,
-        lambda part: kernels.difference_sums(_rows(a, part), _rows(b, part), low[part], high[part], out[part]),
+        lambda part: kernels.difference_sums(
+            kernel_rows(a, part), kernel_rows(b, part), low[part], high[part], out[part]
+        ),
     )
     # Each column fits int64; their sum might not for sides that no scheme makes: Python's integers tell.
     return np.array([negative + positive for negative, positive in out.tolist()], dtype=np.int64)
@@ -205,7 +207,7 @@ def extremes(a: Side, b: Side, lo: Any = None, hi: Any = None) -> tuple[I64, I64
     _over_channels(
         low.size,
         lambda part: kernels.extents(
-            _rows(a, part), _rows(b, part), low[part], high[part], out[0, part], out[1, part]
+            kernel_rows(a, part), kernel_rows(b, part), low[part], high[part], out[0, part], out[1, part]
         ),
     )  # fmt: skip
     return out[0], out[1]
@@ -248,7 +250,7 @@ def _one(a: Side, b: Side, c: Any, lo: Any, hi: Any) -> tuple[I64, I64, I64, I64
         raise DomainError(f"the channel c must be in [0, {a.channels - 1}]; got {channel}.")
     low, high = _ranges(a, b, lo, hi)
     part = slice(channel, channel + 1)
-    return _rows(a, part), _rows(b, part), low[part], high[part]
+    return kernel_rows(a, part), kernel_rows(b, part), low[part], high[part]
 
 
 def histogram(a: Side, b: Side, c: int = 0, lo: int | None = None, hi: int | None = None) -> dict[int, int]:
@@ -392,10 +394,15 @@ def _total(rows_a: I64, rows_b: I64, low: I64, high: I64) -> int:
     return int(out[0])
 
 
-def _ranked(rows_a: I64, rows_b: I64, low: I64, high: I64, ranks: I64) -> I64:
+def _of_ranks(rows_a: I64, rows_b: I64, low: I64, high: I64, ranks: I64) -> I64:
     out = np.empty(ranks.size, dtype=np.int64)
     kernels.ranked(rows_a, rows_b, int(low[0]), int(high[0]), ranks, out)
     return out
+
+
+def ranked(a: Side, b: Side, c: int, lo: int | None, hi: int | None, ranks: I64) -> I64:
+    """Return the divergent accumulators of ranks that are known to be there, each in ``[0, count)``, in any order."""
+    return _of_ranks(*_one(a, b, c, lo, hi), ranks)
 
 
 def kth_divergent(a: Side, b: Side, c: int = 0, lo: int | None = None, hi: int | None = None, k: int = 0) -> int:
@@ -438,7 +445,7 @@ def kth_divergent(a: Side, b: Side, c: int = 0, lo: int | None = None, hi: int |
             if total
             else f"there is no accumulator of rank {rank}: the two sides are equal on the range."
         )
-    return int(_ranked(*one, np.array([rank % total], dtype=np.int64))[0])
+    return int(_of_ranks(*one, np.array([rank % total], dtype=np.int64))[0])
 
 
 def random_divergent(
@@ -489,4 +496,4 @@ def random_divergent(
     if not total:
         raise DomainError("there is nothing to draw from: the two sides are equal on the range.")
     ranks = np.random.Generator(np.random.Philox(start)).integers(0, total, size=number, dtype=np.int64)
-    return _ranked(*one, ranks)
+    return _of_ranks(*one, ranks)

@@ -23,8 +23,8 @@ import numpy.typing as npt
 
 from ..backends.forms import I64
 from ..exceptions import DomainError, InputFileError
+from ..requant.binding import clamped_type
 from ..requant.multiplier import QuantizedMultiplier
-from ..requant.requantize import clamped_type
 from ..requant.schemes import get_scheme
 from ..requant.schemes import schemes as all_schemes
 from .sides import Side, as_range, side

@@ -13,9 +13,9 @@ from .. import backends
 from ..backends.forms import I64, INT32_MAX, INT32_MIN, Epilogue, FloatRule, FloorRule, Form
 from ..exceptions import DomainError, DTypeError
 from ..requant import recipes
+from ..requant.binding import bind, checked_zero_points, clamp_limits, output_dtype, take_channels
 from ..requant.forms import derive, multiplier_fits
 from ..requant.multiplier import QuantizedMultiplier, as_reals, first_index, first_value
-from ..requant.requantize import _limits, _output_dtype, _prepare, _take, _zero_points
 from ..requant.schemes import Scheme, get_scheme
 
 #: Stands in for the multiplier of a channel that a scheme does not admit: 1/2 is in the domain of every scheme.
@@ -96,7 +96,7 @@ class Side:
                 given = QuantizedMultiplier(given.value.ravel()[channels], given.shift.ravel()[channels])
         elif given.size > 1:
             given = given[channels]
-        form = _take(self.form, channels)
+        form = take_channels(self.form, channels)
         return Side(self.scheme, form, epilogue, self.low[channels], self.high[channels], given, self.dtype)
 
     def text(self, channel: int) -> str:
@@ -219,10 +219,10 @@ def side(
             raise DomainError(f"scales must be (input, weight, output); got {len(scales)} of them.")
         multiplier = recipes.apply(recipe or row.recipe, *scales)
     given = multiplier if isinstance(multiplier, QuantizedMultiplier) else np.atleast_1d(as_reals(multiplier)).ravel()
-    chosen = _output_dtype(dtype, np.dtype(np.int32))
+    chosen = output_dtype(dtype, np.dtype(np.int32))
     chosen = np.dtype(np.int32) if chosen == np.int64 else chosen
-    limits = _limits(chosen, qmin, qmax)
-    zero_points = _zero_points(zero_point, chosen).ravel()
+    limits = clamp_limits(chosen, qmin, qmax)
+    zero_points = checked_zero_points(zero_point, chosen).ravel()
     fits = multiplier_fits(row, given).ravel()
     form = derive(row, given if outside == "error" or fits.all() else np.where(fits, as_reals(given), _PLACEHOLDER))
     if isinstance(given, QuantizedMultiplier) and not fits.all():
@@ -234,8 +234,8 @@ def side(
         raise DomainError(
             f"zero_point must be one number or one a channel ({form.channels}); got {zero_points.size}."
         ) from None
-    form = _take(form, np.broadcast_to(np.arange(form.channels), (channels,)))
-    prepared = _prepare(row, form, np.broadcast_to(zero_points, (channels,)).copy(), chosen, limits, False)
+    form = take_channels(form, np.broadcast_to(np.arange(form.channels), (channels,)))
+    prepared = bind(row, form, np.broadcast_to(zero_points, (channels,)).copy(), chosen, limits, False)
     low, high = (np.clip(bound, INT32_MIN, INT32_MAX) for bound in prepared.domain)
     fits = np.broadcast_to(fits, (channels,))
     low, high = np.where(fits, low, 1), np.where(fits, high, 0)

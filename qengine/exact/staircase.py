@@ -21,6 +21,7 @@ import numpy.typing as npt
 from qengine.kernels.cpu import staircase as kernels
 from qengine.kernels.reference import staircase as reference
 
+from .. import backends
 from ..backends.cpu import thread_count
 from ..backends.forms import I64, INT32_MAX, INT32_MIN, FloatRule, NestedRule, Rule
 from ..exceptions import DomainError, DTypeError
@@ -32,12 +33,8 @@ from .sides import Side, as_range, channels_of
 #: Codes lie within ``[-2**16, 2**16)``: those of 16 bits, signed or not.
 CODES = (-(1 << 16), (1 << 16) - 1)
 ALL = slice(None)
-#: Channels a tile: some milliseconds of work.
-TILE = 2048
 #: Thresholds found by bisection at a time.
 BISECTED = 1 << 18
-#: Thresholds a tile, at most: tiles of 16-bit outputs stay interruptible.
-THRESHOLDS = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +112,7 @@ def closed_form(rule: Rule) -> bool:
     return True
 
 
-def _codes(sides: Sequence[Side], part: slice = ALL) -> tuple[int, int]:
+def covering_codes(sides: Sequence[Side], part: slice = ALL) -> tuple[int, int]:
     """Return (lowest code, number of thresholds) that cover the clamps of all sides; check some channels."""
     for one in sides:
         e = one.epilogue
@@ -144,7 +141,7 @@ def _encoded(rule: Rule) -> I64:
     return row
 
 
-def _numbers(sides: Sequence[Side], part: slice = ALL) -> tuple[npt.NDArray[Any], ...]:
+def kernel_numbers(sides: Sequence[Side], part: slice = ALL) -> tuple[npt.NDArray[Any], ...]:
     """Return what the kernels read: rule rows, then (K, C) arrays a, bp, bn, t, scale, z, shift, low, high."""
     columns: list[tuple[npt.NDArray[Any], ...]] = []
     for one in sides:
@@ -162,10 +159,10 @@ def _numbers(sides: Sequence[Side], part: slice = ALL) -> tuple[npt.NDArray[Any]
 
 
 def _tile(
-    sides: Sequence[Side], numbers: tuple[npt.NDArray[Any], ...], first: int, n: int, part: slice
+    sides: Sequence[Side], numbers: tuple[npt.NDArray[Any], ...], first: int, n: int, part: slice, engine: Any = kernels
 ) -> tuple[npt.NDArray[Any], ...]:
     """Return the numbers of a tile of channels, with the thresholds of the sides that have to be bisected."""
-    closed = [closed_form(one.form.rule) for one in sides]
+    closed = [engine.CLOSED and closed_form(one.form.rule) for one in sides]
     given = np.empty((0, 0, 0) if all(closed) else (len(sides), part.stop - part.start, n + 1), dtype=np.int64)
     for k, one in enumerate(sides):
         if not closed[k]:
@@ -174,14 +171,17 @@ def _tile(
     return numbers[0], *(np.ascontiguousarray(array[:, part]) for array in numbers[1:]), given
 
 
-def _over_channels(sides: Sequence[Side], n: int, work: Callable[[int, int], None]) -> None:
-    """Call ``work(start, stop)`` on tiles of the channels, over threads where there are several."""
+def _over_channels(sides: Sequence[Side], n: int, work: Callable[[int, int], None], engine: Any = kernels) -> None:
+    """Call ``work(start, stop)`` on tiles of the channels, over threads where the kernels run on the CPU."""
     channels = sides[0].channels
-    size = TILE if all(closed_form(one.form.rule) for one in sides) else max(1, BISECTED // max(n, 1))
-    size = max(1, min(size, THRESHOLDS // max(n * len(sides), 1)))
+    size = engine.TILE
+    if not (engine.CLOSED and all(closed_form(one.form.rule) for one in sides)):
+        size = max(1, BISECTED // max(n, 1))
+    size = max(1, min(size, engine.THRESHOLDS // max(n * len(sides), 1)))
+    workers = thread_count() if engine is kernels else 1
     if channels <= size:
         work(0, channels)
-    elif not run(cut(channels, size), work, lambda tile, result: None, workers=thread_count()):
+    elif not run(cut(channels, size), work, lambda tile, result: None, workers=workers):
         raise KeyboardInterrupt
 
 
@@ -220,13 +220,13 @@ def thresholds(side: Side, codes: tuple[int, int] | None = None) -> I64:
     >>> [thresholds(side(s, 0.25, dtype="int8", qmin=-2, qmax=2)).tolist() for s in ("single", "double", "fp32")]
     [[[-6, -2, 2, 6]], [[-5, -1, 1, 5]], [[-5, -2, 3, 6]]]
     """
-    first, n = _codes([side])
+    first, n = covering_codes([side])
     if codes is not None:
         if codes[0] > codes[1] or codes[0] < CODES[0] or codes[1] > CODES[1]:
             raise DomainError(f"codes must be (lowest, highest) within [{CODES[0]}, {CODES[1]}]; got {codes}.")
         first, n = codes[0], codes[1] - codes[0]
     out = np.empty((side.channels, n + 1), dtype=np.int64)
-    numbers = _numbers([side])
+    numbers = kernel_numbers([side])
 
     def fill(start: int, stop: int) -> None:
         part = slice(start, stop)
@@ -246,7 +246,7 @@ def _domains(sides: Sequence[Side], lo: Any, hi: Any) -> tuple[I64, I64]:
     )
 
 
-def _weights(weights: Any, channels: int) -> tuple[I64, I64]:
+def cumulative_weights(weights: Any, channels: int) -> tuple[I64, I64]:
     """Return (values, cumulative weights), one row or one a channel, of a histogram of accumulators."""
     if weights is None:
         return np.empty((1, 0), np.int64), np.zeros((1, 1), np.int64)
@@ -285,12 +285,13 @@ def _weights(weights: Any, channels: int) -> tuple[I64, I64]:
     return values.copy(), cumulative
 
 
-def _compare(sides: Sequence[Side], lo: Any, hi: Any, weights: Any, full: bool) -> I64:
+def _compare(sides: Sequence[Side], lo: Any, hi: Any, weights: Any, full: bool, backend: str | None) -> I64:
     """Run the comparison: (fields, C, pairs)."""
+    engine = backends.load(backends.choose(backend)).staircase()
     domain = _domains(sides, lo, hi)
-    first, n = _codes(sides)
-    numbers, channels = _numbers(sides), sides[0].channels
-    values, cumulative = _weights(weights, channels)
+    first, n = covering_codes(sides)
+    numbers, channels = kernel_numbers(sides), sides[0].channels
+    values, cumulative = cumulative_weights(weights, channels)
     out = np.zeros((5 if full else 1, channels, len(pairs(len(sides)))), dtype=np.int64)
 
     def fill(start: int, stop: int) -> None:
@@ -298,16 +299,17 @@ def _compare(sides: Sequence[Side], lo: Any, hi: Any, weights: Any, full: bool) 
         row = part if len(values) > 1 else slice(0, 1)
         bounds = (np.ascontiguousarray(bound[:, part]) for bound in domain)
         result = np.empty((out.shape[0], stop - start, out.shape[2]), dtype=np.int64)
-        kernels.compare(
-            *_tile(sides, numbers, first, n, part), *bounds, first, n, values[row], cumulative[row], full, result
-        )
+        tile = _tile(sides, numbers, first, n, part, engine)
+        engine.compare(*tile, *bounds, first, n, values[row], cumulative[row], full, result)
         out[:, part] = result
 
-    _over_channels(sides, n, fill)
+    _over_channels(sides, n, fill, engine)
     return out
 
 
-def counts(sides: Sequence[Side], lo: Any = None, hi: Any = None, *, weights: Any = None) -> I64:
+def counts(
+    sides: Sequence[Side], lo: Any = None, hi: Any = None, *, weights: Any = None, backend: str | None = None
+) -> I64:
     """Count, for every pair of sides and channel, the accumulators with different outputs: exact, no sampling.
 
     ``#{x in [lo, hi] : A(x) != B(x)}``, over the x that both sides' domains hold.
@@ -321,6 +323,9 @@ def counts(sides: Sequence[Side], lo: Any = None, hi: Any = None, *, weights: An
     weights : (values, counts), optional
         Histogram of accumulators, ascending values and their counts, 1-D or one row a channel: the result is then
         the total count of the values with different outputs.
+    backend : str, optional
+        Who counts: ``cpu``, ``cuda`` (thresholds in closed form) or ``reference`` (by bisection); the result does not
+        depend on it.
 
     Returns
     -------
@@ -344,10 +349,10 @@ def counts(sides: Sequence[Side], lo: Any = None, hi: Any = None, *, weights: An
     >>> counts(sides, weights=([-6, -2, 0], [1, 10, 100]))
     array([[11,  1, 10]])
     """
-    return np.asarray(_compare(sides, lo, hi, weights, False)[0], dtype=np.int64)
+    return np.asarray(_compare(sides, lo, hi, weights, False, backend)[0], dtype=np.int64)
 
 
-def compare(sides: Sequence[Side], lo: Any = None, hi: Any = None) -> Comparison:
+def compare(sides: Sequence[Side], lo: Any = None, hi: Any = None, *, backend: str | None = None) -> Comparison:
     """Count as `counts` does, and tell the first and last accumulator that differ and by how much outputs differ.
 
     Parameters, errors
@@ -361,7 +366,7 @@ def compare(sides: Sequence[Side], lo: Any = None, hi: Any = None) -> Comparison
     >>> [int(field[0, 0]) for field in (c.count, c.first, c.last, c.least, c.greatest)]
     [255, -510, 505, -1, 1]
     """
-    return Comparison(*_compare(sides, lo, hi, None, True))
+    return Comparison(*_compare(sides, lo, hi, None, True, backend))
 
 
 def atoms(sides: Sequence[Side], channel: int = 0, lo: int | None = None, hi: int | None = None) -> Atoms:
@@ -409,9 +414,9 @@ def atoms(sides: Sequence[Side], channel: int = 0, lo: int | None = None, hi: in
         min(high, *(int(one.high[channel]) for one in sides)) + 1,
     )
     part = slice(channel, channel + 1)
-    first, n = _codes(sides, part)
+    first, n = covering_codes(sides, part)
     rows = np.empty((len(sides), n + 1), np.int64)
-    numbers = _numbers(sides, part)
+    numbers = kernel_numbers(sides, part)
     picked = [one if closed_form(one.form.rule) else one.take(np.array([channel])) for one in sides]
     kernels.thresholds(*_tile(picked, numbers, first, n, slice(0, 1)), first, n, rows)
     room = n * len(sides) + 1

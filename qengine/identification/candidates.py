@@ -14,9 +14,9 @@ from .. import backends
 from ..backends.forms import FloatRule
 from ..exceptions import DomainError
 from ..requant import recipes
+from ..requant.binding import bind, wraps
 from ..requant.forms import derive, multiplier_fits, wrapped_left_shift
 from ..requant.multiplier import QuantizedMultiplier
-from ..requant.requantize import _prepare, _wraps
 from ..requant.schemes import SCHEMES, Scheme, get_scheme
 from .rows import F64, Rows
 
@@ -136,7 +136,7 @@ def outputs(
     if not far.any():
         return plain, plain, plain
     near = Outputs(np.where(far, 0, plain.codes), plain.defined & ~far)
-    if not _wraps(scheme):
+    if not wraps(scheme):
         return plain, plain, near
     wrapped = _evaluate(scheme, rows, given, far, True, backend)
     return plain, Outputs(near.codes + wrapped.codes, near.defined | wrapped.defined), near
@@ -156,7 +156,7 @@ def _evaluate(
         QuantizedMultiplier(given.value[at], given.shift[at]) if isinstance(given, QuantizedMultiplier) else given[at]
     )
     form = derive(scheme, multiplier)
-    prepared = _prepare(scheme, form, zero_point, rows.dtype, rows.limits, wrap)
+    prepared = bind(scheme, form, zero_point, rows.dtype, rows.limits, wrap)
     low, high = prepared.domain
     inside = (acc >= low) & (acc <= high)
     acc = np.where(inside, acc, 0)

@@ -11,8 +11,8 @@ import numpy as np
 from ..exact.probes import Probes, probes_of
 from ..exact.sides import Side, side
 from ..exceptions import DomainError
+from ..requant.binding import CLAMPED
 from ..requant.multiplier import QuantizedMultiplier
-from ..requant.requantize import CLAMPED
 from .candidates import Candidate, get_candidate
 from .result import Match
 from .rows import Rows

@@ -16,7 +16,8 @@ from .escape import shown, text_cell
 from .terminal import Grid, integer, share, table, to_text
 
 if TYPE_CHECKING:
-    from ..exact.comparison import Couple, Divergence, SchemeComparison
+    from ..exact.comparison import SchemeComparison
+    from ..exact.couple import Couple, Divergence
 
 #: Pairs that are listed one by one; channels up to which differences are told apart; columns of the layers' table.
 LISTED_PAIRS, FEW_CHANNELS, LAYER_COLUMNS = 28, 64, 6
@@ -117,6 +118,17 @@ def layers(result: SchemeComparison) -> dict[tuple[str, str], np.ndarray[Any, np
     return result.grouped(list(zip(scales.layer, operators, strict=True)))
 
 
+def layer_counts(result: SchemeComparison) -> list[dict[str, Any]]:
+    """Return the counts of each layer as plain data, pairs in the order of the couples."""
+    return [
+        {
+            "layer": layer, "op": op, "channels": int(channels.size),
+            "divergent": [int(couple.by_channel[channels].sum()) for couple in result.ordered],
+        }
+        for (layer, op), channels in layers(result).items()
+    ]  # fmt: skip
+
+
 def _layer_table(result: SchemeComparison) -> Grid | None:
     groups = layers(result)
     if not groups:
@@ -175,7 +187,10 @@ def parts(result: SchemeComparison, listed: int = 0) -> Iterator[RenderableType]
     by_layer = _layer_table(result)
     if by_layer is not None:
         yield by_layer
-    if listed:
+    if listed and result.ordered[0].equal:
+        a, b = result.ordered[0].schemes
+        yield Text(f"nothing to list: {a} and {b} agree on every accumulator")
+    elif listed:
         yield listing(result, listed)
     elif len(result.ordered) <= LISTED_PAIRS:
         seen = _witnesses(result)
@@ -234,14 +249,11 @@ def to_csv(result: SchemeComparison) -> str:
     writer.writerow(
         [*labels, "channel", "multiplier", "right_shift", "zero_point", "low", "high", "unsaturated", *pairs]
     )
-    zero, unsaturated = result.sides[0].epilogue.zero_point, result.unsaturated
-    for c in range(result.channels):
-        numbers = [c, repr(float(result.reals[c])), int(result.right_shift[c]), int(zero[c])]
-        numbers += [int(result.low[c]), int(result.high[c]), int(unsaturated[c])]
+    fields = (result.right_shift, result.sides[0].epilogue.zero_point, result.low, result.high, result.unsaturated)
+    numbers = np.stack(fields, axis=1).tolist()
+    reals, compared = result.reals.tolist(), (result.compared > 0).T.tolist()
+    for c, divergent in enumerate(result.divergent.T.tolist()):
         cells = [text_cell(values[c]) for values in labels.values()]
-        counts = [
-            int(n) if compared else ""
-            for n, compared in zip(result.divergent[:, c], result.compared[:, c], strict=True)
-        ]
-        writer.writerow([*cells, *numbers, *counts])
+        counts = [n if known else "" for n, known in zip(divergent, compared[c], strict=True)]
+        writer.writerow([*cells, c, repr(reals[c]), *numbers[c], *counts])
     return out.getvalue()

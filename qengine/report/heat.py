@@ -11,7 +11,8 @@ from .files import optional
 from .style import BLACK, SERIES, label, message, new_figure, picture, whole_ticks
 
 if TYPE_CHECKING:
-    from ..exact.comparison import Couple, SchemeComparison
+    from ..exact.comparison import SchemeComparison
+    from ..exact.couple import Couple
 
 #: Schemes up to which every cell bears its share; the least share that has a colour of its own.
 WRITTEN, LEAST = 14, 1e-8
@@ -36,7 +37,7 @@ def divergence_figure(result: SchemeComparison) -> Any:
     axes = figure.add_axes((left / width, bottom, side / width, side / height))
     bar = figure.add_axes((left / width + side / width + 0.03, bottom, 0.018, side / height))
     _heat(axes, bar, result)
-    _against_shift(figure.add_axes((0.09, 0.5 / height, 0.88, 3.0 / height)), result)
+    _against_shift(figure.add_axes((0.105, 0.5 / height, 0.865, 3.0 / height)), result)
     return figure
 
 

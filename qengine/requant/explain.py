@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from ..exceptions import DomainError, DTypeError
 from . import recipes, spec
+from .binding import RAW_ZERO_POINT, clamped_type
 from .forms import derive
 from .multiplier import QuantizedMultiplier, as_reals
-from .requantize import RAW_ZERO_POINT, clamped_type
 from .schemes import Scheme, get_scheme
 from .schemes import schemes as all_schemes
 

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from ..backends.forms import INT32_MAX, INT32_MIN, Epilogue, FloatRule, FloorRule, Form
+from ..backends.forms import INT32_MAX, INT32_MIN, FloorRule
 from ..exceptions import DomainError, DTypeError
 from . import recipes
-from .forms import (
-    accumulator_range,
-    derive,
-    float_accumulator_range,
-    result_bounds,
-    saturation,
-    wrapped_left_shift,
-)
+from .binding import Bound, bind, checked_zero_points, clamp_limits, output_dtype, take_channels, wraps
+from .forms import derive, wrapped_left_shift
 from .layout import channel_axis, fold
 from .multiplier import QuantizedMultiplier, first_index, first_value, index_text
 from .schemes import Scheme, get_scheme
-
-CLAMPED: dict[np.dtype[Any], np.iinfo[Any]] = {np.dtype(name): np.iinfo(name) for name in ("int8", "uint8", "int16")}
-RAW = (np.dtype(np.int32), np.dtype(np.int64))
-#: A raw result takes any zero point that a quantized type of at most 16 bits can have.
-RAW_ZERO_POINT = (-(1 << 15), (1 << 16) - 1)
 
 
 def _accumulators(acc: Any, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -51,101 +39,6 @@ def _accumulators(acc: Any, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
             raise DomainError(f"acc must fit int64; got {first_value(array, bad)}{first_index(bad)}.")
     narrow = array.dtype.itemsize < 4 or (array.dtype.itemsize == 4 and array.dtype.kind == "i")
     return array.astype(np.int32 if narrow else np.int64)
-
-
-def _as_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    """Return the dtype, or void for what names none: no list of accepted types holds void."""
-    try:
-        return np.dtype(dtype)
-    except TypeError:
-        return np.dtype(np.void)
-
-
-def _output_dtype(dtype: npt.DTypeLike | None, acc_dtype: np.dtype[Any]) -> np.dtype[Any]:
-    if dtype is None:
-        return acc_dtype
-    chosen = _as_dtype(dtype)
-    if chosen not in CLAMPED and chosen not in RAW:
-        raise DTypeError(f"dtype must be int8, uint8, int16 (clamped) or int32, int64 (raw); got {dtype!r}.")
-    return chosen
-
-
-def clamped_type(dtype: npt.DTypeLike) -> tuple[str, int, int]:
-    """Return (name, lowest, highest code) of a clamped output type."""
-    chosen = _as_dtype(dtype)
-    if chosen not in CLAMPED:
-        raise DTypeError(f"dtype must be int8, uint8 or int16, or None for a raw result; got {dtype!r}.")
-    return chosen.name, int(CLAMPED[chosen].min), int(CLAMPED[chosen].max)
-
-
-def _limits(dtype: np.dtype[Any], qmin: int | None, qmax: int | None) -> tuple[int, int]:
-    info = CLAMPED.get(dtype)
-    low, high = (int(info.min), int(info.max)) if info else (INT32_MIN, INT32_MAX)
-    for name, value in (("qmin", qmin), ("qmax", qmax)):
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise DTypeError(f"{name} must be an integer; got {value!r}.")
-        if not low <= value <= high:
-            raise DomainError(f"{name} must be in [{low}, {high}] for dtype {dtype.name}; got {value}.")
-    chosen = (low if qmin is None else int(qmin), high if qmax is None else int(qmax))
-    if chosen[0] > chosen[1]:
-        raise DomainError(f"qmin must not exceed qmax; got qmin {chosen[0]}, qmax {chosen[1]}.")
-    return chosen
-
-
-def _zero_points(zero_point: Any, dtype: np.dtype[Any]) -> npt.NDArray[np.int64]:
-    array = np.asarray(zero_point)
-    if array.dtype.kind not in "iu":
-        raise DTypeError(f"zero_point must be an integer; got dtype {array.dtype}.")
-    info = CLAMPED.get(dtype)
-    low, high = (int(info.min), int(info.max)) if info else RAW_ZERO_POINT
-    bad = (array < low) | (array > high)
-    if bad.any():
-        raise DomainError(
-            f"zero_point must be in [{low}, {high}] for dtype {dtype.name}; "
-            f"got {first_value(array, bad)}{first_index(bad)}."
-        )
-    return array.astype(np.int64)
-
-
-def _take(form: Form, index: npt.NDArray[np.intp]) -> Form:
-    """Return the form with channels picked by `index`."""
-    names = ("a", "bp", "bn", "t", "scale", "exponent", "acc_min", "acc_max")
-    arrays = {name: getattr(form, name) for name in names}
-    return replace(form, **{name: array[index] if array.size else array for name, array in arrays.items()})
-
-
-def _epilogue(
-    form: Form, zero_point: npt.NDArray[np.int64], dtype: np.dtype[Any], limits: tuple[int, int], wrap: bool
-) -> Epilogue:
-    clamped = dtype in CLAMPED or limits != (INT32_MIN, INT32_MAX)
-    if wrap:
-        low, high = (np.full(zero_point.shape, bound, dtype=np.int64) for bound in saturation(form.rule))
-    else:
-        low, high = result_bounds(form.rule, zero_point, *limits)
-    return Epilogue(zero_point, low, high, *limits, clamped, wrap)
-
-
-def _accumulator_domain(
-    scheme: Scheme, form: Form, epilogue: Epilogue
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the closed range of accumulators, per channel, that has a defined output."""
-    rule, z = form.rule, epilogue.zero_point
-    if isinstance(rule, FloatRule) and epilogue.clamped and rule.saturates:
-        full = np.full(z.shape, INT32_MAX, dtype=np.int64)
-        return -full - 1, full
-    low, high = form.acc_min, form.acc_max
-    if epilogue.clamped or not z.any() or (isinstance(rule, FloorRule) and rule.saturate_bits):
-        return low, high
-    # The raw result with its zero point must fit int32 too.
-    if isinstance(rule, FloatRule):
-        return float_accumulator_range(form.scale, rule, z)
-    if isinstance(rule, FloorRule):
-        result = INT32_MIN - np.minimum(z, 0), INT32_MAX - np.maximum(z, 0)
-        tight = accumulator_range(form.a, form.bp, form.bn, form.t, scheme.acc_bits, *result)
-        low, high = np.maximum(low, tight[0]), np.minimum(high, tight[1])
-    return low, high
 
 
 def _first_outside(acc: npt.NDArray[Any], low: npt.NDArray[np.int64], high: npt.NDArray[np.int64]) -> int | None:
@@ -183,65 +76,28 @@ def _check_accumulators(
     raise DomainError(
         f"acc must be in [{int(low[channel])}, {int(high[channel])}] for scheme {scheme.name!r} with this "
         f"multiplier; got {got}{index_text(at, shape)}: {why} (the original: {scheme.overflow})."
-        + (" Use overflow='wrap' to reproduce the original." if _wraps(scheme) and not wrap else "")
+        + (" Use overflow='wrap' to reproduce the original." if wraps(scheme) and not wrap else "")
     )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Prepared:
-    """All that a call needs beside its accumulators."""
-
-    row: Scheme
-    form: Form
-    epilogue: Epilogue
-    domain: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
-    dtype: np.dtype[Any]
-
-    @property
-    def total(self) -> bool:
-        """Whether every int32 accumulator is in the domain."""
-        return int(self.domain[0].max()) <= INT32_MIN and int(self.domain[1].min()) >= INT32_MAX
-
-
-def _prepare(
-    row: Scheme, form: Form, zero_points: npt.NDArray[np.int64], dtype: np.dtype[Any],
-    limits: tuple[int, int], wrap: bool,
-) -> _Prepared:  # fmt: skip
-    epilogue = _epilogue(form, zero_points, dtype, limits, wrap)
-    if wrap:
-        bound = np.full(form.exponent.shape, 1 << (row.acc_bits - 1), dtype=np.int64)
-        top = bound - 1
-        if isinstance(row.rule, FloorRule) and row.rule.nudge_saturates:
-            # Where the nudge saturates, sources disagree on what follows: nothing is reproduced.
-            top = np.where(form.exponent < 0, form.acc_max, top)
-        return _Prepared(row, form, epilogue, (-bound, top), dtype)
-    return _Prepared(row, form, epilogue, _accumulator_domain(row, form, epilogue), dtype)
 
 
 def _overflow(overflow: str, row: Scheme) -> bool:
     if overflow not in ("error", "wrap"):
         raise DomainError(f"overflow must be 'error' or 'wrap'; got {overflow!r}.")
-    return overflow == "wrap" and _wraps(row)
-
-
-def _wraps(row: Scheme) -> bool:
-    """Tell whether the original can wrap: those that saturate before they convert cannot."""
-    inside = isinstance(row.rule, FloatRule) and row.rule.zero_point_inside
-    return row.form != "nested" and not inside
+    return overflow == "wrap" and wraps(row)
 
 
 @functools.lru_cache(maxsize=4096)
 def _prepare_one(
     scheme: str | Scheme, multiplier: QuantizedMultiplier | float, zero_point: int,
     dtype: Any, acc_dtype: np.dtype[Any], qmin: int | None, qmax: int | None, overflow: str,
-) -> tuple[_Prepared, bool]:  # fmt: skip
+) -> tuple[Bound, bool]:  # fmt: skip
     """Prepare one multiplier with one zero point; cached, since the same few come again and again."""
     row = get_scheme(scheme)
-    chosen = _output_dtype(dtype, acc_dtype)
-    zero_points = _zero_points(zero_point, chosen).reshape(1)
-    limits = _limits(chosen, qmin, qmax)
+    chosen = output_dtype(dtype, acc_dtype)
+    zero_points = checked_zero_points(zero_point, chosen).reshape(1)
+    limits = clamp_limits(chosen, qmin, qmax)
     form = derive(row, multiplier)
-    prepared = _prepare(row, form, zero_points, chosen, limits, _overflow(overflow, row))
+    prepared = bind(row, form, zero_points, chosen, limits, _overflow(overflow, row))
     return prepared, prepared.total
 
 
@@ -424,12 +280,12 @@ def _real(multiplier: Any) -> float:
 def _prepare_many(
     row: Scheme, array: npt.NDArray[Any], multiplier: Any, zero_point: Any, dtype: Any,
     qmin: int | None, qmax: int | None, axis: int | None, overflow: str,
-) -> tuple[tuple[int, ...], tuple[int, int, int], _Prepared]:  # fmt: skip
+) -> tuple[tuple[int, ...], tuple[int, int, int], Bound]:  # fmt: skip
     """Lay multipliers and zero points out over channels."""
     wrap = _overflow(overflow, row)
-    chosen = _output_dtype(dtype, array.dtype)
-    limits = _limits(chosen, qmin, qmax)
-    zero_points = _zero_points(zero_point, chosen)
+    chosen = output_dtype(dtype, array.dtype)
+    limits = clamp_limits(chosen, qmin, qmax)
+    zero_points = checked_zero_points(zero_point, chosen)
     own_shape = multiplier.shape if isinstance(multiplier, QuantizedMultiplier) else np.shape(multiplier)
     try:
         parameter_shape = np.broadcast_shapes(own_shape, zero_points.shape)
@@ -443,9 +299,9 @@ def _prepare_many(
         values = values.ravel() if len(target) == 1 else values
         return np.ascontiguousarray(np.broadcast_to(values, target)).ravel()
 
-    form = _take(form, spread(np.arange(form.channels), own_shape))
+    form = take_channels(form, spread(np.arange(form.channels), own_shape))
     spread_zero_points = spread(zero_points, zero_points.shape)
-    return shape, folded, _prepare(row, form, spread_zero_points, chosen, limits, wrap)
+    return shape, folded, bind(row, form, spread_zero_points, chosen, limits, wrap)
 
 
 def requantize_scales(

@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from ..backends.forms import INT32_MAX, INT32_MIN
 from ..exceptions import DomainError, DTypeError, UnknownNameError
+from ..requant.binding import clamped_type
 from ..requant.forms import derive, multiplier_fits
 from ..requant.multiplier import QuantizedMultiplier
-from ..requant.requantize import clamped_type
 from ..requant.scales import ScaleTable
 from ..requant.schemes import Scheme, get_scheme
 

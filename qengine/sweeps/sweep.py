@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +14,7 @@ import numpy.typing as npt
 from qengine.kernels.codes import GROUP
 
 from .. import backends
+from ..backends.pairs import Work
 from ..exceptions import DomainError, DTypeError
 from ..requant.multiplier import QuantizedMultiplier
 from ..requant.scales import scale_table
@@ -23,7 +26,7 @@ from .tally import Tally
 from .work import make_work
 
 #: Pairs a tile: long enough to hide the hand-over, short enough for smooth progress and prompt interruption.
-TILE_PAIRS = {"cpu": 1 << 24, "cuda": 1 << 28, "reference": 1 << 18}
+TILE_PAIRS = {"cpu": 1 << 24, "cuda": 1 << 32, "reference": 1 << 18}
 
 
 def _multipliers(multiplier: Any, multiplier_range: Any, distribution: str, scales: Any) -> Multipliers | None:
@@ -94,9 +97,9 @@ def sweep(
     witnesses : int
         First differing pairs to keep, by index.
     backend : str, optional
-        ``cpu`` (default) or ``reference``.
+        ``cpu`` (default), ``cuda`` (tiles are split over all visible devices) or ``reference``.
     threads, tile_pairs : int, optional
-        Workers and pairs a tile; they do not change the result.
+        Workers (default: one a processor or a device) and pairs a tile; they do not change the result.
     progress : callable, optional
         Called as ``progress(done, total)`` after each tile.
 
@@ -161,7 +164,8 @@ def run_plan(
         if progress is not None:
             progress(merged.pairs, plan.pairs)
 
-    complete = run(cut(plan.pairs, int(size)), lambda a, b: engine.sweep_tile(work, a, b), on_result, workers=workers)
+    evaluate = _evaluator(name, engine, work)
+    complete = run(cut(plan.pairs, int(size)), evaluate, on_result, workers=workers)
     seconds = time.perf_counter() - start
     return SweepResult(plan, work, merged, complete, seconds, name, workers)
 
@@ -175,4 +179,25 @@ def _workers(name: str, threads: int | None) -> int:
         from ..backends.cpu import thread_count
 
         return thread_count()
+    if name == "cuda":
+        from ..backends.cuda import devices
+
+        return devices()
     return 1
+
+
+def _evaluator(name: str, engine: backends.Backend, work: Work) -> Callable[[int, int], Any]:
+    """Return what evaluates a tile; workers of ``cuda`` take the visible devices in turn, the caller's first."""
+    if name != "cuda":
+        return lambda start, stop: engine.sweep_tile(work, start, stop)
+    from ..backends import cuda
+
+    first, count, turns, bound = cuda.device_number(), cuda.devices(), itertools.count(), threading.local()
+
+    def evaluate(start: int, stop: int) -> Any:
+        if not hasattr(bound, "device"):
+            bound.device = (first + next(turns)) % count
+        with cuda.use_device(bound.device):
+            return engine.sweep_tile(work, start, stop)
+
+    return evaluate

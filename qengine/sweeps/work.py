@@ -145,7 +145,11 @@ def _total(plan: SweepPlan, clamped: bool) -> npt.NDArray[np.bool_]:
     m, acc = plan.multipliers, plan.accumulators
     assert m.low is not None
     assert m.high is not None
-    reach = max(abs(acc.low), abs(acc.high)) if acc.kind in ("uniform", "normal", "laplace") else 2**31
+    reach = max(abs(acc.low), abs(acc.high))
+    if acc.kind == "unsaturated":
+        # Exact outputs inside the clamp; the quotient and its rounding are less than 2 off.
+        output = max(abs(plan.qmin - (plan.zero_point or 0)), abs(plan.qmax - (plan.zero_point or 0)))
+        reach = int(min(output / m.low + 2, 2.0**31))
     # One exponent and one part in 2**20 of margin cover every rounding of the multiplier.
     first, last = math.frexp(m.low)[1], math.frexp(m.high)[1] + 1
     result_fits = reach * m.high * (1 + 2.0**-20) < 2**31 - 1 and reach * m.high < 2.0**40

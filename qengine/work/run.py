@@ -28,10 +28,10 @@ class Tile:
         return self.stop - self.start
 
 
-def cut(total: int, size: int) -> Iterator[Tile]:
-    """Yield the tiles of ``[0, total)``, each of `size` indices but the last."""
-    for start in range(0, total, size):
-        yield Tile(start, min(start + size, total))
+def cut(stop: int, size: int, start: int = 0) -> Iterator[Tile]:
+    """Yield the tiles of ``[start, stop)``, each of `size` indices but the last."""
+    for begin in range(start, stop, size):
+        yield Tile(begin, min(begin + size, stop))
 
 
 @contextmanager

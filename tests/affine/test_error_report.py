@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import qengine as qe
+from qengine import backends
 from qengine.affine.blocks import decode, encode, quantize_blocks
 from qengine.affine.metrics import HIGHER_IS_BETTER, METRICS
 from qengine.exceptions import BackendError, DomainError, DTypeError, UnknownNameError
@@ -699,7 +700,13 @@ def test_other_bad_arguments(backend):
             qe.error_report([1.0], {"bits": 8}, axis=axis, backend=backend)
     with pytest.raises(UnknownNameError):
         qe.error_report([1.0], {"bits": 8}, backend="gpu")
-    with pytest.raises(BackendError):
+
+
+def test_a_back_end_that_cannot_serve(monkeypatch):
+    monkeypatch.setattr(backends, "unavailable", lambda name: f"{name} is not here: get one.")
+    monkeypatch.setattr(backends, "_serving", set())
+    backends.load.cache_clear()
+    with pytest.raises(BackendError, match="cuda is not here: get one"):
         qe.error_report([1.0], {"bits": 8}, backend="cuda")
 
 

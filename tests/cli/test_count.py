@@ -116,7 +116,12 @@ def test_file_of_scales(tmp_path: Path) -> None:
     total = sum(int(line["single/double"]) for line in lines if line["layer"] == layer)
     row = next(row for row in ran.out.splitlines() if re.match(rf"│ +{layer} │", row))
     assert f" {total:,} " in row
-    assert "9 more pairs" in ran.out or "10 more pairs" in ran.out
+    assert "10 more pairs" in ran.out
+    by_layer = as_json(qengine("count", *SIX, "--scales", SAMPLE, "--json"))["layers"]
+    assert sum(entry["channels"] for entry in by_layer) == result.channels
+    assert by_layer[0]["divergent"][0] == total
+    for k, couple in enumerate(result.ordered):
+        assert sum(entry["divergent"][k] for entry in by_layer) == couple.divergent
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])

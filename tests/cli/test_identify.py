@@ -13,7 +13,7 @@ import pytest
 
 import qengine as qe
 from qengine.identification.identify import identify_rows
-from qengine.identification.rows import read_rows
+from qengine.identification.row_files import read_rows
 from qengine.report.identify import COLUMNS
 from tests.cli.running import ISSUE, ROOT, Ran, process, qengine
 

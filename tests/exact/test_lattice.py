@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import Counter
 from typing import Any
 
@@ -12,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qengine as qe
-from qengine.exact import lattice
+from qengine.exact import lattice, staircase
 from qengine.exact.sides import Side, common_domain, side
+from qengine.kernels.cpu import floor_sums
 from qengine.kernels.cpu import lattice as kernels
 from qengine.kernels.reference import lattice as reference
 from tests import oracle
@@ -266,12 +268,61 @@ def test_full_width_histograms(rng: np.random.Generator) -> None:
     assert kept > 200
 
 
+def test_the_division_by_a_reciprocal(rng: np.random.Generator) -> None:
+    """At and beside multiples the rounded product lands on either side: both corrections are needed, and enough."""
+    below = above = 0
+    for m in (1, 2, 3, 2**30, 2**30 + 1, 2**31 - 1, *rng.integers(2, 2**31, 400).tolist()):
+        inverse = 1.0 / np.float64(m)
+        largest = min(2**34, (2**63 - 1) // m) - 1
+        for q in (0, 1, largest, *rng.integers(largest // 2, largest, 4).tolist()):
+            for r in {0, 1 % m, m // 2, m - 1}:
+                y = q * m + r
+                raw = int(np.float64(y) * inverse)
+                below, above = below + (raw < q), above + (raw > q)
+                assert floor_sums.divide.py_func(np.int64(y), np.int64(m), inverse) == (q, r)
+    assert below > 100
+    assert above > 100
+
+
+def test_lifted_biases_have_room() -> None:
+    """Equal slopes at two shifts whose biases would pass 2**62 at the larger one stay as they are."""
+    for by in (1, 2, 7, 30):
+        for bias in (2 ** (62 - by) - 1, 2 ** (62 - by), 2 ** min(62, 63 - by) - 1, 2**62 - 1):
+            t = min(62 - by, 40)
+            a = (2**30 >> by, bias, -bias, t, *RAW)
+            b = (2**30, 2 ** (t + by - 1), -(2 ** (t + by - 1)), t + by, *RAW)
+            out, sums = np.empty(1, np.int64), np.empty((1, 2), np.int64)
+            for (u, v), (lo, hi) in itertools.product(((a, b), (b, a)), ((LEAST, MOST), (-1000, 7))):
+                rows = table([u]), table([v]), np.array([lo]), np.array([hi])
+                kernels.count(*rows, out)
+                assert out[0] == reference.count(u, v, lo, hi), (by, bias)
+                kernels.difference_sums(*rows, sums)
+                expected = reference.difference_sum(u, v, lo, hi)
+                assert (sum(sums[0].tolist()) - expected) % 2**64 == 0, (by, bias)
+
+
 def test_rejected_candidates_give_way_to_counts() -> None:
-    """A whole multiplier stays within one code of a line it never leaves: every candidate would be rejected."""
-    a, b = (0, 0, 0, 1, *RAW), (1, 0, 0, 40, *RAW)
-    assert listed(table([a]), table([b]), 0, MOST, 5, 256) == []
-    b = (1, 2**40 - 2**31 + 5, 0, 40, *RAW)  # B - A is 1 from 2**31 - 5 on
-    assert listed(table([a]), table([b]), 0, MOST, 7, 256) == list(range(2**31 - 5, 2**31))
+    """A line that never leaves one code beside a constant: 2**31 candidates, no hit, and no time spent on them."""
+    a, b = table([(0, 0, 0, 1, *RAW)]), table([(1, 0, 0, 40, *RAW)])
+    late = table([(1, 2**40 - 2**31 + 5, 0, 40, *RAW)])  # differs from A by 1 from 2**31 - 5 on
+    begin = time.process_time()
+    for _ in range(10):
+        assert listed(a, b, 0, MOST, 5, kernels.PATIENCE) == []
+        assert listed(a, late, 0, MOST, 7, kernels.PATIENCE) == list(range(2**31 - 5, 2**31))
+    assert time.process_time() - begin < 5  # candidate by candidate it is ten times as much
+
+
+def test_a_listing_costs_what_it_lists() -> None:
+    """Hits grow denser along the range from none: blocks keep the window as narrow as the hits there are."""
+    rows = [lattice.kernel_rows(s, slice(None)) for s in (side("single", 0.013371337), side("rndnu", 0.013371337))]
+    out = np.empty(100, np.int64)
+    kernels.fill(*rows, 0, 5, kernels.PATIENCE, out)
+    begin = time.process_time()
+    for _ in range(50):
+        assert kernels.fill(*rows, 0, MOST, kernels.PATIENCE, out) == out.size
+    elapsed = (time.process_time() - begin) / 50
+    assert out[-1] > 1000 * out.size  # sparse there, and most of a range on which every other one differs
+    assert elapsed / out.size < 0.5e-6  # some 20 ns on an idle machine; microseconds with one window for all
 
 
 # --- golden values (exact.md, section 8; each confirmed by a sweep of all accumulators) -----------------------
@@ -418,7 +469,7 @@ def test_one_real_multiplier_at_two_shifts() -> None:
     for real in (0.3, 0.0111111111, 2.0**-20, 0.999):
         a, b = side("rndnu", real), side("q31", real)
         assert int(b.form.a[0]) == int(a.form.a[0]) << 7
-        rows = [tuple(int(v) for v in lattice._rows(s, slice(None))[0]) for s in (a, b)]
+        rows = [tuple(int(v) for v in lattice.kernel_rows(s, slice(None))[0]) for s in (a, b)]
         for lo, hi in ((LEAST, MOST), (-5, 2**20), (LEAST, -1)):
             assert lattice.count(a, b, lo, hi).tolist() == [reference.count(*rows, lo, hi)]
             assert lattice.count(b, a, lo, hi).tolist() == [reference.count(*rows, lo, hi)]
@@ -446,6 +497,23 @@ def test_mean_of_the_rate_law(rng: np.random.Generator) -> None:
         multiplier = qe.QuantizedMultiplier(value, np.full(value.size, -right, np.int32))
         counts = lattice.count(side("single", multiplier), side("double", multiplier))
         assert counts.mean() == pytest.approx(2.0 ** (31 - right), rel=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "channels"), [("int8", 300), ("uint8", 300), ("int16", 12)])
+def test_against_the_staircases(dtype: str, channels: int, rng: np.random.Generator) -> None:
+    """The other engine finds the thresholds of every code: the two agree on all accumulators and on a part of them."""
+    real = np.exp2(rng.uniform(-14, 1, channels))
+    info = np.iinfo(dtype)
+    zero = rng.integers(info.min, info.max + 1, channels)
+    sides = [side(name, real, zero_point=zero, dtype=dtype, outside="empty") for name in floor_rows()]
+    lo, hi = -rng.integers(0, 2**31, channels), rng.integers(0, 2**31, channels)
+    divergent = 0
+    for bounds in ((None, None), (lo, hi)):
+        expected = staircase.counts(sides, *bounds)
+        for (i, j), column in zip(staircase.pairs(len(sides)), expected.T, strict=True):
+            np.testing.assert_array_equal(lattice.count(sides[i], sides[j], *bounds), column)
+            divergent += int((column > 0).sum())
+    assert divergent > channels * 50
 
 
 # --- draws ----------------------------------------------------------------------------------------------------
@@ -565,12 +633,8 @@ SWEPT = (
 )  # fmt: skip
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("value", "shift"), SWEPT)
-def test_all_accumulators_one_by_one(value: int, shift: int) -> None:
-    """15 pairs of schemes a multiplier over the common domain: counts, and the largest difference."""
-    multiplier = qe.QuantizedMultiplier(value, shift)
-    names = ("single", "double", "double-up", "half-away", "floor-port", "truncate")
+def check_swept(names: tuple[str, ...], multiplier: Any) -> None:
+    """Counts and the largest difference of every pair, against a sweep over the common domain."""
     sides = [side(name, multiplier) for name in names]
     low, high = (int(bound[0]) for bound in common_domain(sides))
     swept = qe.sweep(*names, multiplier=multiplier, acc=f"all:{low}:{high}")
@@ -578,3 +642,18 @@ def test_all_accumulators_one_by_one(value: int, shift: int) -> None:
         pair = swept.pairs_of(names[i], names[j])
         assert pair.divergent == lattice.count(a, b, low, high)[0]
         assert pair.max_abs_diff == lattice.largest(a, b, low, high)[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("value", "shift"), SWEPT)
+def test_all_accumulators_one_by_one(value: int, shift: int) -> None:
+    """15 pairs of schemes of one multiplier."""
+    names = ("single", "double", "double-up", "half-away", "floor-port", "truncate")
+    check_swept(names, qe.QuantizedMultiplier(value, shift))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("real", [0.1, 0.0111111111, 0.7])
+def test_all_accumulators_of_unlike_multipliers(real: float) -> None:
+    """15 pairs of mantissas of 31, 24 and 15 bits: differences up to thousands."""
+    check_swept(("single", "rndna", "rndnu", "q31", "tosa-scale16", "int16x8"), real)

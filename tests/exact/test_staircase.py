@@ -410,7 +410,7 @@ def test_tiles_do_not_show(monkeypatch, rng):
     own = custom("fp64-away", FloatRule(64, "half-even"))
     sides = [side(s, reals, dtype="int8", zero_point=rng.integers(-128, 128, 53)) for s in (*RUN, own)]
     T, plain, weighted = [thresholds(s) for s in sides], counts(sides), counts(sides, **fields)
-    monkeypatch.setattr(staircase, "TILE", 5)
+    monkeypatch.setattr(staircase.kernels, "TILE", 5)
     monkeypatch.setattr(staircase, "BISECTED", 7 * 255)
     for one, expected in zip(sides, T, strict=True):
         np.testing.assert_array_equal(thresholds(one), expected)

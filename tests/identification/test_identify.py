@@ -16,10 +16,11 @@ import numpy.typing as npt
 import pytest
 
 import qengine as qe
-from qengine.identification import identify as room
+from qengine.identification import rows as room
 from qengine.identification.candidates import Candidate, candidates
 from qengine.identification.identify import identify_rows
-from qengine.identification.rows import Rows, make_rows, read_rows
+from qengine.identification.row_files import read_rows
+from qengine.identification.rows import Rows, make_rows
 from qengine.requant import recipes, spec
 from tests import oracle
 from tests.requant.test_golden import ARM_FILES, COMMITTED, FILES, Runs

@@ -11,7 +11,8 @@ import pytest
 
 import qengine as qe
 from qengine.identification.identify import identify_rows
-from qengine.identification.rows import make_rows, output_dtype, read_rows
+from qengine.identification.row_files import output_dtype, read_rows
+from qengine.identification.rows import make_rows
 
 HEADER = "acc,in_scale,w_scale,out_scale,zero_point,output"
 LINES = ("585,0.05296124517917633,0.024093778803944588,0.11484327912330627,-126,-120", "-585,0.5,0.5,1,3,-128")

@@ -91,7 +91,7 @@ def test_listing() -> None:
     assert len(first_divergent(result, 10**6)) == counts.sum()
     equal = qe.compare_schemes("single", "double", multiplier=NINETIETH, dtype="int8")
     assert first_divergent(equal, 5) == []
-    assert "First 0 of 0 divergent accumulators" in to_text(*parts(equal, 5))
+    assert "nothing to list: single and double agree on every accumulator" in to_text(*parts(equal, 5))
 
 
 def test_nothing_compared() -> None:
@@ -116,6 +116,11 @@ def test_unsaturated_and_shares() -> None:
     result = qe.compare_schemes("single", "double", multiplier=[0.25, 0.0, 3.0], dtype="int8", acc_range=(-600, 600))
     assert result.unsaturated.tolist() == [512 + 508 + 1, 1201, 42 + 42 + 1]
     assert result.share(0) == result.divergent[0].sum() / (1021 + 1201 + 85)
+    zero = {"multiplier": 0.0, "dtype": "int8", "acc_range": (-3, 3)}
+    for z, qmin, qmax, size in ((5, 5, 9, 7), (5, 0, 5, 7), (5, 6, 9, 0), (5, 0, 4, 0)):
+        few = qe.compare_schemes("single", "double", zero_point=z, qmin=qmin, qmax=qmax, **zero)
+        assert few.unsaturated.tolist() == [size]
+    assert qe.compare_schemes("single", "double", multiplier=2.0**-31, dtype="int8", qmin=2).unsaturated.tolist() == [0]
     raw = qe.compare_schemes("single", "double", multiplier=0.25, acc_range=(0, 9))
     assert raw.share(0) == 0.3
     assert np.isnan(qe.compare_schemes("single", "double", "vcvt", multiplier=1e-5).share(1))

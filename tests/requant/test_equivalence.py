@@ -212,6 +212,22 @@ def test_oracle_with_narrower_clamps(scheme: Scheme, backend: str) -> None:
         assert y.tolist() == wanted, (dtype, zero_point, limits)
 
 
+def test_bounds_that_float32_cannot_hold(scheme: Scheme, backend: str) -> None:
+    """A clamp beyond 2**24 on a raw type bounds the result exactly."""
+    acc = np.array([2**31 - 1, 2**31 - 65, 2**24 + 3, 2**24 + 2, 7, 0, -(2**24) - 3, -(2**31)])
+    every = [(-(2**31), 2**31 - 2), (-(2**24) - 1, 2**24 + 1), (2**25 + 1, 2**30 + 3)]
+    # No result of a scheme that saturates to 16 bits reaches the last one.
+    saturates = getattr(scheme.rule, "saturate_bits", 0)
+    for limits in every[: 2 if saturates else 3]:
+        for real in (0.9999999, 1.0):
+            kept = [int(x) for x in acc if expected(scheme.name, int(x), real, limits=limits) is not None]
+            y = qe.requantize(
+                np.array(kept, np.int64), real if kept else 0.5, scheme=scheme, dtype="int32", qmin=limits[0],
+                qmax=limits[1], backend=backend,
+            )  # fmt: skip
+            assert y.tolist() == [expected(scheme.name, x, real, limits=limits) for x in kept], (limits, real)
+
+
 REALS = [0.25, 0.1, 1 / 3, 0.011111111380159855, 0.9999999999, 0.99999999, 1.0, 1.5, 2.0**-32, 2.0**-33,
          1e-9, 127.99999, 255.99999, 256.0, 1e4, 2.0**30, 2.0**31, 1e30, 3.4e38, 1e39, 1e300, 1e-45, 1e-46,
          1e-300, 5e-324, 0.0]  # fmt: skip

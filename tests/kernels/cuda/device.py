@@ -7,6 +7,7 @@ kernel, which grid, which numbers. Its arrays have what the back end uses of CuP
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -68,6 +69,9 @@ class DeviceArray:
     def __int__(self) -> int:
         return int(self.item())
 
+    def __float__(self) -> float:
+        return float(self.item())
+
     def __bool__(self) -> bool:
         return bool(self.item())
 
@@ -92,8 +96,17 @@ class DeviceArray:
     def argmax(self) -> DeviceArray:
         return self._wrap(self._host.argmax())
 
+    def sum(self) -> DeviceArray:
+        return self._wrap(self._host.sum())
+
+    def max(self) -> DeviceArray:
+        return self._wrap(self._host.max())
+
+    def min(self) -> DeviceArray:
+        return self._wrap(self._host.min())
+
     def __getitem__(self, key: Any) -> DeviceArray:
-        return self._wrap(self._host[key])
+        return self._wrap(self._host[key._host if isinstance(key, DeviceArray) else key])
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self._host[key] = value._host if isinstance(value, DeviceArray) else value
@@ -112,6 +125,15 @@ class DeviceArray:
     def __gt__(self, other: Any) -> DeviceArray:
         return self._operator(other, np.greater)
 
+    def __lt__(self, other: Any) -> DeviceArray:
+        return self._operator(other, np.less)
+
+    def __or__(self, other: Any) -> DeviceArray:
+        return self._operator(other, np.bitwise_or)
+
+    def __invert__(self) -> DeviceArray:
+        return self._wrap(~self._host)
+
 
 class HostDevice:
     """What `load` offers, on the host; `order` is the order in which the shim runs blocks and threads.
@@ -125,8 +147,10 @@ class HostDevice:
 
     ndarray = DeviceArray
 
-    def __init__(self, order: int = 0, processors: int = 1) -> None:
-        self.order, self.processors = order, processors
+    def __init__(self, order: int = 0, processors: int = 1, devices: int = 1) -> None:
+        self.order, self.processors, self.number_of_devices = order, processors, devices
+        self._current = threading.local()
+        self._one_at_a_time = threading.Lock()
         self.launches: list[tuple[str, str]] = []
         self.waits = 0
 
@@ -161,6 +185,27 @@ class HostDevice:
     def ascontiguousarray(self, value: DeviceArray) -> DeviceArray:
         return value if value._host.flags.c_contiguous else self.asarray(value._host)
 
+    def moveaxis(self, value: DeviceArray, source: int, target: int) -> DeviceArray:
+        return DeviceArray(np.moveaxis(value._host, source, target), self)
+
+    def isfinite(self, value: DeviceArray) -> DeviceArray:
+        return DeviceArray(np.isfinite(value._host), self)
+
+    def isnan(self, value: DeviceArray) -> DeviceArray:
+        return DeviceArray(np.isnan(value._host), self)
+
+    def abs(self, value: DeviceArray) -> DeviceArray:
+        return DeviceArray(np.abs(value._host), self)
+
+    def count_nonzero(self, value: DeviceArray) -> DeviceArray:
+        return DeviceArray(np.asarray(np.count_nonzero(value._host)), self)
+
+    def where(self, condition: DeviceArray, a: Any, b: DeviceArray) -> DeviceArray:
+        return DeviceArray(np.where(condition._host, a, b._host), self)
+
+    def partition(self, value: DeviceArray, kth: Any, axis: int) -> DeviceArray:
+        return DeviceArray(np.partition(value._host, kth, axis=axis), self)
+
     def broadcast_to(self, value: DeviceArray, shape: Any) -> DeviceArray:
         return DeviceArray(np.broadcast_to(value._host, shape), self)
 
@@ -174,6 +219,22 @@ class HostDevice:
 
     def problem(self) -> None:
         return None
+
+    def devices(self) -> int:
+        return self.number_of_devices
+
+    def device_number(self) -> int:
+        return getattr(self._current, "number", 0)
+
+    @contextlib.contextmanager
+    def device(self, number: int) -> Iterator[None]:
+        assert 0 <= number < self.number_of_devices
+        before = self.device_number()
+        self._current.number = number
+        try:
+            yield
+        finally:
+            self._current.number = before
 
     def multiprocessors(self) -> int:
         return self.processors
@@ -195,7 +256,8 @@ class HostDevice:
         """Run a kernel of the shim; results must not depend on the order of blocks and threads."""
         self.launches.append((room, name))
         plain = [value._host if isinstance(value, DeviceArray) else value for value in values]
-        build.shim(room, self.order).launch(name, blocks, threads, *plain)
+        with self._one_at_a_time:  # the shim's threads and blocks are its own globals
+            build.shim(room, self.order).launch(name, blocks, threads, *plain)
 
 
 class Cuda:
@@ -208,7 +270,10 @@ class Cuda:
         self.launch = load.launch
 
 
-REPLACED = ("array_module", "problem", "multiprocessors", "device_of", "adopt", "hand_over", "launch")
+REPLACED = (
+    "array_module", "problem", "devices", "device_number", "device", "multiprocessors", "device_of", "adopt",
+    "hand_over", "launch",
+)  # fmt: skip
 
 
 def install(device: HostDevice, monkeypatch: pytest.MonkeyPatch) -> HostDevice:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,14 @@ def disassembler() -> str | None:
         for path in Path(folder).glob("nvidia/*/bin/nvdisasm"):
             return str(path)
     return None
+
+
+#: Opcodes of a multiprocessor's 64 integer lanes, and of wide products, which take two of its 64 multiplying lanes.
+ALU = (
+    "IADD3", "VIADD", "LOP3", "SHF", "ISETP", "SEL", "PRMT", "VIMNMX", "IMNMX", "I2IP", "LEA", "VABSDIFF", "FSETP",
+    "FSEL", "I2FP", "PLOP3",
+)  # fmt: skip
+WIDE = ("IMAD.WIDE", "IMAD.HI")
 
 
 @dataclass(frozen=True)
@@ -39,14 +48,33 @@ class Loop:
         return len(loads) * 16 // width
 
 
-def loops(cubin: Path) -> dict[str, list[Loop]]:
-    """Return the innermost loops of each kernel, in order of their code."""
+def _kernels(cubin: Path) -> Iterator[tuple[str, str]]:
+    """Yield each kernel's name and listing."""
     tool = disassembler()
     assert tool is not None
-    result: dict[str, list[Loop]] = {}
     for part in re.split(r"\n\.text\.", build.run([tool, "-c", str(cubin)]))[1:]:
         name, _, body = part.partition(":")
-        body = re.split(r"\n\s*\.section", body)[0]
+        yield name, re.split(r"\n\s*\.section", body)[0]
+
+
+def stretches(cubin: Path) -> dict[str, Loop]:
+    """Return of each kernel the longest stretch of code without a branch: the body of a loop that holds others."""
+    result: dict[str, Loop] = {}
+    for name, body in _kernels(cubin):
+        stretch: list[str] = []
+        longest: list[str] = []
+        for code in re.findall(r"^\s+/\*[0-9a-f]{4,}\*/\s+(.*?)\s*;", body, re.MULTILINE):
+            stretch.append(code)
+            if re.search(r"\b(BRA|EXIT|RET|CALL)\b", code):
+                longest, stretch = max(longest, stretch, key=len), []
+        result[name] = Loop(tuple(longest))
+    return result
+
+
+def loops(cubin: Path) -> dict[str, list[Loop]]:
+    """Return the innermost loops of each kernel, in order of their code."""
+    result: dict[str, list[Loop]] = {}
+    for name, body in _kernels(cubin):
         instructions: list[str] = []
         labels: dict[str, int] = {}
         found: list[tuple[int, int]] = []
@@ -63,3 +91,17 @@ def loops(cubin: Path) -> dict[str, list[Loop]]:
         inner = [a for a in found if not any(b != a and a[0] <= b[0] and b[1] <= a[1] for b in found)]
         result[name] = [Loop(tuple(instructions[start:stop])) for start, stop in sorted(inner)]
     return result
+
+
+def rate(loop: Loop, elements: int) -> float:
+    """Elements a clock that the busiest of three pipes of an H100 multiprocessor allows: `ALU`, products, issue."""
+    wide = loop.count(*WIDE)
+    return elements / max(loop.count() / 128, loop.count(*ALU) / 64, (loop.count("IMAD", "IDP") + wide) / 64)
+
+
+def tell(arch: str, kernel: str, loop: Loop, elements: int) -> float:
+    """Print and return the instructions an element: ``pytest -rP -k budgets tests/kernels/cuda`` lists them."""
+    each = loop.count() / elements
+    model = f", model {rate(loop, elements):.2f} a clock" if arch == "sm_90" else ""
+    print(f"{arch} {kernel}: {each:.2f} instructions, {loop.count(*WIDE) / elements:.2f} wide products{model}")
+    return each

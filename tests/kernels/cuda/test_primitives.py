@@ -150,9 +150,9 @@ def test_integers(device: Device, rng: np.random.Generator) -> None:
     a, b = (m.ravel() for m in np.meshgrid(np.array(edges, np.int32), np.array(edges, np.int32)))
     a = np.concatenate([a, rng.integers(-(2**31), 2**31, 500, dtype=np.int32)])
     b = np.concatenate([b, rng.integers(-(2**31), 2**31, 500, dtype=np.int32)])
-    n, rows = a.size, 19
+    n, rows = a.size, 25
     out = device.empty((rows, n), np.int64)
-    single, real = device.empty((3, n), np.float32), device.empty((3, n), np.float64)
+    single, real = device.empty((3, n), np.float32), device.empty((4, n), np.float64)
     device.launch("primitives", "primitives_i32", 2, 256, n, device.asarray(a), device.asarray(b), out, single, real)
     got = out.get()
     for i, (x, y) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
@@ -173,12 +173,14 @@ def test_integers(device: Device, rng: np.random.Generator) -> None:
             ux & 0xFFFF | (uy & 0xFFFF) << 16, (abs(x - y) + 7) % 2**32,
             signed(x + sum(p * q for p, q in zip(*bytes_of, strict=True)), 32), 32 - ux.bit_length(),
             64 - u.bit_length(), ux.bit_count(), min(max(v, -1000), y), x * (y >> 1) + x, signed(x + y, 32),
+            (uy + ((ux & uy & 3) == 0)) % 2**32, ux >> (uy & 63), (uy << 32 | ux) >> (uy & 31) & 0xFFFFFFFF,
+            x * (y >> 1) + x, ux & ~uy | uy & 0x12345678, ((ux >> 1) + 7 + (ux + uy >= 2**32)) % 2**32,
         ]  # fmt: skip
         assert got[:, i].tolist() == wanted, (x, y)
     product = a.astype(np.int64) * b
     for row, values in zip(single.get(), (a, a.view(np.uint32), product), strict=True):
         same(row, values.astype(np.float32), "to float32")
-    for row, values in zip(real.get(), (a, product, product.view(np.uint64)), strict=True):
+    for row, values in zip(real.get(), (a, product, product.view(np.uint64), a.view(np.uint32)), strict=True):
         same(row, values.astype(np.float64), "to float64")
 
 

@@ -46,5 +46,5 @@ def test_budgets(
         byte = [loop for loop in main if 4 * loop.count("STG") == loop.elements(4)]
         assert byte, kernel
         for loop in byte:
-            assert loop.count() / loop.elements(4) <= budget, (kernel, loop.count(), loop.elements(4))
+            assert sass.tell(arch, kernel, loop, loop.elements(4)) <= budget, kernel
         assert resources[kernel].registers <= (ROW_REGISTERS if "rows" in kernel else REGISTERS), kernel
