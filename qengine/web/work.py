@@ -105,7 +105,8 @@ class Workshop:
 
         watch = asyncio.create_task(_watch(request, token))
         try:
-            return await anyio.to_thread.run_sync(timed, limiter=limiter)
+            # When the server stops it cancels this task: the thread is told so below, and nobody waits for it.
+            return await anyio.to_thread.run_sync(timed, abandon_on_cancel=True, limiter=limiter)
         finally:
             token.cancel()
             watch.cancel()

@@ -261,18 +261,35 @@ def test_sweep_refuses_plainly(client: httpx.Client) -> None:
     assert "0.5" in line["error"]["message"]
 
 
+def tile_threads() -> set[threading.Thread]:
+    """The threads that calculate tiles now."""
+    return {thread for thread in threading.enumerate() if thread.name.startswith("qengine-tile")}
+
+
+def they_end(before: set[threading.Thread]) -> None:
+    """Wait until no thread calculates that did not before."""
+    for _ in range(80):
+        if tile_threads() <= before:
+            return
+        time.sleep(0.05)
+    pytest.fail("the calculation goes on after its client has gone")
+
+
 def test_sweep_ends_when_the_client_hangs_up(url: str) -> None:
-    before = {thread.name for thread in threading.enumerate() if thread.name.startswith("qengine-tile")}
+    before = tile_threads()
     with httpx.stream("POST", f"{url}/api/sweep", json={"pairs": "2^33"}, timeout=30, trust_env=False) as response:
         for line in response.iter_lines():
             if "progress" in line:
                 break
-    for _ in range(200):
-        now = {thread.name for thread in threading.enumerate() if thread.name.startswith("qengine-tile")}
-        if now <= before:
-            return
-        time.sleep(0.05)
-    pytest.fail("the sweep goes on after its client has gone")
+    they_end(before)
+
+
+def test_a_count_ends_when_the_client_leaves(url: str) -> None:
+    fields = {**ISSUE, "dtype": "raw", "zero_point": 0, "first": "fp32", "second": "fp64-away"}
+    before = tile_threads()
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{url}/api/count", json=fields, timeout=1.0, trust_env=False)
+    they_end(before)
 
 
 def test_sweep_returns_what_it_has_when_its_time_is_over() -> None:

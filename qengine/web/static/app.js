@@ -11,10 +11,11 @@
   const fileField = document.getElementById("file");
   const example = JSON.parse(form.dataset.example);
   const addresses = form.dataset.api.split(" ");
-  // Longer links go behind the #, which no server sees and no server limits.
+  // Longer links go behind the #, which no server sees and no server limits; browsers take two million characters.
   const QUERY = 6000;
+  const LONGEST = 1500000;
+  const TOO_LONG = "These samples are too many for a link.";
   let controller = null; // of the request that is under way
-  let shownInputs = null; // the inputs of the answer that is shown, as text
 
   // --- the form ----------------------------------------------------------------------------------------------------
 
@@ -214,24 +215,26 @@
 
   // --- links -------------------------------------------------------------------------------------------------------
 
+  // The address of a page with these inputs; null where they are too long, or a file that no link can hold.
   function linkOf(path, found) {
+    if (keepsFile() || found.reduce((sum, [, value]) => sum + value.length, 0) > LONGEST) return null;
     const query = new URLSearchParams(found).toString();
+    if (query.length > LONGEST) return null;
     return path + (query ? (query.length <= QUERY ? "?" : "#") + query : "");
   }
 
   function remember(inputs) {
     const link = linkOf(location.pathname, inputs);
-    shownInputs = new URLSearchParams(inputs).toString();
-    if (!keepsFile()) history.replaceState(null, "", link);
+    history.replaceState(null, "", link === null ? location.pathname : link);
   }
 
   async function copyLink() {
-    if (keepsFile()) { statusLine.textContent = "A link cannot hold a file this large; it holds everything else."; }
-    const link = location.origin + linkOf(location.pathname, pairs());
+    const link = linkOf(location.pathname, pairs());
+    if (link === null) { statusLine.textContent = TOO_LONG; return; }
     history.replaceState(null, "", link);
     try {
-      await navigator.clipboard.writeText(link);
-      if (!keepsFile()) statusLine.textContent = "The link is copied; it holds every input.";
+      await navigator.clipboard.writeText(location.origin + link);
+      statusLine.textContent = "The link is copied; it holds every input.";
     } catch {
       statusLine.textContent = "The link is in the address bar; it holds every input.";
     }
@@ -409,7 +412,9 @@
       const more = [["bits", "4"], ["bits", "6"], ["bits", "8"], ["mapping", "symmetric-signed"], ["mapping", "asymmetric-signed"],
         ["range", "minmax"], ["range", "mse"], ["granularity", "tensor"]];
       if (shared.some(([name]) => name === "low")) more.push(["range", "custom"]);
-      location.href = linkOf("/compare", [...shared, ...more]);
+      const link = linkOf("/compare", [...shared, ...more]);
+      if (link === null) statusLine.textContent = `${TOO_LONG} Choose the file on the page Compare.`;
+      else location.href = link;
     });
   }
   if (fileField) {
