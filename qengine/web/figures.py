@@ -183,7 +183,10 @@ def _histogram(graphs: TensorGraphs) -> Figure:
     x_axis: dict[str, Any] = {}
     title = "error (units of x)"
     if wide:
-        ticks = stretched_ticks(row.step, float(edges[0]), float(edges[-1]))
+        low, high = float(edges[0]), float(edges[-1])
+        ticks = sorted(
+            {*stretched_ticks(row.step, low, high), *(end for end in (low, high) if abs(end) > 4 * row.step)}
+        )
         x_axis = {"tickvals": _numbers(place(ticks)), "ticktext": [tick_text(tick) for tick in ticks]}
         title = "error (units of x; logarithmic beyond ± one step)"
     return Figure(
