@@ -71,16 +71,7 @@ def sanitizer(quick: bool) -> dict[str, Any]:
         return {"passed": False, "summary": "compute-sanitizer is not on this machine: nothing was checked"}
     results = {}
     for check in ("memcheck", "racecheck"):
-        command = [
-            tool,
-            "--tool",
-            check,
-            "--error-exitcode",
-            "86",
-            sys.executable,
-            "-m",
-            "tests.kernels.cuda.short_run",
-        ]
+        command = [tool, "--tool", check, "--error-exitcode", "86", sys.executable, str(SHORT_RUN)]
         results[check] = dict(zip(("exit_code", "summary"), run(command), strict=True))
     return {"passed": all(result["exit_code"] == 0 for result in results.values()), **results}
 

@@ -133,8 +133,6 @@ struct RoundedRule {
 };
 
 // ---- any convention, any parameters; `word` is the draw of stochastic rounding
-QE_DEVICE f64 widened(f32 x) { return f32_to_f64(x); }
-QE_DEVICE f64 widened(f64 x) { return x; }
 template <class T> struct AnyRule {
     static constexpr bool HOT = false;
     typedef T X;

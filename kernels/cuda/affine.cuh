@@ -4,6 +4,9 @@
 #include "compiler.cuh"
 #include "philox.cuh"
 
+QE_DEVICE f64 widened(f32 x) { return f32_to_f64(x); }
+QE_DEVICE f64 widened(f64 x) { return x; }
+
 // Positions in a quantizer's row of int64, and what stands there.
 #define QE_AFFINE_FAMILY 0
 #define QE_AFFINE_BITS 1

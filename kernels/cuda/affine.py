@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,9 +24,9 @@ from ..codes import (
     ZERO_POINT_AFTER,
     ZERO_POINT_FUSED,
 )
-from . import load
+from . import grid, load
+from .grid import THREADS
 
-THREADS = 256
 #: Records as affine.cu reads them. Single: float32 elements and arithmetic, doubles: float32 elements and float64
 #: arithmetic, general: the rest. Bounds are of x, rest is added to the bits of the rounded sum.
 SINGLE = np.dtype(
@@ -68,8 +67,6 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _KINDS = {1: 0, 2: 1, 4: 2}
 #: Dtypes of codes that `dequantize` reads.
 CODES = tuple(np.dtype(name) for name in ("int8", "uint8", "int16", "uint16", "int32"))
-#: Threads of a multiprocessor, where one thread keeps many numbers in registers and where it does not.
-_FEW, _MANY = 1024, 2048
 #: Threads that a group of draws takes: four blocks each, of four words.
 _DRAW_THREADS = DRAW_GROUP // 16
 
@@ -224,10 +221,6 @@ def part(whole, first, n):
     return replace(whole, records=records, layout=(length, group, groups, records.size // groups)), first % length
 
 
-def _blocks(threads):
-    return max(1, -(-threads // THREADS))
-
-
 def _in_vectors(array, width):
     """Whether an array starts at a multiple of what four elements of `width` bytes are moved in."""
     return array.data.ptr % min(16, 4 * width) == 0
@@ -252,25 +245,20 @@ def _launch(name, n, before, vectors, records, layout, start, after):
 
     `name` is a format; `before` are the arguments behind n, `after` the last ones.
     """
-    processors = load.multiprocessors()
     units = n // 4 if vectors else n
     if records.size == 1:
-        blocks = min(_blocks(-(-units // 4)), 16 * processors)
+        blocks = grid.blocks(-(-units // 4), 2 * grid.MANY)
         load.launch("affine", name.format("tensor"), blocks, THREADS, n, *before, vectors, *_numbers(records), *after)
         return
     if _columns(layout) and vectors:
-        # Threads keep their columns if the stride is a whole number of turns through them.
         columns = layout[0]
-        turn, room = columns // math.gcd(columns, 4), _FEW * processors
-        stride = turn * max(1, min(room, units) // turn)
-        if stride > 2 * room:
-            stride = room
+        stride = grid.turning_stride(units, columns)
         load.launch(
-            "affine", name.format("columns"), _blocks(max(stride, 3)), THREADS, n, *before, _table(records), columns,
-            start % columns, stride, 4 * stride % columns, *after,
+            "affine", name.format("columns"), grid.blocks(max(stride, 3)), THREADS, n, *before, _table(records),
+            columns, start % columns, stride, 4 * stride % columns, *after,
         )  # fmt: skip
         return
-    blocks = min(_blocks(-(-n // 4)), _MANY // THREADS * processors)
+    blocks = grid.blocks(-(-n // 4), grid.MANY)
     runs = _runs(layout, start, 4 * blocks * THREADS)
     load.launch("affine", name.format("runs"), blocks, THREADS, n, *before, vectors, _table(records), *runs, *after)
 
@@ -300,7 +288,7 @@ def quantize(x, first, whole, out, flag):
     n, (some, start) = x.size, part(whole, first, x.size)
     kind, vectors = _KINDS[out.dtype.itemsize], _in_vectors(x, x.itemsize) and _in_vectors(out, out.itemsize)
     if some.rule == "draws":
-        blocks = min(_blocks(-(-n // DRAW_GROUP) * _DRAW_THREADS), _MANY // THREADS * load.multiprocessors())
+        blocks = grid.blocks(-(-n // DRAW_GROUP) * _DRAW_THREADS, grid.MANY)
         step = blocks * THREADS // _DRAW_THREADS * DRAW_GROUP - DRAW_GROUP
         runs = _runs(some.layout, start, step)
         length, rows, quarter = some.layout[0], some.layout[3], DRAW_GROUP // 4
@@ -344,7 +332,7 @@ def outside(q, low, high):
         return None
     first = load.array_module().full(1, q.size, np.uint64)
     kind = (q.itemsize.bit_length() - 1) + 4 * (q.dtype.kind == "u")
-    blocks = min(_blocks(-(-q.size * q.itemsize // 16)), _MANY // THREADS * load.multiprocessors())
+    blocks = grid.blocks(-(-q.size * q.itemsize // 16), grid.MANY)
     load.launch("affine", "codes_outside", blocks, THREADS, q.size, q, kind, q.data.ptr % 16 == 0, low, high, first)
     found = int(first[0])
     return found if found < q.size else None

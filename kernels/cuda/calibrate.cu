@@ -37,8 +37,6 @@ QE_DEVICE bool is_nan(f32 v) { return (f32_bits(v) & 0x7fffffffu) > 0x7f800000u;
 QE_DEVICE bool is_nan(f64 v) { return (f64_bits(v) & 0x7fffffffffffffffull) > 0x7ff0000000000000ull; }
 QE_DEVICE u32 from_lane(u32 v, i32 mask) { return shuffle_xor_u32(v, mask); }
 QE_DEVICE u64 from_lane(u64 v, i32 mask) { return shuffle_xor_u64(v, mask); }
-QE_DEVICE f64 real(f32 v) { return f32_to_f64(v); }
-QE_DEVICE f64 real(f64 v) { return v; }
 
 // low starts at the largest key, high at 0: where they stay, there was nothing but NaN.
 template <class X, class K> QE_DEVICE void extrema(const X *x, const Rows &r, i32 holes, K *low, K *high) {
@@ -115,7 +113,7 @@ QE_DEVICE void costs(const X *x, const f64 *weight, const Rows &r, u64 candidate
         QE_NO_UNROLL
         for (u64 i = span.start + lane_index(); i < span.stop; i += QE_WARP) {
             if (is_nan(x[i])) continue;
-            f64 v = real(x[i]), w = weight ? weight[i] : 1.0;
+            f64 v = widened(x[i]), w = weight ? weight[i] : 1.0;
             QE_UNROLL
             for (u32 q = 0; q < QE_TOGETHER; ++q) {
                 f64 ratio = exact ? divided_by_inverse(v, c[q].scale, c[q].inverse) : div_rn_f64(v, c[q].scale);
@@ -147,10 +145,11 @@ QE_BLOCK_KERNEL(256, costs_f64)(
           gamma, units, parts);
 }
 
+// Adds to the costs of the samples before these, piece after piece.
 QE_KERNEL(256, add_costs)(u64 segments, u64 pieces, u64 candidates, const f64 *parts, f64 *cost) {
     for (u64 i = thread_number(); i < segments * candidates; i += thread_count()) {
         u64 segment = i / candidates, k = i % candidates;
-        f64 total = 0.0;
+        f64 total = cost[i];
         for (u64 j = 0; j < pieces; ++j) total = add_rn_f64(total, parts[(segment * pieces + j) * candidates + k]);
         cost[i] = total;
     }
@@ -180,7 +179,7 @@ template <class X> QE_DEVICE void magnitudes(u64 n, const X *x, f64 amax, u32 bi
     __syncthreads();
     for (u64 i = thread_number(); i < n; i += thread_count()) {
         if (is_nan(x[i])) continue;
-        f64 place = mul_rn_f64(div_rn_f64(abs_f64(real(x[i])), amax), u64_to_f64(bins));
+        f64 place = mul_rn_f64(div_rn_f64(abs_f64(widened(x[i])), amax), u64_to_f64(bins));
         i32 bin = f64_to_i32_rz(place);
         atomicAdd(counts + ((u32)bin < bins ? (u32)bin : bins - 1), 1u);
     }

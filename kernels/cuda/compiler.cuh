@@ -62,7 +62,6 @@ QE_DEVICE f32 bits_f32(u32 v) { return __uint_as_float(v); }
 QE_DEVICE u64 f64_bits(f64 v) { return (u64)__double_as_longlong(v); }
 QE_DEVICE f64 bits_f64(u64 v) { return __longlong_as_double((i64)v); }
 QE_DEVICE i32 leading_zeros_u32(u32 v) { return __clz((i32)v); }   // 32 for 0
-QE_DEVICE i32 leading_zeros_u64(u64 v) { return __clzll((i64)v); }  // 64 for 0
 QE_DEVICE i32 bit_count_u32(u32 v) { return __popc(v); }
 // v >> t, and 0 from t = 32 on: what the instruction does.
 QE_DEVICE u32 shift_right_clamped_u32(u32 v, u32 t) {
@@ -117,19 +116,12 @@ QE_DEVICE u32 add_carry_of_u32(u32 a, u32 b, u32 c, u32 d) {
     return r;
 }
 QE_DEVICE u32 mul_high_u32(u32 a, u32 b) { return __umulhi(a, b); }
-QE_DEVICE u64 mul_high_u64(u64 a, u64 b) { return __umul64hi(a, b); }
 // Bytes of the pair (a low, b high) chosen by the four low nibbles of `selector`.
 QE_DEVICE u32 byte_permute(u32 a, u32 b, u32 selector) { return __byte_perm(a, b, selector); }
 // Four int32 saturated to a byte and packed, the first lowest.
 QE_DEVICE u32 pack_saturated_i8(i32 a, i32 b, i32 c, i32 d) {
     u32 r;
     asm("{ .reg .b32 h; cvt.pack.sat.s8.s32.b32 h, %4, %3, 0; cvt.pack.sat.s8.s32.b32 %0, %2, %1, h; }"
-        : "=r"(r) : "r"(a), "r"(b), "r"(c), "r"(d));
-    return r;
-}
-QE_DEVICE u32 pack_saturated_u8(i32 a, i32 b, i32 c, i32 d) {
-    u32 r;
-    asm("{ .reg .b32 h; cvt.pack.sat.u8.s32.b32 h, %4, %3, 0; cvt.pack.sat.u8.s32.b32 %0, %2, %1, h; }"
         : "=r"(r) : "r"(a), "r"(b), "r"(c), "r"(d));
     return r;
 }
@@ -173,7 +165,6 @@ QE_BINARY(add_rn_f32, "add.rn.f32", f32, "f")
 QE_BINARY(sub_rn_f32, "sub.rn.f32", f32, "f")
 QE_BINARY(div_rn_f32, "div.rn.f32", f32, "f")
 QE_TERNARY(fma_rn_f32, "fma.rn.f32", f32, "f")
-QE_UNARY(sqrt_rn_f32, "sqrt.rn.f32", f32, "f", f32, "f")
 QE_BINARY(min_f32, "min.f32", f32, "f")  // of a NaN and a number the number; -0 below +0
 QE_BINARY(max_f32, "max.f32", f32, "f")
 QE_COMPARE(lt_f32, "setp.lt.f32", f32, "f")  // false with NaN
@@ -194,10 +185,8 @@ QE_UNARY(f64_to_f32, "cvt.rn.f32.f64", f32, "f", f64, "d")
 QE_BINARY(mul_rn_f64, "mul.rn.f64", f64, "d")
 QE_BINARY(add_rn_f64, "add.rn.f64", f64, "d")
 QE_BINARY(sub_rn_f64, "sub.rn.f64", f64, "d")
-QE_BINARY(add_rd_f64, "add.rm.f64", f64, "d")  // rounded down
 QE_BINARY(div_rn_f64, "div.rn.f64", f64, "d")
 QE_TERNARY(fma_rn_f64, "fma.rn.f64", f64, "d")
-QE_UNARY(sqrt_rn_f64, "sqrt.rn.f64", f64, "d", f64, "d")
 QE_BINARY(min_f64, "min.f64", f64, "d")
 QE_BINARY(max_f64, "max.f64", f64, "d")
 QE_COMPARE(lt_f64, "setp.lt.f64", f64, "d")
@@ -254,7 +243,6 @@ QE_DEVICE void store_u32x4(void *p, u32x4 v) { __stcs((uint4 *)p, make_uint4(v.x
 
 // ---- a warp, all of its 32 threads taking part
 QE_DEVICE u32 shuffle_xor_u32(u32 v, i32 mask) { return __shfl_xor_sync(QE_FULL_WARP, v, mask); }
-QE_DEVICE u32 shuffle_u32(u32 v, i32 lane) { return __shfl_sync(QE_FULL_WARP, v, lane); }
 QE_DEVICE u32 warp_ballot(bool v) { return __ballot_sync(QE_FULL_WARP, v); }
 QE_DEVICE u32 lane_index() { return threadIdx.x & 31u; }
 
@@ -286,7 +274,6 @@ QE_DEVICE f32 bits_f32(u32 v) { return host_bits<f32>(v); }
 QE_DEVICE u64 f64_bits(f64 v) { return host_bits<u64>(v); }
 QE_DEVICE f64 bits_f64(u64 v) { return host_bits<f64>(v); }
 QE_DEVICE i32 leading_zeros_u32(u32 v) { return v ? __builtin_clz(v) : 32; }
-QE_DEVICE i32 leading_zeros_u64(u64 v) { return v ? __builtin_clzll(v) : 64; }
 QE_DEVICE i32 bit_count_u32(u32 v) { return __builtin_popcount(v); }
 QE_DEVICE u32 shift_right_clamped_u32(u32 v, u32 t) { return t < 32 ? v >> t : 0; }
 QE_DEVICE u32 bit_select_u32(u32 mask, u32 a, u32 b) { return (a & ~mask) | (b & mask); }
@@ -299,7 +286,6 @@ QE_DEVICE i64 mad_wide_i32(i32 a, i32 b, i64 c) { return (i64)a * (i64)b + c; }
 QE_DEVICE i64 fused_mad_wide_i32(i32 a, i32 b, i64 c) { return (i64)a * (i64)b + c; }
 QE_DEVICE u32 add_carry_of_u32(u32 a, u32 b, u32 c, u32 d) { return c + d + (a + b < a); }
 QE_DEVICE u32 mul_high_u32(u32 a, u32 b) { return (u32)(((u64)a * (u64)b) >> 32); }
-QE_DEVICE u64 mul_high_u64(u64 a, u64 b) { return (u64)(((unsigned __int128)a * b) >> 64); }
 QE_DEVICE u32 byte_permute(u32 a, u32 b, u32 selector) {
     u64 pair = ((u64)b << 32) | a;
     u32 r = 0;
@@ -310,9 +296,6 @@ inline u32 host_byte(i32 v, i32 low, i32 high) { return (u32)(v < low ? low : v 
 QE_DEVICE u32 pack_saturated_i8(i32 a, i32 b, i32 c, i32 d) {
     return host_byte(a, -128, 127) | host_byte(b, -128, 127) << 8 | host_byte(c, -128, 127) << 16 |
            host_byte(d, -128, 127) << 24;
-}
-QE_DEVICE u32 pack_saturated_u8(i32 a, i32 b, i32 c, i32 d) {
-    return host_byte(a, 0, 255) | host_byte(b, 0, 255) << 8 | host_byte(c, 0, 255) << 16 | host_byte(d, 0, 255) << 24;
 }
 QE_DEVICE u32 sum_abs_difference(i32 a, i32 b, u32 c) {
     return (a < b ? (u32)b - (u32)a : (u32)a - (u32)b) + c;
@@ -330,7 +313,6 @@ QE_DEVICE f32 add_rn_f32(f32 a, f32 b) { return a + b; }
 QE_DEVICE f32 sub_rn_f32(f32 a, f32 b) { return a - b; }
 QE_DEVICE f32 div_rn_f32(f32 a, f32 b) { return a / b; }
 QE_DEVICE f32 fma_rn_f32(f32 a, f32 b, f32 c) { return __builtin_fmaf(a, b, c); }
-QE_DEVICE f32 sqrt_rn_f32(f32 a) { return __builtin_sqrtf(a); }
 QE_DEVICE bool lt_f32(f32 a, f32 b) { return a < b; }
 QE_DEVICE bool le_f32(f32 a, f32 b) { return a <= b; }
 QE_DEVICE bool eq_f32(f32 a, f32 b) { return a == b; }
@@ -373,20 +355,8 @@ QE_DEVICE f32 f64_to_f32(f64 a) { return (f32)a; }
 QE_DEVICE f64 mul_rn_f64(f64 a, f64 b) { return a * b; }
 QE_DEVICE f64 add_rn_f64(f64 a, f64 b) { return a + b; }
 QE_DEVICE f64 sub_rn_f64(f64 a, f64 b) { return a - b; }
-QE_DEVICE f64 add_rd_f64(f64 a, f64 b) {
-    // The error of a rounded finite sum is a float64 (two-sum): where it is negative the sum was rounded up.
-    f64 sum = a + b;
-    if (sum - sum != 0) {  // infinite, or NaN
-        bool overflow = sum > 0 && a - a == 0 && b - b == 0;
-        return overflow ? bits_f64(0x7fefffffffffffffull) : sum;
-    }
-    f64 back = sum - a, error = (a - (sum - back)) + (b - back);
-    if (!(error < 0)) return sum == 0 && (__builtin_signbit(a) || __builtin_signbit(b)) ? -0.0 : sum;
-    return bits_f64(sum > 0 ? f64_bits(sum) - 1 : f64_bits(sum) + 1);
-}
 QE_DEVICE f64 div_rn_f64(f64 a, f64 b) { return a / b; }
 QE_DEVICE f64 fma_rn_f64(f64 a, f64 b, f64 c) { return __builtin_fma(a, b, c); }
-QE_DEVICE f64 sqrt_rn_f64(f64 a) { return __builtin_sqrt(a); }
 QE_DEVICE f64 min_f64(f64 a, f64 b) { return host_min(a, b); }
 QE_DEVICE f64 max_f64(f64 a, f64 b) { return host_max(a, b); }
 QE_DEVICE bool lt_f64(f64 a, f64 b) { return a < b; }
@@ -422,7 +392,6 @@ QE_DEVICE void store_u32x4(void *p, u32x4 v) { *(u32x4 *)p = v; }
 
 QE_DEVICE u32 lane_index() { return threadIdx.x & 31u; }
 QE_DEVICE u32 shuffle_xor_u32(u32 v, i32 mask) { return (u32)host_publish(v)[lane_index() ^ (u32)mask]; }
-QE_DEVICE u32 shuffle_u32(u32 v, i32 lane) { return (u32)host_publish(v)[lane]; }
 QE_DEVICE u32 warp_ballot(bool v) {
     const u64 *values = host_publish(v);
     u32 r = 0;
@@ -446,7 +415,6 @@ QE_DEVICE u64 shuffle_xor_u64(u64 v, i32 mask) {
 }
 QE_DEVICE i64 shuffle_xor_i64(i64 v, i32 mask) { return (i64)shuffle_xor_u64((u64)v, mask); }
 QE_DEVICE f64 shuffle_xor_f64(f64 v, i32 mask) { return bits_f64(shuffle_xor_u64(f64_bits(v), mask)); }
-QE_DEVICE f32 shuffle_xor_f32(f32 v, i32 mask) { return bits_f32(shuffle_xor_u32(f32_bits(v), mask)); }
 
 QE_DEVICE f32 abs_f32(f32 v) { return bits_f32(f32_bits(v) & 0x7fffffffu); }
 QE_DEVICE f64 abs_f64(f64 v) { return bits_f64(f64_bits(v) & 0x7fffffffffffffffull); }
@@ -469,12 +437,10 @@ QE_DEVICE i32 clamp_i32(i32 v, i32 low, i32 high) { return min_i32(max_i32(v, lo
 QE_DEVICE i64 clamp_i64(i64 v, i64 low, i64 high) { return min_i64(max_i64(v, low), high); }
 // Signed sums and products modulo 2**64 (2**32): overflow is defined for unsigned numbers alone.
 QE_DEVICE i64 add_wrap_i64(i64 a, i64 b) { return (i64)((u64)a + (u64)b); }
-QE_DEVICE i64 sub_wrap_i64(i64 a, i64 b) { return (i64)((u64)a - (u64)b); }
 QE_DEVICE i64 mul_wrap_i64(i64 a, i64 b) { return (i64)((u64)a * (u64)b); }
 QE_DEVICE i32 add_wrap_i32(i32 a, i32 b) { return (i32)((u32)a + (u32)b); }
 // floor(v / 2**t) and v * 2**t modulo 2**64, 0 <= t <= 63: PTX clamps larger shifts, x86 masks them, C++ forbids them.
 QE_DEVICE i64 shift_right_i64(i64 v, i32 t) { return v >> t; }
-QE_DEVICE u64 shift_right_u64(u64 v, i32 t) { return v >> t; }
 QE_DEVICE i64 shift_left_i64(i64 v, i32 t) { return (i64)((u64)v << t); }
 // The low bytes of four integers (the low halves of two), the first lowest.
 QE_DEVICE u32 pack_low_bytes(u32 a, u32 b, u32 c, u32 d) {

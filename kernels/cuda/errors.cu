@@ -2,7 +2,9 @@
 //
 // Element i of the tensor belongs to metric channel i / length % channels. Where runs of one channel are long, warps take
 // pieces of them (errors_runs_..., errors_fast_...); where they are short, threads take columns of the matrix whose rows
-// are length * channels elements (errors_columns_...). Every part writes its own sums; errors_combine_... add them up.
+// are length * channels elements (errors_columns_...): of a tile no more columns than it has elements, and where rows are
+// wide the columns of a whole run. Every part writes its own sums; errors_combine adds up those of the channels that a
+// tile meets, from the channel of its first element on.
 // A block serves one quantizer (four of the fast ones), neighbouring blocks the next: x comes from memory once.
 #define QE_REGISTERS_FIRST
 #include "errors.cuh"
@@ -13,8 +15,18 @@
 struct Tiles {
     u64 first, n, size;        // of a tile; the last tile may be shorter
     u64 length, channels;
-    u64 per_run, per_tile;     // pieces
+    u64 per_run, per_tile;     // pieces; of columns: those that a thread takes, and the threads of a slice
 };
+QE_DEVICE u64 tiles_of(const Tiles &t) { return (t.n + t.size - 1) / t.size; }
+QE_DEVICE u64 begin_of(const Tiles &t, u64 tile) { return t.first + tile * t.size; }
+QE_DEVICE u64 end_of(const Tiles &t, u64 tile) {
+    return t.first + (t.n < (tile + 1) * t.size ? t.n : (tile + 1) * t.size);
+}
+// Channels that a tile meets at most.
+QE_DEVICE u64 channels_seen(const Tiles &t) {
+    u64 runs = (t.size - 1) / t.length + 2;
+    return runs < t.channels ? runs : t.channels;
+}
 
 // The plan of all quantizers; `which` lists those that a launch serves.
 struct Plan {
@@ -35,7 +47,7 @@ struct Tables {
 struct Piece { u64 start, stop; };
 QE_DEVICE Piece piece_of(const Tiles &t, u64 number) {
     u64 tile = number / t.per_tile, p = number % t.per_tile;
-    u64 begin = t.first + tile * t.size, end = t.first + (t.n < (tile + 1) * t.size ? t.n : (tile + 1) * t.size);
+    u64 begin = begin_of(t, tile), end = end_of(t, tile);
     u64 run = begin / t.length + p / t.per_run, low = run * t.length, high = low + t.length;
     if (low < begin) low = begin;
     if (high > end) high = end;
@@ -140,7 +152,7 @@ QE_DEVICE void runs(const Tiles &t, const X *x, const Plan &plan, const u64 *lef
         clear_tables(bins, QE_ERROR_BINS);
     }
     AnyRule rule = any_rule(plan, k, IsNarrow<X>::value);
-    u64 tiles = (t.n + t.size - 1) / t.size, pieces = tiles * t.per_tile;
+    u64 pieces = tiles_of(t) * t.per_tile;
     u64 warps = blockDim.x / QE_WARP, step = (u64)(gridDim.x / (u32)plan.served) * warps;
     QE_NO_UNROLL
     for (u64 number = (u64)(blockIdx.x / (u32)plan.served) * warps + threadIdx.x / QE_WARP; number < pieces;
@@ -182,7 +194,8 @@ QE_DEVICE void runs(const Tiles &t, const X *x, const Plan &plan, const u64 *lef
     }
 }
 
-// ---- short runs: a thread takes every `slices`-th row's element in its column
+// ---- short runs: a thread takes of every `slices`-th row its column, or its run. Rows begin at the tile's first element,
+// or at that of its run.
 template <class X>
 QE_DEVICE void columns(const Tiles &t, const X *x, const Plan &plan, u64 slices, i32 watches, f64 *sums, u32 *counts,
                        f64 *ends, u64 *bad, const Tables &tables) {
@@ -195,25 +208,30 @@ QE_DEVICE void columns(const Tiles &t, const X *x, const Plan &plan, u64 slices,
         clear_tables(bins, QE_ERROR_BINS);
     }
     AnyRule rule = any_rule(plan, k, IsNarrow<X>::value);
-    u64 width = t.length * t.channels, per_tile = slices * width, tiles = (t.n + t.size - 1) / t.size;
-    // Elements of a column have the same parameters where the rows are whole turns through them.
-    bool one = width % (u64)(rule.layout[0] * rule.layout[3]) == 0 || rule.layout[2] * rule.layout[3] == 1;
+    u64 width = t.length * t.channels, run = t.per_run, lanes = t.per_tile, per_tile = slices * lanes;
+    // What a thread takes has the same parameters where the rows are whole turns through them, and a run has one scale.
+    u64 length = (u64)rule.layout[0], group = (u64)rule.layout[1];
+    bool one = rule.layout[2] * rule.layout[3] == 1 || (width % (length * (u64)rule.layout[3]) == 0
+                                                        && (run == 1 || (length == run && group >= length)));
     u64 step = (u64)(gridDim.x / (u32)plan.served) * blockDim.x;
     QE_NO_UNROLL
-    for (u64 number = (u64)(blockIdx.x / (u32)plan.served) * blockDim.x + threadIdx.x; number < tiles * per_tile;
+    for (u64 number = (u64)(blockIdx.x / (u32)plan.served) * blockDim.x + threadIdx.x; number < tiles_of(t) * per_tile;
          number += step) {
-        u64 tile = number / per_tile, column = number % width;
-        u64 begin = t.first + tile * t.size, end = t.first + (t.n < (tile + 1) * t.size ? t.n : (tile + 1) * t.size);
-        u64 i = (begin / width + number % per_tile / width) * width + column, at = parameters_of(i, rule.layout);
+        u64 tile = number / per_tile, place = number % per_tile, begin = begin_of(t, tile), end = end_of(t, tile);
+        u64 from = begin - begin % run + place / lanes * width + place % lanes * run;
+        u64 at = parameters_of(from, rule.layout);
         Sums s = no_sums();
         Ends e = {infinite<f64>(), -infinite<f64>()};
-        if (i < begin) i += slices * width;
         QE_NO_UNROLL
-        for (; i < end; i += slices * width) {
-            f64 v = widened(x[i - t.first]);
-            if (watches && nth == 0) look_at(e, v, i, bad + 2 * tile);
-            if (!finite_f64(v)) continue;
-            add_element(s, v, code_at(rule, v, i, one ? at : parameters_of(i, rule.layout)), counters);
+        for (; from < end; from += slices * width) {
+            u64 stop = from + run < end ? from + run : end;
+            QE_NO_UNROLL
+            for (u64 i = from < begin ? begin : from; i < stop; ++i) {
+                f64 v = widened(x[i - t.first]);
+                if (watches && nth == 0) look_at(e, v, i, bad + 2 * tile);
+                if (!finite_f64(v)) continue;
+                add_element(s, v, code_at(rule, v, i, one ? at : parameters_of(i, rule.layout)), counters);
+            }
         }
         if (watches && nth == 0) {
             ends[2 * number] = e.low;
@@ -333,7 +351,7 @@ QE_DEVICE void fast(const Tiles &t, const X *x, const Plan &plan, u64 *left, i32
             clear_tables(bins[q], QE_ERROR_BINS);
         }
     }
-    u64 tiles = (t.n + t.size - 1) / t.size, pieces = tiles * t.per_tile, warps = blockDim.x / QE_WARP;
+    u64 pieces = tiles_of(t) * t.per_tile, warps = blockDim.x / QE_WARP;
     u64 step = (u64)(gridDim.x / quads) * warps;
     QE_NO_UNROLL
     for (u64 number = (u64)(blockIdx.x / quads) * warps + threadIdx.x / QE_WARP; number < pieces; number += step) {
@@ -407,23 +425,33 @@ QE_DEVICE void fast(const Tiles &t, const X *x, const Plan &plan, u64 *left, i32
     }
 }
 
-// ---- sums of tiles: one thread a tile, quantizer, channel and field adds up what the parts of that channel found
+// ---- sums of tiles: one thread a tile, quantizer, channel that it meets and field adds up what the channel's parts found
 #define QE_SLOTS (QE_FIELDS + QE_COUNTS)
 
-// Visit the parts of a channel in a tile, in order.
-template <class Visit> QE_DEVICE void each_part(const Tiles &t, u64 slices, u64 tile, u64 channel, Visit visit) {
-    if (slices) {  // columns: `slices` rows of length * channels
-        u64 width = t.length * t.channels, base = tile * slices * width + channel * t.length;
+// Visit the parts of a tile's `nth` channel, in order.
+template <class Visit> QE_DEVICE void each_part(const Tiles &t, u64 slices, u64 tile, u64 nth, Visit visit) {
+    u64 lanes = t.per_tile, start = begin_of(t, tile) % t.length;
+    if (slices && t.per_run == t.length) {
+        QE_NO_UNROLL
+        for (u64 slice = 0; nth < lanes && slice < slices; ++slice) visit((tile * slices + slice) * lanes + nth);
+        return;
+    }
+    if (slices) {
+        u64 from = nth ? nth * t.length - start : 0, stop = (nth + 1) * t.length - start;
+        u64 again = nth ? lanes : t.length * t.channels - start;  // what is before the first element of its run
         QE_NO_UNROLL
         for (u64 slice = 0; slice < slices; ++slice) {
+            u64 base = (tile * slices + slice) * lanes;
             QE_NO_UNROLL
-            for (u64 j = 0; j < t.length; ++j) visit(base + slice * width + j);
+            for (u64 j = from; j < stop && j < lanes; ++j) visit(base + j);
+            QE_NO_UNROLL
+            for (u64 j = again; j < lanes; ++j) visit(base + j);
         }
         return;
     }
-    u64 runs = t.per_tile / t.per_run, first = (t.first + tile * t.size) / t.length % t.channels;
+    u64 runs = t.per_tile / t.per_run;
     QE_NO_UNROLL
-    for (u64 run = channel >= first ? channel - first : channel + t.channels - first; run < runs; run += t.channels) {
+    for (u64 run = nth; run < runs; run += t.channels) {
         QE_NO_UNROLL
         for (u64 j = 0; j < t.per_run; ++j) visit(tile * t.per_tile + run * t.per_run + j);
     }
@@ -433,25 +461,25 @@ QE_KERNEL(128, errors_combine)(
     u64 first, u64 n, u64 size, u64 length, u64 channels, u64 per_run, u64 per_tile, u64 slices, i32 quantizers,
     const f64 *sums, const u32 *counts, f64 *out, i64 *out_counts) {
     Tiles t = {first, n, size, length, channels, per_run, per_tile};
-    u64 tiles = (n + size - 1) / size, items = tiles * (u64)quantizers * channels * QE_SLOTS;
+    u64 seen = channels_seen(t), items = tiles_of(t) * (u64)quantizers * seen * QE_SLOTS;
     for (u64 item = thread_number(); item < items; item += thread_count()) {
-        u64 slot = item % QE_SLOTS, cell = item / QE_SLOTS, channel = cell % channels;
-        u64 k = cell / channels % (u64)quantizers, tile = cell / channels / (u64)quantizers;
+        u64 slot = item % QE_SLOTS, cell = item / QE_SLOTS, nth = cell % seen;
+        u64 k = cell / seen % (u64)quantizers, tile = cell / seen / (u64)quantizers;
         if (slot >= QE_FIELDS) {
             u64 total = 0, which = slot - QE_FIELDS;
-            each_part(t, slices, tile, channel, [&](u64 part) {
+            each_part(t, slices, tile, nth, [&](u64 part) {
                 total += counts[(part * (u64)quantizers + k) * QE_COUNTS + which];
             });
             out_counts[cell * QE_COUNTS + which] = (i64)total;
         } else if (slot == QE_MAX_ABS) {
             f64 most = 0.0;
-            each_part(t, slices, tile, channel, [&](u64 part) {
+            each_part(t, slices, tile, nth, [&](u64 part) {
                 most = max_f64(most, sums[(part * (u64)quantizers + k) * QE_FIELDS + slot]);
             });
             out[cell * QE_FIELDS + slot] = most;
         } else if (slot != QE_SUM_E_LOW) {
             Pair total = {0.0, 0.0};
-            each_part(t, slices, tile, channel, [&](u64 part) {
+            each_part(t, slices, tile, nth, [&](u64 part) {
                 const f64 *at = sums + (part * (u64)quantizers + k) * QE_FIELDS + slot;
                 add_exactly(total, at[0]);
                 if (slot == QE_SUM_E_HIGH) add_exactly(total, at[1]);
@@ -469,10 +497,10 @@ QE_KERNEL(128, errors_ends)(
     u64 first, u64 n, u64 size, u64 length, u64 channels, u64 per_run, u64 per_tile, u64 slices, const f64 *ends,
     f64 *out) {
     Tiles t = {first, n, size, length, channels, per_run, per_tile};
-    u64 tiles = (n + size - 1) / size;
-    for (u64 item = thread_number(); item < tiles * channels; item += thread_count()) {
+    u64 seen = channels_seen(t);
+    for (u64 item = thread_number(); item < tiles_of(t) * seen; item += thread_count()) {
         Ends e = {infinite<f64>(), -infinite<f64>()};
-        each_part(t, slices, item / channels, item % channels, [&](u64 part) {
+        each_part(t, slices, item / seen, item % seen, [&](u64 part) {
             e.low = min_f64(e.low, ends[2 * part]);
             e.high = max_f64(e.high, ends[2 * part + 1]);
         });
@@ -481,7 +509,6 @@ QE_KERNEL(128, errors_ends)(
     }
 }
 
-// ---- the kernels
 // ---- the kernels
 QE_BLOCK_KERNEL(256, errors_runs_f32)(
     u64 first, u64 n, const f32 *x, u64 size, u64 length, u64 channels, u64 per_run, u64 per_tile, u64 slices,

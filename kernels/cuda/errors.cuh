@@ -176,8 +176,6 @@ QE_DEVICE void join(Sums s, f64 *sums, u32 *counts) {
     store_sums(s, sums, counts);
 }
 
-QE_DEVICE f64 widened(f32 x) { return f32_to_f64(x); }
-QE_DEVICE f64 widened(f64 x) { return x; }
 QE_DEVICE f32 narrowed(f32 x) { return x; }
 QE_DEVICE f32 narrowed(f64 x) { return f64_to_f32(x); }
 template <class X> QE_DEVICE X infinite();

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import weakref
 
 import numpy as np
 
@@ -25,6 +25,8 @@ PIECE, TOGETHER = 8192, 4
 LONG_RUN = 4 * WARP
 #: Parts of a tile that columns are cut into, about: 256 elements a thread.
 COLUMN_PARTS = 4096
+#: Where a row of columns is wider than this, a part takes all columns of a run.
+WIDE = 1 << 16
 #: Codes without their zero point up to this: a lane's sum of 256 squares is exact in float32.
 LARGEST_CODE = 256.0
 #: Scales whose float32 numbers are normal, and their squares too.
@@ -96,28 +98,39 @@ class Prepared:
 
 
 def _cuts(plan, size):
-    """Return (pieces a run, pieces a tile, slices a tile): the last is 0 where warps take pieces."""
+    """Return (pieces a run, pieces a tile, slices a tile): the last is 0 where warps take pieces.
+
+    Of columns: (columns of a part, parts of a slice, slices a tile). A tile has no more parts than elements. Which
+    element is in which part depends on `size` in no other way than how many parts there are.
+    """
     if plan.length >= LONG_RUN:
         per_run = -(-min(plan.length, size) // PIECE)
         return per_run, per_run * (1 if plan.channels == 1 else (size - 1) // plan.length + 2), 0
     width = plan.length * plan.channels
-    rows = (size - 1) // width + 2
-    return 1, 1, max(1, min(rows, COLUMN_PARTS // width))
+    if width > WIDE:
+        return plan.length, _channels_seen(plan, size), 1
+    return 1, min(width, size), max(1, min(-(-size // width), COLUMN_PARTS // width))
+
+
+def _channels_seen(plan, size):
+    """Return how many channels a tile meets at most."""
+    return min(plan.channels, (size - 1) // plan.length + 2)
 
 
 def tiles_at_once(prepared, size):
     """Return how many tiles of `size` elements a call should be given."""
     plan = prepared.here()
     _, per_tile, slices = _cuts(plan, size)
-    parts = slices * plan.length * plan.channels if slices else per_tile
     left = 0 if slices else 8 * WARP
     item = plan.quantizers * (8 * FIELDS + 4 * COUNTS + left) + 16
-    results = plan.channels * plan.quantizers * (8 * FIELDS + 8 * COUNTS)
-    return max(1, min(TILES, ROOM // (parts * item + results)))
+    results = _channels_seen(plan, size) * (plan.quantizers * (8 * FIELDS + 8 * COUNTS) + 16)
+    return max(1, min(TILES, ROOM // (max(slices, 1) * per_tile * item + results)))
 
 
 def tiles(prepared, x, first, size):
-    """Return (sums, counts, extremes, code counts, error bins, bad) of the tiles of flat x; waits for the device.
+    """Return (sums, counts, extremes, code counts, error bins, bad, firsts) of the tiles of flat x.
+
+    Waits for the device. What it takes there beside x grows with the elements of x times the quantizers, at most.
 
     Parameters
     ----------
@@ -130,16 +143,19 @@ def tiles(prepared, x, first, size):
     Returns
     -------
     sums, counts, extremes : (tiles, quantizers, channels, ...) and (tiles, channels, 2) arrays
+        Of the channels that a tile meets, from that of its first element on; behind the last one comes the first.
     code_counts, bins : int64 arrays
         Of all tiles together.
     bad : (tiles, 2) int64 array
         (count, first index) of what is not finite.
+    firsts : list of int
+        The channel of each tile's first element.
     """
     plan, arrays, n = prepared.here(), load.array_module(), x.size
     size = min(size, n)
     per_run, per_tile, slices = _cuts(plan, size)
     count = -(-n // size)
-    parts = count * (slices * plan.length * plan.channels if slices else per_tile)
+    parts, seen = count * max(slices, 1) * per_tile, _channels_seen(plan, size)
     sums = arrays.empty((parts, plan.quantizers, FIELDS), np.float64)
     counts = arrays.empty((parts, plan.quantizers, COUNTS), np.uint32)
     ends = arrays.empty((parts, 2), np.float64)
@@ -176,24 +192,28 @@ def tiles(prepared, x, first, size):
             start("errors_columns", FAST_THREADS, 1, other, False, watches)
         else:
             start("errors_runs", THREADS, 1, other, False, watches)
-    cells = count * plan.quantizers * plan.channels
-    out = arrays.empty((count, plan.quantizers, plan.channels, FIELDS), np.float64)
-    out_counts = arrays.empty((count, plan.quantizers, plan.channels, COUNTS), np.int64)
-    extremes = arrays.empty((count, plan.channels, 2), np.float64)
+    cells = count * plan.quantizers * seen
+    out = arrays.empty((count, plan.quantizers, seen, FIELDS), np.float64)
+    out_counts = arrays.empty((count, plan.quantizers, seen, COUNTS), np.int64)
+    extremes = arrays.empty((count, seen, 2), np.float64)
     most = 16 * load.multiprocessors()
     blocks = min(-(-cells * (FIELDS + COUNTS) // 128), most)
     load.launch(
         "errors", "errors_combine", blocks, 128, first, n, *shape, plan.quantizers, sums, counts, out, out_counts
     )
-    load.launch(
-        "errors", "errors_ends", min(-(-count * plan.channels // 128), most), 128, first, n, *shape, ends, extremes
-    )
+    load.launch("errors", "errors_ends", min(-(-count * seen // 128), most), 128, first, n, *shape, ends, extremes)
     found = out.get(), out_counts.get(), extremes.get(), codes.get(), bins.get(), bad.get()
     code_counts = found[3].view(np.int64)[: plan.levels]
-    return *found[:3], code_counts, found[4].view(np.int64)[: plan.quantizers * plan.counting], found[5].view(np.int64)
+    bins = found[4].view(np.int64)[: plan.quantizers * plan.counting]
+    firsts = [(first + k * size) // plan.length % plan.channels for k in range(count)]
+    return *found[:3], code_counts, bins, found[5].view(np.int64), firsts
 
 
-@functools.lru_cache(maxsize=4)
+_prepared: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
 def prepare(plan):
-    """Return what `tiles` takes for an error plan (hashed by identity: plans do not change)."""
-    return Prepared(plan.arguments)
+    """Return what `tiles` takes for an error plan, once a plan: what is on devices goes where the plan goes."""
+    if plan not in _prepared:
+        _prepared[plan] = Prepared(plan.arguments)
+    return _prepared[plan]

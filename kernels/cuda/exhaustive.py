@@ -10,8 +10,8 @@ squares too. Where one value is left nothing is evaluated at all.
 
 from __future__ import annotations
 
-import functools
 import itertools
+import weakref
 from bisect import bisect_left, bisect_right
 from fractions import Fraction
 from typing import NamedTuple
@@ -272,9 +272,18 @@ def _couple(work, i, j, whole, saturating):
     return segments
 
 
-@functools.lru_cache(maxsize=8)
+_found: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
 def segments_of(work, saturating=False):
-    """Return the segments of every couple, or None where one of them has no proof."""
+    """Return the segments of every couple, or None where one of them has no proof; found once a work."""
+    known = _found.setdefault(work, {})
+    if saturating not in known:
+        known[saturating] = _segments(work, saturating)
+    return known[saturating]
+
+
+def _segments(work, saturating):
     if work.kind != TABLE or work.acc_kind != ACC_SEQUENTIAL or work.channels != 1:
         return None
     schemes = range(work.rules.shape[0])

@@ -14,8 +14,6 @@ QE_DEVICE u64 bits_as_f64(u32 v) { return f64_bits(f32_to_f64(bits_f32(v))); }
 QE_DEVICE u64 bits_as_f64(u64 v) { return v; }
 QE_DEVICE bool finite_bits(u32 v) { return v < 0x7f800000u; }
 QE_DEVICE bool finite_bits(u64 v) { return v < 0x7ff0000000000000ull; }
-QE_DEVICE f64 widened(f32 x) { return f32_to_f64(x); }
-QE_DEVICE f64 widened(f64 x) { return x; }
 template <class X> struct Magnitude;
 template <> struct Magnitude<f32> { typedef u32 Bits; };
 template <> struct Magnitude<f64> { typedef u64 Bits; };

@@ -5,17 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..codes import FORMAT_BLOCK, FORMAT_SCALE, SCALE_TENSOR
-from . import load
-
-THREADS = 256
-#: Elements of a host array that are on the device at one time.
-PIECE = 1 << 26
-#: Threads of a multiprocessor, where one thread keeps many numbers in registers and where it does not.
-_FEW, _MANY = 1024, 2048
-
-
-def _blocks(threads, most):
-    return max(1, min(-(-threads // THREADS), most // THREADS * load.multiprocessors()))
+from . import grid, load
+from .grid import THREADS
+from .load import PIECE
 
 
 def _aligned(array, width):
@@ -31,11 +23,11 @@ def _launch_blocks(name, x, row, numbers, tensor_scale, *outputs):
     lanes = block // 4 if block % 4 == 0 and (block // 4).bit_count() == 1 and block <= 128 else 0
     vectors = _aligned(x, 16) and _aligned(outputs[0], 4) and (length % 4 == 0 or rows == 1)
     threads = lanes or 32
-    grid = _blocks(rows * blocks * threads, _FEW)
-    stride = grid * THREADS // threads
+    launched = grid.blocks(rows * blocks * threads, grid.FEW)
+    stride = launched * THREADS // threads
     asarray = load.array_module().asarray
     load.launch(
-        "formats", f"{name}_blocks_f{8 * x.itemsize}", grid, THREADS, rows, length, block, blocks, stride % blocks,
+        "formats", f"{name}_blocks_f{8 * x.itemsize}", launched, THREADS, rows, length, block, blocks, stride % blocks,
         stride // blocks, x, lanes, vectors, asarray(row), asarray(numbers), tensor_scale, *outputs,
     )  # fmt: skip
 
@@ -45,7 +37,7 @@ def _launch_cast(name, x, row, numbers, scale, *outputs):
     vectors = _aligned(x, 16) and _aligned(outputs[0], 4)
     asarray = load.array_module().asarray
     load.launch(
-        "formats", f"{name}_f{8 * x.itemsize}", _blocks(x.size // 4 + 1, _FEW), THREADS, x.size, x, vectors,
+        "formats", f"{name}_f{8 * x.itemsize}", grid.blocks(x.size // 4 + 1, grid.FEW), THREADS, x.size, x, vectors,
         asarray(row), asarray(numbers), scale, *outputs,
     )  # fmt: skip
 
@@ -124,7 +116,7 @@ def exponents(x, rounding):
     codes, first = arrays.empty(x.shape, np.uint8), arrays.full(1, x.size, np.uint64)
     if x.size:
         name = f"exponents_f{8 * x.itemsize}"
-        load.launch("formats", name, _blocks(x.size, _MANY), THREADS, x.size, x, rounding, codes, first)
+        load.launch("formats", name, grid.blocks(x.size, grid.MANY), THREADS, x.size, x, rounding, codes, first)
     return codes, first
 
 
@@ -134,7 +126,7 @@ def decode(codes, table):
     out = arrays.empty(codes.shape, np.float32)
     if codes.size:
         load.launch(
-            "formats", "decode_codes", _blocks(codes.size // 4 + 1, _MANY), THREADS, codes.size, codes,
+            "formats", "decode_codes", grid.blocks(codes.size // 4 + 1, grid.MANY), THREADS, codes.size, codes,
             _aligned(codes, 4), arrays.asarray(_full(table)), out,
         )  # fmt: skip
     return out
@@ -155,14 +147,14 @@ def decode_blocks(codes, table, scales, block, tensor_scale, exact, dtype):
     out, first = arrays.empty(codes.shape, dtype), arrays.full(1, codes.size, np.uint64)
     if codes.size == 0:
         return out, first
-    grid = _blocks(codes.size, _MANY)
-    stride, magic, shift = grid * THREADS, 0, 0
+    launched = grid.blocks(codes.size, grid.MANY)
+    stride, magic, shift = launched * THREADS, 0, 0
     if length < 2**31 and block < 2**31:
         bits = (block - 1).bit_length()
         magic, shift = -(-(1 << (31 + bits)) // block), 31 + bits
     wide = (exact,) if np.dtype(dtype) == np.float64 else ()
     load.launch(
-        "formats", f"decode_blocks_f{8 * np.dtype(dtype).itemsize}", grid, THREADS, rows, length, block,
+        "formats", f"decode_blocks_f{8 * np.dtype(dtype).itemsize}", launched, THREADS, rows, length, block,
         -(-length // block), stride % length, stride // length, magic, shift, codes, arrays.asarray(_full(table)),
         scales, tensor_scale, *wide, out, first,
     )  # fmt: skip

@@ -5,10 +5,14 @@ A launch goes to the current device and the caller's current stream, and returns
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 
 from . import arguments, sources
+
+#: Elements of a host array that are on the device at one time.
+PIECE = 1 << 26
 
 
 def array_module():
@@ -19,14 +23,29 @@ def array_module():
 
 
 def problem():
-    """Return None if there is a device to run on, or what is wrong."""
+    """Return None if there is a device to run on and a compiler, or what is missing and what to do."""
     try:
-        count = array_module().cuda.runtime.getDeviceCount()
+        cuda = array_module().cuda
     except ImportError as error:
-        return f"CuPy does not load ({error})"
-    except array_module().cuda.runtime.CUDARuntimeError as error:
-        return f"CuPy is installed, but finds no CUDA device ({error})"
-    return None if count else "CuPy is installed, but finds no CUDA device"
+        return f"CuPy, which does not load ({error}): reinstall the extra that fits the driver (cuda12, cuda13)"
+    try:
+        count, found = cuda.runtime.getDeviceCount(), ""
+    except cuda.runtime.CUDARuntimeError as error:
+        count, found = 0, f" ({error})"
+    if not count:
+        return (
+            f"a CUDA device and its driver: CuPy is installed, but finds no CUDA device{found}; run it where "
+            "nvidia-smi lists one, or install the extra that fits the driver (cuda12, cuda13)"
+        )
+    try:
+        cuda.nvrtc.getVersion()
+    except Exception as error:  # a library that is missing, or no symbol of that name in it: CuPy has many errors
+        return (
+            f"NVRTC, which compiles its kernels: CuPy does not load it ({' '.join(str(error).split())}); pip install "
+            "'cupy-cuda12x[ctk]' or 'cupy-cuda13x[ctk]', by the CUDA version of the driver, as the extras cuda12 and "
+            "cuda13 do"
+        )
+    return None
 
 
 def devices():
@@ -60,6 +79,11 @@ def device_of(array):
     return array.device
 
 
+def device_number_of(array):
+    """Return the number of the device that a CuPy array lives on."""
+    return array.device.id
+
+
 def adopt(value):
     """Return a CuPy array over the memory of any device array, without a copy.
 
@@ -68,9 +92,22 @@ def adopt(value):
     cupy = array_module()
     if isinstance(value, cupy.ndarray):
         return value
-    if hasattr(value, "__dlpack__"):
+    if not hasattr(value, "__dlpack_device__"):
+        return cupy.asarray(value)
+    with cupy.cuda.Device(value.__dlpack_device__()[1]), _known_stream():
         return cupy.from_dlpack(value)
-    return cupy.asarray(value)
+
+
+def _known_stream():
+    """Return a context in which the current stream is one that every package takes from DLPack.
+
+    PyTorch refuses the per-thread default stream (``CUPY_CUDA_PER_THREAD_DEFAULT_STREAM=1``). The legacy default stream
+    stands in for it: what is launched on the one afterwards waits for the other, by CUDA's own rule.
+    """
+    cuda = array_module().cuda
+    if cuda.get_current_stream().ptr == cuda.runtime.streamPerThread:
+        return cuda.ExternalStream(cuda.runtime.streamLegacy)
+    return contextlib.nullcontext()
 
 
 def hand_over(array, like):

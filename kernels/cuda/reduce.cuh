@@ -23,12 +23,6 @@
     }
 
 QE_DEVICE u64 add_u64(u64 a, u64 b) { return a + b; }
-QE_DEVICE u32 or_u32(u32 a, u32 b) { return a | b; }
 
 QE_BLOCK_REDUCTION(block_sum_u64, u64, shuffle_xor_u64, add_u64, 0)
 QE_BLOCK_REDUCTION(block_sum_i64, i64, shuffle_xor_i64, add_wrap_i64, 0)
-QE_BLOCK_REDUCTION(block_sum_f64, f64, shuffle_xor_f64, add_rn_f64, 0.0)
-QE_BLOCK_REDUCTION(block_min_i64, i64, shuffle_xor_i64, min_i64, QE_INT64_MAX)
-QE_BLOCK_REDUCTION(block_max_i64, i64, shuffle_xor_i64, max_i64, QE_INT64_MIN)
-QE_BLOCK_REDUCTION(block_max_f64, f64, shuffle_xor_f64, max_f64, 0.0)
-QE_BLOCK_REDUCTION(block_or_u32, u32, shuffle_xor_u32, or_u32, 0)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from ..codes import HALF_AWAY
-from . import load
+from . import grid, load
+from .grid import THREADS
 
-THREADS = 256
 #: What a channel needs, as requantize.cuh reads it: floor forms keep their biases in p and q, float forms the bits of
 #: the float64 scale and of what a product is cut to on wrap-around.
 CHANNEL = np.dtype(
@@ -23,8 +21,6 @@ _FLOAT, _FLOAT64, _HALF_AWAY, _INSIDE, _WRAPPED = 16, 1, 2, 4, 8
 #: Rules with loops of their own for int32 accumulators.
 _HOT = {FLOOR: "floor", _FLOAT: "float32"}
 _KINDS = {1: 0, 2: 1, 4: 2, 8: 3}
-#: Threads of a multiprocessor, where one thread keeps many numbers in registers and where it does not.
-_FEW, _MANY = 1024, 2048
 
 
 def float_rule(bits, rounding, inside, wrapped):
@@ -57,10 +53,6 @@ def nested_table(mantissa, exponent, zero_point):
     table = np.zeros(zero_point.size, CHANNEL)
     table["a"], table["t"], table["zero_point"] = mantissa, exponent, zero_point
     return table
-
-
-def _blocks(threads):
-    return max(1, -(-threads // THREADS))
 
 
 def _in_vectors(x, out):
@@ -98,26 +90,22 @@ def requantize(x, table, rule, qmin, qmax, out):
     if n == 0:
         return
     kind, last = _KINDS[out.dtype.itemsize], (rule, qmin, qmax)
-    vectors, processors = _in_vectors(x, out), load.multiprocessors()
+    vectors = _in_vectors(x, out)
     units = n // 4 if vectors else n
     if channels == 1:
         numbers = table[0].item()[:7]
-        blocks = min(_blocks(-(-units // 4)), 16 * processors)
+        blocks = grid.blocks(-(-units // 4), 2 * grid.MANY)
         load.launch("requantize", _name("tensor", rule, x), blocks, THREADS, n, x, out, kind, vectors, *numbers, *last)
         return
     records = load.array_module().asarray(table.view(np.int32))
     if inner == 1 and vectors:
-        # Threads keep their channels if the stride is a whole number of turns through them.
-        turn, room = channels // math.gcd(channels, 4), _FEW * processors
-        stride = turn * max(1, min(room, units) // turn)
-        if stride > 2 * room:
-            stride = room
+        stride = grid.turning_stride(units, channels)
         load.launch(
-            "requantize", _name("rows", rule, x), _blocks(stride), THREADS, n, x, out, kind, records, channels, stride,
-            4 * stride % channels, *last,
+            "requantize", _name("rows", rule, x), grid.blocks(stride), THREADS, n, x, out, kind, records, channels,
+            stride, 4 * stride % channels, *last,
         )  # fmt: skip
         return
-    blocks = min(_blocks(-(-n // 4) if vectors else n), _MANY // THREADS * processors)
+    blocks = grid.blocks(-(-n // 4) if vectors else n, grid.MANY)
     step = _place(blocks * THREADS * (4 if vectors else 1), inner, channels)
     load.launch(
         "requantize", _name("places", rule, x), blocks, THREADS, n, x, out, kind, vectors, records, inner, channels,
@@ -143,7 +131,7 @@ def outside(x, low, high):
     low, high = (arrays.asarray(np.clip(bound, limits.min, limits.max).astype(x.dtype)) for bound in (low, high))
     first = arrays.full(1, n, np.uint64)
     vectors = x.data.ptr % 16 == 0
-    blocks = min(_blocks(-(-n // 4) if vectors and channels == 1 else n), _MANY // THREADS * load.multiprocessors())
+    blocks = grid.blocks(-(-n // 4) if vectors and channels == 1 else n, grid.MANY)
     load.launch(
         "requantize", f"accumulators_outside_i{8 * x.dtype.itemsize}", blocks, THREADS, n, x, vectors, low, high, inner,
         channels, *_place(blocks * THREADS, inner, channels), first,

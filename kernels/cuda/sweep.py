@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
+import weakref
 
 import numpy as np
 
@@ -226,10 +226,18 @@ class Tables:
         return [] if None in fast else fast
 
 
-@functools.lru_cache(maxsize=16)
+_there: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
 def _tables(work, arrays, device):
-    """Copy a sweep's numbers to a device once; a few sweeps are remembered."""
-    return Tables(work, arrays)
+    """Copy a sweep's numbers to a device once; they go where the sweep's work goes.
+
+    Each worker thread has a device of its own, so that no two of them make the same tables.
+    """
+    on = _there.setdefault(work, {})
+    if device not in on:
+        on[device] = Tables(work, arrays)
+    return on[device]
 
 
 def _plain_floor(work, k):
@@ -364,7 +372,8 @@ def _parts(start, stop, fast):
 def tile(work, start, stop):
     """Return the tally of pairs ``[start, stop)``: a dict of integer arrays, equal to the reference's.
 
-    Runs on the current device and stream, and waits for it: the tally lives on the host.
+    Runs on the current device and stream, and waits for it: the tally lives on the host. In the worker threads of a
+    sweep over several devices the current stream is the default one of each; one worker is the caller's thread.
     """
     if exhaustive.serves(work):
         return exhaustive.tile(work, start, stop)

@@ -147,10 +147,10 @@ def _refuse_nonfinite(arrays: Any, array: npt.NDArray[Any]) -> None:
 
 
 def _codes(
-    x: npt.NDArray[Any], name: str, row: Format, tensor_scale: float, options: dict[str, str | None]
-) -> npt.NDArray[np.uint8]:
+    x: npt.NDArray[Any], name: str, encoded: npt.NDArray[np.int64], numbers: npt.NDArray[np.float64],
+    tensor_scale: float,
+) -> npt.NDArray[np.uint8]:  # fmt: skip
     """Return the codes of 2-D x on the host, blocks along the last axis."""
-    encoded, numbers = _encode_row(row, options)
     recon, found = np.empty(x.shape), np.empty(x.shape, np.int32)
     format_kernels(name).reconstruct(np.ascontiguousarray(x), encoded, numbers, tensor_scale, recon, found)
     return np.where(found < 0, -1 - found, found).astype(np.uint8)
@@ -170,10 +170,10 @@ def _encode_exponents(arrays: Any, x: npt.NDArray[Any], overflow: str, rounding:
     """Encode positive x as E8M0; a tie lies midway between two powers of two."""
     if overflow != "saturate":
         raise DomainError(f"e8m0 scales saturate: overflow must be 'saturate'; got {overflow!r}.")
+    chosen = get_rounding(rounding)
+    if not chosen.ties:
+        raise DomainError(f"rounding of a number format must be deterministic; got {rounding!r}.")
     if not isinstance(x, np.ndarray):
-        chosen = get_rounding(rounding)
-        if not chosen.ties:
-            raise DomainError(f"rounding of a number format must be deterministic; got {rounding!r}.")
         flat = arrays.ascontiguousarray(x).reshape(-1)
         codes, odd = backends.device_backend().formats().exponents(flat, chosen.code)
         if int(odd[0]) < flat.size:
@@ -185,7 +185,7 @@ def _encode_exponents(arrays: Any, x: npt.NDArray[Any], overflow: str, rounding:
     _refuse_nonpositive(x)
     fraction, exponent = np.frexp(x.astype(np.float64))
     rest, code = 2 * fraction - 1, exponent - 1 + E8M0_LIMIT
-    rule, never = get_rounding(rounding).name, np.zeros(rest.shape, np.bool_)
+    never = np.zeros(rest.shape, np.bool_)
     up = {
         "half-even": (rest > 0.5) | ((rest == 0.5) & (code % 2 == 1)),
         "half-away": rest >= 0.5,
@@ -196,9 +196,7 @@ def _encode_exponents(arrays: Any, x: npt.NDArray[Any], overflow: str, rounding:
         "trunc": never,
         "ceil": rest > 0,
     }
-    if rule not in up:
-        raise DomainError(f"rounding of a number format must be deterministic; got {rounding!r}.")
-    found: npt.NDArray[np.uint8] = np.clip(code + up[rule], 0, 2 * E8M0_LIMIT).astype(np.uint8)
+    found: npt.NDArray[np.uint8] = np.clip(code + up[chosen.name], 0, 2 * E8M0_LIMIT).astype(np.uint8)
     return found
 
 
@@ -257,11 +255,11 @@ def encode(
         if element.kind == "exponent":
             return _encode_exponents(arrays, array, overflow, rounding or "half-even")
         options: dict[str, str | None] = {"overflow": overflow, "rounding": rounding}
+        encoded, numbers = _encode_row(element_format(element), options)
         if isinstance(array, np.ndarray):
             _refuse_nonfinite(np, array)
-            return _codes(array.reshape(1, -1), name, element_format(element), 1.0, options).reshape(array.shape)
+            return _codes(array.reshape(1, -1), name, encoded, numbers, 1.0).reshape(array.shape)
         rows = arrays.ascontiguousarray(array).reshape(1, -1)
-        encoded, numbers = _encode_row(element_format(element), options)
         codes, _, _, odd = backends.device_backend().formats().encode(rows, encoded, numbers, 1.0)
         if odd[0]:
             _refuse_nonfinite(arrays, array)
@@ -393,12 +391,12 @@ def quantize_blocks(
         with backends.device_backend().on_device_of(value):
             return _blocks_on_device(x, samples(value), row, axis, options)
     array = samples(value)
-    _refuse_nonfinite(np, array)
     axis = _block_axis(array, axis)
-    encoded, _ = _encode_row(row, options)
+    encoded, numbers = _encode_row(row, options)
+    _refuse_nonfinite(np, array)
     rows, shape = _rows(np, array, axis)
     tensor_scale = row.tensor_scale(float(np.abs(rows).max(initial=0.0)))
-    codes = _codes(rows, name, row, tensor_scale, options)
+    codes = _codes(rows, name, encoded, numbers, tensor_scale)
     amax = np.zeros((len(rows), -(-shape[-1] // row.block)))
     if rows.size:
         amax = scales_in_numpy.block_maxima(rows.astype(np.float64), row.block)

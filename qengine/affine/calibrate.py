@@ -92,7 +92,9 @@ class RangeFinder:
     nonfinite : {"raise", "ignore"}
         NaN and infinities are an error, or are left out.
     backend : str, optional
-        Back end of the kernels (`qengine.backends`).
+        Back end of the kernels (`qengine.backends`). "cuda" takes a host array to the device in pieces, so that it may
+        be larger than the device's memory, once for the extremes and once for each sweep of ``mse`` and ``sqnr``; the
+        exact percentile of a host array is found on the host.
 
     Examples
     --------
@@ -235,9 +237,10 @@ class RangeFinder:
                 return ranges.percentile(segments, self._holes, target.mode == "symmetric", way.percentile)
             if way.name == "entropy":
                 rows = (segments.rows[r] for r in range(segments.rows.shape[0]))
-                holes = self._holes and isinstance(segments.rows, np.ndarray)  # on a device they are passed over
+                device = self._kernels if self._backend == "cuda" else None
+                holes = self._holes and device is None  # kernels of a device pass over NaN
                 pairs = [
-                    _entropy(row[~np.isnan(row)] if holes else row, None, lo, hi, target)
+                    _entropy(row[~np.isnan(row)] if holes else row, None, lo, hi, target, device)
                     for row, lo, hi in zip(rows, low[:, 0], high[:, 0], strict=True)
                 ]
                 return _columns(pairs, low.shape)
@@ -272,13 +275,14 @@ def _columns(pairs: list[tuple[float, float]], shape: tuple[int, ...]) -> tuple[
 
 
 def _entropy(
-    values: npt.NDArray[Any], counts: npt.NDArray[np.int64] | None, low: float, high: float, target: Target
-) -> tuple[float, float]:
+    values: npt.NDArray[Any], counts: npt.NDArray[np.int64] | None, low: float, high: float, target: Target,
+    device: Any = None,
+) -> tuple[float, float]:  # fmt: skip
     low, high = min(low, 0.0), max(high, 0.0)
     amax = max(-low, high)
     if amax == 0.0:
         return 0.0, 0.0
-    fraction = ranges.entropy_threshold(ranges.entropy_counts(values, amax, counts), target.bits)
+    fraction = ranges.entropy_threshold(ranges.entropy_counts(values, amax, counts, device), target.bits)
     threshold = amax * fraction
     return (-threshold, threshold) if target.mode == "symmetric" else (max(low, -threshold), min(high, threshold))
 
@@ -309,7 +313,7 @@ def _range(
 
 
 def _given(name: str, value: Any) -> Reals:
-    array = np.asarray(value)
+    array = backends.parameter(f"{name} of the range", value)
     if array.dtype.kind not in "fiu":
         raise DTypeError(f"{name} of the range must be real; got dtype {array.dtype}.")
     array = samples(array, f"{name} of the range").astype(np.float64) + 0.0
@@ -380,6 +384,9 @@ def choose_qparams(
     source : {"exact", "histogram"}, optional
         What the method sees: all samples (default for samples), or the cells of a histogram of them.
     backend : str, optional
+        "cuda" takes a host array to the device in pieces, so that it may be larger than the device's memory. Only
+        ``percentile`` with ``source="exact"`` is then found on the host: it orders all samples. A device array stays
+        where it is, whatever the method.
 
     Returns
     -------
@@ -413,6 +420,8 @@ def choose_qparams(
     if isinstance(x, tuple) and len(x) == 2:
         target = Target.of(bits, mode, signed, narrow, scale_dtype)
         way = _Method.of(method, percentile, gamma, candidates)
+        if backend is not None:  # no kernel runs, but what was asked for by name must be there as elsewhere
+            backends.choose(backend)
         return _from_range(x[0], x[1], target, way, axis, group, include_zero)
     if isinstance(x, Histogram) and axis is None:
         axis = x.axis

@@ -347,8 +347,9 @@ def error_report(
     ----------
     x : array_like of real numbers, or an object with ``shape`` and ``chunks(elements)``
         Any shape and strides; never copied as a whole unless groups run along another axis than the last. A chunked
-        tensor is read in pieces and may be larger than memory. A device array is measured where it lives; a host array
-        that is sent to a device (``backend="cuda"``) goes in pieces, and may be larger than the device's memory.
+        tensor is read in pieces and may be larger than memory. A device array is measured where it lives, a strided one
+        after a contiguous copy; a host array that is sent to a device (``backend="cuda"``) goes in pieces, and may be
+        larger than the device's memory.
     specs : QuantSpec, QuantParams, a mapping of QuantSpec's fields, or several of them
     axis : int, optional
         Report every metric for each channel along this axis too.

@@ -207,22 +207,31 @@ class Totals:
 
     def add(self, tile: Any) -> None:
         """Add the next tile."""
-        self.counts += tile.counts
         self.codes += tile.codes
         self.bins += tile.bins
-        np.minimum(self.extremes[:, 0], tile.extremes[:, 0], out=self.extremes[:, 0])
-        np.maximum(self.extremes[:, 1], tile.extremes[:, 1], out=self.extremes[:, 1])
-        largest = np.maximum(self.high[..., codes.MAX_ABS], tile.sums[..., codes.MAX_ABS])
-        with np.errstate(over="ignore", invalid="ignore"):
-            total = self.high + tile.sums
-            back = total - self.high
-            self.low += (self.high - (total - back)) + (tile.sums - back)
-        self.high = total
-        self.high[..., codes.MAX_ABS], self.low[..., codes.MAX_ABS] = largest, 0.0
+        seen = tile.sums.shape[1]
+        before_end = min(seen, self.high.shape[1] - tile.channel)
+        self._add(slice(tile.channel, tile.channel + before_end), tile, slice(0, before_end))
+        if before_end < seen:
+            self._add(slice(0, seen - before_end), tile, slice(before_end, seen))
         if tile.nonfinite:
             if not self.nonfinite:
                 self.first_nonfinite = tile.first_nonfinite
             self.nonfinite += tile.nonfinite
+
+    def _add(self, here: slice, tile: Any, there: slice) -> None:
+        """Add some channels of a tile to the same ones of all."""
+        self.counts[:, here] += tile.counts[:, there]
+        ends, high, sums = self.extremes[here], self.high[:, here], tile.sums[:, there]
+        np.minimum(ends[:, 0], tile.extremes[there, 0], out=ends[:, 0])
+        np.maximum(ends[:, 1], tile.extremes[there, 1], out=ends[:, 1])
+        largest = np.maximum(high[..., codes.MAX_ABS], sums[..., codes.MAX_ABS])
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = high + sums
+            back = total - high
+            self.low[:, here] += (high - (total - back)) + (sums - back)
+        self.high[:, here] = total
+        self.high[:, here, codes.MAX_ABS], self.low[:, here, codes.MAX_ABS] = largest, 0.0
 
     def errors(self, quantizer: int, channel: int | slice | None) -> Errors:
         """Return the sums of one quantizer, over all channels (None), or of one or each of them."""

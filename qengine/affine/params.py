@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import backends
 from ..exceptions import DomainError, DTypeError, UnknownNameError
 
 MODES = ("symmetric", "asymmetric")
@@ -53,7 +54,7 @@ def normal_axis(axis: int, ndim: int, shape: object) -> int:
 
 
 def _scales(value: Any) -> npt.NDArray[np.float64]:
-    array = np.asarray(value)
+    array = backends.parameter("scale", value)
     if array.dtype.kind not in "fiu":
         raise DTypeError(f"scale must be a real number or an array of them; got dtype {array.dtype}.")
     array = array.astype(np.float64)
@@ -64,7 +65,7 @@ def _scales(value: Any) -> npt.NDArray[np.float64]:
 
 
 def _zero_points(value: Any) -> npt.NDArray[np.int64]:
-    array = np.asarray(value)
+    array = backends.parameter("zero_point", value)
     if array.dtype.kind == "O" and array.ndim == 0 and isinstance(value, int):
         raise DomainError(f"zero_point must be in (-2**31, 2**31); got {value}.")
     if array.dtype.kind not in "iu":

@@ -159,8 +159,9 @@ def quantize(
     ----------
     x : array_like of finite real numbers
         float32, float64, what widens to them exactly (float16, bfloat16, integers), any shape, any strides; never
-        written. A float64 x is rounded to float32 first by float32 conventions. Arrays on a CUDA device (CuPy,
-        PyTorch, anything with ``__cuda_array_interface__`` or DLPack) stay there, on the caller's current stream.
+        written. A strided x is made contiguous first. A float64 x is rounded to float32 first by float32 conventions.
+        Arrays on a CUDA device (CuPy, PyTorch, anything with ``__cuda_array_interface__`` or DLPack) stay there, on the
+        caller's current stream.
     params : QuantParams
         Per tensor, per channel or per group; float32 conventions round the scale to float32.
     rounding : str, optional
@@ -244,8 +245,9 @@ def dequantize(
     Parameters
     ----------
     q : integer array_like
-        Codes in the closed range ``[qmin, qmax]``. Arrays on a CUDA device stay there, as in `quantize`; the call waits
-        for the device only where q's type has codes outside that range.
+        Codes in the closed range ``[qmin, qmax]``, any strides: a strided q is made contiguous first. Arrays on a CUDA
+        device stay there, as in `quantize`; the call waits for the device only where q's type has codes outside that
+        range.
     params : QuantParams
     convention : str or Convention
     backend : {"reference", "cpu", "cuda"}, optional

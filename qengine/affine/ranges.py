@@ -165,13 +165,15 @@ def search_weighted(
     return float(found[0][0]), float(found[1][0])
 
 
-def entropy_counts(values: npt.NDArray[Any], amax: float, weights: npt.NDArray[np.int64] | None) -> npt.NDArray[Any]:
+def entropy_counts(
+    values: npt.NDArray[Any], amax: float, weights: npt.NDArray[np.int64] | None, device: Any = None
+) -> npt.NDArray[Any]:
     """Count magnitudes in 2048 bins: ``min(floor(|x| / amax * 2048), 2047)`` in float64.
 
-    NaN in values of a device is left out.
+    `device` are the kernels of a device that counts values without weights; NaN in them is left out.
     """
-    if backends.on_device(values):
-        table: npt.NDArray[Any] = backends.device_backend().calibration().entropy_counts(values, amax, ENTROPY_BINS)
+    if device is not None and weights is None:
+        table: npt.NDArray[Any] = device.entropy_counts(values, amax, ENTROPY_BINS)
         return table
     total = np.zeros(ENTROPY_BINS, np.int64)
     for start in range(0, values.size, _CONVERTED):

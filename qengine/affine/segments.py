@@ -38,7 +38,9 @@ def samples(x: npt.NDArray[Any], name: str = "x") -> npt.NDArray[Any]:
             "Convert it explicitly."
         )
     if x.dtype.kind in "iu" and x.dtype.itemsize == 8:
-        bad = (x > _EXACT_INTEGERS) | (x < -_EXACT_INTEGERS)
+        bad = x > _EXACT_INTEGERS
+        if x.dtype.kind == "i":  # CuPy takes no negative number beside unsigned ones
+            bad = bad | (x < -_EXACT_INTEGERS)
         if bad.any():
             raise DomainError(f"{name} must hold integers in [-2**53, 2**53]; got {first(x, bad)}{at(bad)}.")
     return x.astype(np.float64)

@@ -71,6 +71,9 @@ class DeviceBackend(Backend, Protocol):
     def on_device_of(self, array: Any) -> contextlib.AbstractContextManager[Any]:
         """Return a context in which the array's device is the current one."""
 
+    def device_number_of(self, array: Any) -> int:
+        """Return the number of the device that one of its arrays lives on."""
+
     def array_module(self) -> Any:
         """Return the package of its arrays, which has NumPy's functions."""
 
@@ -94,7 +97,7 @@ class _Row:
     module: str
     needs: str
     install: str
-    probe: str | None = None  # a module whose `problem()` says whether the machine has what the packages need
+    probe: str | None = None  # a module whose `problem()` says what the machine lacks beside the packages
 
 
 BACKENDS: dict[str, _Row] = {
@@ -126,9 +129,7 @@ def unavailable(name: str) -> str | None:
     if importlib.util.find_spec(row.needs) is None:
         return f"back end {name!r} needs {row.needs}: {row.install}."
     problem = importlib.import_module(row.probe).problem() if row.probe else None
-    if problem is not None:
-        return f"back end {name!r} needs a CUDA device and its driver: {problem}; run it where nvidia-smi lists one."
-    return None
+    return None if problem is None else f"back end {name!r} needs {problem}."
 
 
 @functools.cache
@@ -171,14 +172,63 @@ def use_backend(name: str) -> Iterator[None]:
         _chosen.reset(token)
 
 
+def _interface(array: Any) -> Any:
+    """Return the ``__cuda_array_interface__``: None without one, False where its package refuses to give it."""
+    try:
+        return getattr(array, "__cuda_array_interface__", None)
+    except Exception:  # whatever a package raises: PyTorch a RuntimeError for tensors that record gradients
+        return False
+
+
 def on_device(array: Any) -> bool:
     """Tell whether an array lives on a CUDA device, without importing anything."""
     if isinstance(array, np.ndarray):
         return False
-    if hasattr(array, "__cuda_array_interface__"):
-        return True
     device = getattr(array, "__dlpack_device__", None)
-    return device is not None and int(device()[0]) in (2, 13)
+    if device is not None:
+        # Asked first: it answers for tensors that record gradients too, which refuse everything else.
+        with contextlib.suppress(Exception):  # a package may have devices that DLPack has no number for
+            return int(device()[0]) in (2, 13)
+    return _interface(array) is not None
+
+
+def read_only(array: Any) -> bool:
+    """Tell whether a device array says that it must not be written, which not every package does."""
+    interface = _interface(array)
+    return isinstance(interface, dict) and bool(interface["data"][1])
+
+
+def refuse_device(name: str, value: Any) -> None:
+    """Raise if a value that is checked on the host lives on a device."""
+    if on_device(value):
+        raise DTypeError(
+            f"{name} must be on the host, where it is checked; got {type(value).__name__} on a CUDA device: copy it "
+            "first."
+        )
+
+
+def parameter(name: str, value: Any) -> npt.NDArray[Any]:
+    """Return a number or an array of numbers, of the host, as a NumPy array of whatever dtype."""
+    if isinstance(value, np.ndarray):
+        return value
+    refuse_device(name, value)
+    _refuse_gradients(name, value)
+    return _converted(name, value)
+
+
+def _refuse_gradients(name: str, value: Any) -> None:
+    if getattr(value, "requires_grad", False) is True:
+        raise DTypeError(f"{name} must not record gradients: codes have none. Detach it first: x.detach().")
+
+
+def _converted(name: str, value: Any) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        some = value if isinstance(value, (list, tuple)) else ()
+        advice = " Join the arrays where they are, or copy them to the host first." * any(map(on_device, some))
+        why = str(error).rstrip(".")
+        raise DTypeError(f"{name} must be an array of numbers; got {type(value).__name__}: {why}.{advice}") from None
 
 
 def choose(backend: str | None, *arrays: Any) -> str:
@@ -203,7 +253,10 @@ def adopt(name: str, value: Any) -> npt.NDArray[Any]:
 
     Device arrays are typed as NumPy's, whose methods and dtypes they have.
     """
-    return cast(npt.NDArray[Any], device_backend().adopt(name, value)) if on_device(value) else as_numpy(name, value)
+    if not on_device(value):
+        return as_numpy(name, value)
+    _refuse_gradients(name, value)
+    return cast(npt.NDArray[Any], device_backend().adopt(name, value))
 
 
 def arrays_of(array: Any) -> Any:
@@ -229,12 +282,10 @@ def as_numpy(name: str, value: Any) -> npt.NDArray[Any]:
         return value
     if value is None:
         raise DTypeError(f"{name} must be an array of numbers; got None.")
+    _refuse_gradients(name, value)
     if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
         return np.from_dlpack(value)
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise DTypeError(f"{name} must be an array of numbers; got {type(value).__name__}: {error}.") from None
+    array = _converted(name, value)
     if array.dtype.kind == "O":
         raise DTypeError(f"{name} must hold numbers that fit int64; got {type(value).__name__} of objects.")
     return array

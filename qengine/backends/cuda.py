@@ -16,13 +16,11 @@ import numpy.typing as npt
 from qengine.kernels.codes import DRAW_GROUP
 from qengine.kernels.cuda import affine, errors, load
 from qengine.kernels.cuda import requantize as kernels
+from qengine.kernels.cuda.load import PIECE
 
 from ..exceptions import DTypeError
 from .forms import ROUNDING_CODES, Epilogue, FloatRule, FloorRule, Form
 from .quantizers import ErrorPlan, ErrorTile, Quantizer
-
-#: Elements of a host array that are on the device at one time.
-PIECE = 1 << 26
 
 
 def adopt(name: str, value: Any) -> Any:
@@ -30,9 +28,8 @@ def adopt(name: str, value: Any) -> Any:
     try:
         array = load.adopt(value)
     except (TypeError, ValueError, BufferError, RuntimeError) as error:
-        raise DTypeError(
-            f"{name} must be a device array that CuPy takes; got {type(value).__name__}: {error}."
-        ) from None
+        why = str(error).rstrip(".")
+        raise DTypeError(f"{name} must be a device array that CuPy takes; got {type(value).__name__}: {why}.") from None
     if array.data.ptr % array.dtype.itemsize:
         raise DTypeError(f"{name} must start at a multiple of its item size, {array.dtype.itemsize} bytes.")
     return array
@@ -47,6 +44,12 @@ def on_device_of(array: Any) -> AbstractContextManager[Any]:
     """Return a context in which the array's device is the current one."""
     context: AbstractContextManager[Any] = load.device_of(array)
     return context
+
+
+def device_number_of(array: Any) -> int:
+    """Return the number of the device that a CuPy array lives on."""
+    number: int = load.device_number_of(array)
+    return number
 
 
 def array_module() -> Any:
@@ -195,10 +198,18 @@ def error_tiles(x: Any, first: int, plan: ErrorPlan, size: int) -> list[ErrorTil
     """
     prepared = errors.prepare(plan)
     parts = errors.tiles(prepared, load.array_module().asarray(x), first, size)
-    sums, counts, extremes, codes, bins, bad = parts
+    sums, counts, extremes, codes, bins, bad, firsts = parts
     none = np.zeros_like(codes), np.zeros_like(bins)
     return [
-        ErrorTile(sums[k], counts[k], extremes[k], *((codes, bins) if k == 0 else none), int(bad[k, 0]), int(bad[k, 1]))
+        ErrorTile(
+            sums[k],
+            counts[k],
+            extremes[k],
+            *((codes, bins) if k == 0 else none),
+            int(bad[k, 0]),
+            int(bad[k, 1]),
+            firsts[k],
+        )
         for k in range(sums.shape[0])
     ]
 

@@ -41,7 +41,7 @@ class Quantizer:
     format_numbers: F64
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class ErrorPlan:
     """Many quantizers over one tensor, and how the error of each is summed up.
 
@@ -106,7 +106,8 @@ class ErrorPlan:
 class ErrorTile:
     """Sums and counts of one tile (`qengine.kernels.codes`: ``SUM_...``, ``COUNT...``, ``ERROR_BINS``).
 
-    `extremes` are the least and the greatest finite x of each metric channel.
+    `extremes` are the least and the greatest finite x of each metric channel. Where a tile lists fewer channels than
+    there are, they are those from `channel` on, the first one behind the last; no other has an element in it.
     """
 
     sums: F64
@@ -116,3 +117,4 @@ class ErrorTile:
     bins: I64
     nonfinite: int
     first_nonfinite: int
+    channel: int = 0

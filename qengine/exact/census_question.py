@@ -75,9 +75,9 @@ class Question:
         """Return why no closed form applies, or None."""
         if self.backend != "cpu":
             return f"back end {self.backend!r} counts multiplier by multiplier"
-        return self._not_alike(shift)
+        return self.not_alike(shift)
 
-    def _not_alike(self, shift: int) -> str | None:
+    def not_alike(self, shift: int) -> str | None:
         """Return why mantissas differ in more than the slope, or None."""
         sides = self.ends(shift)
         for one in sides:
@@ -206,7 +206,7 @@ class Question:
 @functools.lru_cache(maxsize=64)
 def _alike(asked: Question, shift: int) -> tuple[Side, Side] | None:
     """Return the sides of the first and last mantissa if no other differs from them but in its slope."""
-    return asked.ends(shift) if asked._not_alike(shift) is None else None
+    return asked.ends(shift) if asked.not_alike(shift) is None else None
 
 
 def _few_codes(sides: tuple[Side, Side]) -> bool:

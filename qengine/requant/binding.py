@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import backends
 from ..backends.forms import INT32_MAX, INT32_MIN, Epilogue, FloatRule, FloorRule, Form
 from ..exceptions import DomainError, DTypeError
 from .forms import accumulator_range, float_accumulator_range, result_bounds, saturation
@@ -65,7 +66,7 @@ def clamp_limits(dtype: np.dtype[Any], qmin: int | None, qmax: int | None) -> tu
 
 def checked_zero_points(zero_point: Any, dtype: np.dtype[Any]) -> npt.NDArray[np.int64]:
     """Return zero points as int64, in their own shape; they fit the output type."""
-    array = np.asarray(zero_point)
+    array = backends.parameter("zero_point", zero_point)
     if array.dtype.kind not in "iu":
         raise DTypeError(f"zero_point must be an integer; got dtype {array.dtype}.")
     info = CLAMPED.get(dtype)

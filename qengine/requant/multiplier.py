@@ -16,6 +16,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
+from .. import backends
 from ..exceptions import DomainError, DTypeError
 
 INT32_MAX = 2**31 - 1
@@ -44,7 +45,7 @@ def first_value(values: npt.NDArray[Any], bad: npt.NDArray[np.bool_]) -> Any:
 
 
 def _integers(name: str, value: Any) -> npt.NDArray[np.int64]:
-    array = np.asarray(value)
+    array = backends.parameter(name, value)
     if array.dtype == bool or array.dtype.kind not in "iu":
         if array.dtype.kind == "O":
             raise DTypeError(f"{name} must hold integers that fit int64; got {value!r}.")
@@ -160,7 +161,7 @@ class QuantizedMultiplier:
 
 
 def _reals(name: str, real: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    array = np.asarray(real)
+    array = backends.parameter(name, real)
     if array.dtype.kind not in "fiu":
         raise DTypeError(f"{name} must be real numbers; got dtype {array.dtype}.")
     array = array.astype(np.float64)

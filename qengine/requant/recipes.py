@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .. import backends
 from ..exceptions import DomainError, DTypeError, UnknownNameError
 from .multiplier import first_index, first_value
 
@@ -89,7 +90,7 @@ def as_scales(name: str, scale: npt.ArrayLike) -> F32:
 
     Scales are float32 in the files: a Python float is rounded to float32 first, as the file would hold it.
     """
-    array = np.asarray(scale)
+    array = backends.parameter(name, scale)
     if array.dtype.kind not in "fiu":
         raise DTypeError(f"{name} must be real numbers; got dtype {array.dtype}.")
     with np.errstate(over="ignore", under="ignore"):

@@ -109,6 +109,17 @@ def _output(out: npt.NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any])
     return out
 
 
+def _device_output(engine: backends.DeviceBackend, acc: Any, out: Any) -> Any:
+    """Return a caller's device array to write into, once it is where acc is and says of itself that it is writable."""
+    if backends.read_only(out):
+        raise DomainError("out must be writable; got a read-only array.")
+    given = backends.adopt("out", out)
+    numbers = engine.device_number_of(acc), engine.device_number_of(given)
+    if numbers[0] != numbers[1]:
+        raise DomainError(f"out must be on the device of acc, {numbers[0]}; got an array on device {numbers[1]}.")
+    return given
+
+
 def requantize(
     acc: Any,
     multiplier: Any,
@@ -151,7 +162,8 @@ def requantize(
     backend : {"reference", "cpu", "cuda"}, optional
         See `qengine.backends`.
     out : array, optional
-        Result array of the right shape and dtype.
+        Result array of the right shape and dtype, writable; on the device of a device `acc`. What a package exports as
+        read-only by DLPack alone CuPy takes without a word: it is written.
     overflow : {"error", "wrap"}
         What to do where the original's contract ends: raise, or reproduce what the original's int32 arithmetic
         gives on x86-64 (``x << e`` and the sum with the zero point modulo 2**32, conversion to INT32_MIN).
@@ -192,6 +204,10 @@ def requantize(
     """
     name = backends.choose(backend, acc, *(() if out is None else (out,)))
     array = backends.adopt("acc", acc)
+    for parameter, value in (("multiplier", multiplier), ("zero_point", zero_point)):
+        backends.refuse_device(parameter, value)
+    if isinstance(multiplier, (list, tuple)):
+        multiplier = backends.parameter("multiplier", multiplier)
     if isinstance(array, np.ndarray):
         if out is not None and not isinstance(out, np.ndarray):
             raise DTypeError(f"out must be a NumPy array; got {type(out).__name__}.")
@@ -200,14 +216,8 @@ def requantize(
         )  # fmt: skip
     if out is not None and not backends.on_device(out):
         raise DTypeError(f"out must be an array on a CUDA device, as acc is; got {type(out).__name__}.")
-    for parameter, value in (("multiplier", multiplier), ("zero_point", zero_point)):
-        if backends.on_device(value):
-            raise DTypeError(
-                f"{parameter} must be on the host, where it is checked; got {type(value).__name__} on a CUDA device: "
-                "copy it first."
-            )
     engine = backends.device_backend()
-    given = None if out is None else backends.adopt("out", out)
+    given = None if out is None else _device_output(engine, array, out)
     with engine.on_device_of(array):
         result = _requantize(
             engine.array_module(), name, _accumulators(acc, array), multiplier, scheme, zero_point, dtype, qmin, qmax,

@@ -19,7 +19,7 @@ from ..exceptions import DomainError, DTypeError
 from ..requant.multiplier import QuantizedMultiplier
 from ..requant.scales import scale_table
 from ..requant.schemes import Scheme
-from ..work.run import Tile, cut, run
+from ..work.run import CallersThread, Tile, cut, run
 from .plan import Accumulators, Multipliers, SweepPlan, make_plan
 from .result import SweepResult
 from .tally import Tally
@@ -118,6 +118,10 @@ def sweep(
     -----
     Rates of drawn pairs come with a 95 % Wilson interval; ``acc="all"`` counts every accumulator and is exact.
 
+    On ``cuda`` one worker (one visible device, or ``threads=1``) is the caller's thread, on its current device and
+    stream. Several are threads of their own, each on the default stream of its device: they wait for nothing that the
+    caller has put on a stream, and need not, since a sweep reads no device array. The result lives on the host.
+
     Examples
     --------
     One right shift: double rounding leaves single on a quarter of all accumulators, by 1, away from zero.
@@ -165,7 +169,8 @@ def run_plan(
             progress(merged.pairs, plan.pairs)
 
     evaluate = _evaluator(name, engine, work)
-    complete = run(cut(plan.pairs, int(size)), evaluate, on_result, workers=workers)
+    here = CallersThread() if name == "cuda" and workers == 1 else None  # on the caller's device and stream
+    complete = run(cut(plan.pairs, int(size)), evaluate, on_result, workers=workers, executor=here)
     seconds = time.perf_counter() - start
     return SweepResult(plan, work, merged, complete, seconds, name, workers)
 

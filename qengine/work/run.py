@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExec
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -56,6 +56,19 @@ def _interrupts_noted() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
+class CallersThread(Executor):
+    """One worker: the thread that submits, whose context variables, device and stream are those of the work."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Call at once; an interruption is the caller's, other errors are kept in the future."""
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
 def _drop(pending: dict[Future[T], Tile]) -> None:
     """Cancel the tiles that have not started."""
     for future in [f for f in pending if f.cancel()]:
@@ -72,7 +85,7 @@ def run(
 ) -> bool:
     """Evaluate tiles and hand each result to `on_result`, in order of completion, in the calling thread.
 
-    At most two tiles a worker are in flight, whatever the number of tiles.
+    At most two tiles a worker are in flight, whatever the number of tiles; one, if the worker is the caller's thread.
 
     Returns
     -------
@@ -81,6 +94,7 @@ def run(
         handed over, the others are dropped.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="qengine-tile") if executor is None else executor
+    most = 1 if isinstance(pool, CallersThread) else 2 * workers
     pending: dict[Future[T], Tile] = {}
     remaining = iter(tiles)
     complete = True
@@ -91,7 +105,7 @@ def run(
                     if interrupts and complete:
                         complete = False
                         _drop(pending)
-                    while complete and len(pending) < 2 * workers:
+                    while complete and len(pending) < most:
                         tile = next(remaining, None)
                         if tile is None:
                             break

@@ -27,9 +27,10 @@ _FILL = 0xA5
 class DeviceArray:
     """An array as CuPy shows it: its own methods, no conversion to a host array but by `get`."""
 
-    def __init__(self, host: npt.NDArray[Any], device: HostDevice) -> None:
+    def __init__(self, host: npt.NDArray[Any], device: HostDevice, number: int | None = None) -> None:
         self._host = host
         self.device = device
+        self.number = device.device_number() if number is None else number
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
@@ -52,7 +53,7 @@ class DeviceArray:
         return SimpleNamespace(c_contiguous=self._host.flags.c_contiguous, f_contiguous=self._host.flags.f_contiguous)
 
     def _wrap(self, host: Any) -> DeviceArray:
-        return DeviceArray(np.asarray(host), self.device)
+        return DeviceArray(np.asarray(host), self.device, self.number)
 
     def get(self, out: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
         """Copy to the host."""
@@ -117,6 +118,8 @@ class DeviceArray:
     def _operator(self, other: Any, apply: Callable[..., Any]) -> DeviceArray:
         if isinstance(other, np.ndarray) and other.ndim:
             raise TypeError("Unsupported type <class 'numpy.ndarray'>")  # as CuPy: no mixing
+        if self.dtype.kind == "u" and isinstance(other, int) and not 0 <= other <= np.iinfo(self.dtype).max:
+            raise OverflowError(f"Python integer {other} out of bounds for {self.dtype}")  # as CuPy: no promotion
         return self._wrap(apply(self._host, other._host if isinstance(other, DeviceArray) else other))
 
     def __lshift__(self, other: Any) -> DeviceArray:
@@ -239,10 +242,12 @@ class HostDevice:
     def multiprocessors(self) -> int:
         return self.processors
 
-    @contextlib.contextmanager
-    def device_of(self, array: Any) -> Iterator[None]:
+    def device_of(self, array: Any) -> contextlib.AbstractContextManager[None]:
         assert isinstance(array, DeviceArray)
-        yield
+        return self.device(array.number)
+
+    def device_number_of(self, array: DeviceArray) -> int:
+        return array.number
 
     def adopt(self, value: Any) -> DeviceArray:
         if isinstance(value, DeviceArray):
@@ -255,6 +260,8 @@ class HostDevice:
     def launch(self, room: str, name: str, blocks: int, threads: int, *values: Any) -> None:
         """Run a kernel of the shim; results must not depend on the order of blocks and threads."""
         self.launches.append((room, name))
+        here = self.device_number()
+        assert all(value.number == here for value in values if isinstance(value, DeviceArray)), "memory elsewhere"
         plain = [value._host if isinstance(value, DeviceArray) else value for value in values]
         with self._one_at_a_time:  # the shim's threads and blocks are its own globals
             build.shim(room, self.order).launch(name, blocks, threads, *plain)
@@ -271,8 +278,8 @@ class Cuda:
 
 
 REPLACED = (
-    "array_module", "problem", "devices", "device_number", "device", "multiprocessors", "device_of", "adopt",
-    "hand_over", "launch",
+    "array_module", "problem", "devices", "device_number", "device", "multiprocessors", "device_of",
+    "device_number_of", "adopt", "hand_over", "launch",
 )  # fmt: skip
 
 

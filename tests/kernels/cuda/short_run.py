@@ -1,6 +1,7 @@
 """Every kernel of the CUDA back end on short arrays of awkward sizes: for a sanitizer, and for `test_short_run`.
 
-``python tests/kernels/cuda/short_run.py`` runs it on the device.
+``python tests/kernels/cuda/short_run.py`` runs it on the device, with qengine as it is installed: it needs nothing of
+this folder, so it works beside a wheel.
 """
 
 from __future__ import annotations

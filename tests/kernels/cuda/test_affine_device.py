@@ -410,3 +410,14 @@ def test_short_layouts_have_the_same_parameters(rng: np.random.Generator) -> Non
     for layout in ((10, 3, 4, 5), (12, 3, 4, 5), (7, 1, 7, 1), (7, 1, 7, 9), (50, 50, 1, 3), (4000, 4000, 1, 1)):
         short = kernels.short_layout(layout)
         assert np.array_equal(parameter_index(index, layout), parameter_index(index, short))
+
+
+@pytest.mark.parametrize("kind", ["<u8", "<i8"])
+def test_wide_integers(kind: str, device: Any) -> None:
+    """No negative number meets an unsigned array; what float64 does not hold is refused."""
+    x = np.array([0, 3, 2**53], kind)
+    params = qe.QuantParams(0.5, 0, -128, 127)
+    assert qe.quantize(device.asarray(x), params).get().tolist() == qe.quantize(x, params).tolist() == [0, 6, 127]
+    for bad in (2**53 + 1, *([-(2**53) - 1] if kind == "<i8" else [2**64 - 1])):
+        with pytest.raises(qe.DomainError, match=str(bad)):
+            qe.quantize(device.asarray(np.array([1, bad], kind)), params)

@@ -11,8 +11,10 @@ import qengine as qe
 from qengine.affine.calibrate import METHODS, RangeFinder, choose_qparams
 from qengine.affine.histogram import Histogram
 from qengine.exceptions import DomainError
-from qengine.kernels.cuda import calibrate
+from qengine.kernels.cuda import calibrate, load
 from qengine.kernels.reference import calibrate as reference
+
+from .device import HostDevice
 
 F32 = np.float32
 
@@ -117,15 +119,64 @@ def test_parameters_for_quantize(device: Any, x: Any) -> None:
     assert qe.quantize(x, params).shape == x.shape
 
 
-@pytest.mark.parametrize(
-    ("shape", "group"), [((3, 50), 50), ((3, 50), 7), ((1, 500), 40), ((2, 260), 250), ((1, 600), 600)]
-)
-def test_extremes_of_host_arrays_go_in_pieces(
-    shape: tuple[int, int], group: int, stand_in: Any, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+SHAPES = [((3, 50), 50), ((3, 50), 7), ((1, 500), 40), ((2, 260), 250), ((1, 20_000), 20_000), ((2, 9000), 8500)]
+
+
+@pytest.mark.parametrize(("shape", "group"), SHAPES)
+@pytest.mark.parametrize("piece", [16, 96, 8192])
+def test_host_arrays_go_in_pieces(
+    shape: tuple[int, int], group: int, piece: int, stand_in: Any, monkeypatch: pytest.MonkeyPatch, rng: Any
 ) -> None:
-    monkeypatch.setattr(calibrate, "HELD", 96)
+    """Extremes and costs are the same bits for pieces of any size; those of costs begin at a warp's."""
     x = rng.normal(0, 1, shape)
-    found = calibrate.extrema(x, group)
-    assert len(stand_in.launches) > 1
-    for a, b in zip(found, reference.extrema(x, group), strict=True):
+    segments = shape[0], -(-shape[1] // group)
+    scale = rng.uniform(0.01, 0.2, (*segments, 3))
+    zero_point, unit = np.zeros(scale.shape), np.ones(segments)
+    results = []
+    for samples in (stand_in.asarray(x), x):
+        before = len(stand_in.launches)
+        results.append([*calibrate.extrema(samples, group), np.full(segments, np.inf), np.zeros(segments, np.int64)])
+        numbers = -8, 7, 3.0, 1 - 1e-12, unit
+        calibrate.search(calibrate.held(samples), group, scale, zero_point, *numbers, *results[-1][2:])
+        monkeypatch.setattr(load, "PIECE", piece)
+    assert len(stand_in.launches) - before > 4 or x.size <= piece
+    for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)
+    for a, b in zip(results[0], reference.extrema(x, group), strict=False):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("place", [{}, {"axis": 0}, {"axis": 1, "group": 9000}])
+def test_a_host_array_may_be_larger_than_the_memory(
+    place: dict[str, Any], method: str, stand_in: HostDevice, monkeypatch: pytest.MonkeyPatch, rng: Any
+) -> None:
+    """No array of the device grows with the samples, and the answer is that of a device array."""
+    x = rng.normal(0, 1, (2, 10_000)).astype(F32)
+    if method == "entropy" and "group" in place:
+        return
+    options: dict[str, Any] = {**place, "method": method, "candidates": 2, "percentile": 99.0}
+    expected = choose_qparams(stand_in.asarray(x), **options)
+    limit_memory(monkeypatch, 8192)
+    monkeypatch.setattr(load, "PIECE", 8192)
+    launched = len(stand_in.launches)
+    assert choose_qparams(x, **options, backend="cuda") == expected
+    assert ("calibrate", "magnitudes_f32") in stand_in.launches[launched:] or method != "entropy"
+
+
+def test_histograms_of_large_host_arrays(stand_in: HostDevice, monkeypatch: pytest.MonkeyPatch, rng: Any) -> None:
+    x = rng.normal(0, 1, 40_000).astype(F32)
+    expected = Histogram(mantissa_bits=5).update(x, backend="reference")
+    limit_memory(monkeypatch, 1 << 14)  # counts of a table
+    monkeypatch.setattr(load, "PIECE", 9000)
+    assert Histogram(mantissa_bits=5).update(x, backend="cuda") == expected
+
+
+def limit_memory(monkeypatch: pytest.MonkeyPatch, elements: int) -> None:
+    new = HostDevice._new
+
+    def counted(self: HostDevice, shape: Any, dtype: Any) -> Any:
+        assert np.prod(shape) <= elements
+        return new(self, shape, dtype)
+
+    monkeypatch.setattr(HostDevice, "_new", counted)

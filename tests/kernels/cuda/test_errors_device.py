@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from types import SimpleNamespace
 from typing import Any
@@ -123,7 +124,6 @@ def test_the_way_taken_changes_counts_by_nothing_and_sums_by_last_bits(
     fast = qe.error_report(stand_in.asarray(x), specs)
     assert {("errors", "errors_fast64_counted_f32"), ("errors", "errors_fast32_counted_f32")} <= set(stand_in.launches)
     monkeypatch.setattr(errors, "LARGEST_CODE", 0.0)
-    errors.prepare.cache_clear()
     before = len(stand_in.launches)
     slow = qe.error_report(stand_in.asarray(x), specs)
     assert not any("fast" in kernel for _, kernel in stand_in.launches[before:])
@@ -211,21 +211,83 @@ def test_many_launches_read_back_once_a_call(stand_in: HostDevice, rng: np.rando
     assert stand_in.waits == before + 6
 
 
-def test_memory_of_a_call_is_bounded(stand_in: HostDevice) -> None:
-    def plan(specs: int, channels: int, length: int) -> Any:
-        rows = np.zeros((specs, 16), np.int64)
-        rows[:, 9] = NOT_FAST
-        numbers = np.ones((specs, 3))
-        layouts = np.tile(np.array([1 << 30, 1 << 30, 1, 1], np.int64), (specs, 1))
-        return errors.Prepared(
-            (length, channels, rows, layouts, np.arange(specs), np.ones(specs), np.zeros(specs), numbers, None, None,
-             np.arange(specs + 1))
-        )  # fmt: skip
+def prepared(specs: int, channels: int, length: int) -> Any:
+    rows = np.zeros((specs, 16), np.int64)
+    rows[:, 9] = NOT_FAST
+    numbers = np.ones((specs, 3))
+    layouts = np.tile(np.array([1 << 30, 1 << 30, 1, 1], np.int64), (specs, 1))
+    return errors.Prepared(
+        (length, channels, rows, layouts, np.arange(specs), np.ones(specs), np.zeros(specs), numbers, None, None,
+         np.arange(specs + 1))
+    )  # fmt: skip
 
-    assert errors.tiles_at_once(plan(8, 1, 1 << 30), 1 << 20) == errors.TILES
-    assert 1 <= errors.tiles_at_once(plan(8, 10_000, 1), 1 << 20) < errors.TILES
-    assert errors.tiles_at_once(plan(500, 100_000, 1), 1 << 20) == 1
+
+def test_memory_of_a_call_is_bounded(stand_in: HostDevice) -> None:
+    assert errors.tiles_at_once(prepared(8, 1, 1 << 30), 1 << 20) == errors.TILES
+    assert 1 <= errors.tiles_at_once(prepared(8, 10_000, 1), 1 << 20) < errors.TILES
+    assert errors.tiles_at_once(prepared(500, 100_000, 1), 1 << 20) == 1
     assert ERROR_BINS == 1152
+
+
+SHORT = [((300, 9), 0), ((1, 700), 1), ((3, 40, 11), 1), ((2, 5), 0), ((7, 90), 0)]
+
+
+@pytest.mark.parametrize("wide", [1, 1 << 16])
+@pytest.mark.parametrize(("shape", "axis"), SHORT)
+def test_tiles_of_few_of_many_channels(
+    shape: tuple[int, ...], axis: int, wide: int, stand_in: HostDevice, monkeypatch: pytest.MonkeyPatch, rng: Any
+) -> None:
+    """Tiles that end within runs, rows and channels; columns one by one or those of a run together."""
+    monkeypatch.setattr(errors, "WIDE", wide)
+    x = samples(rng, shape, F32)
+    x.reshape(-1)[3] = np.nan if x.size > shape[axis] else 0.0
+    specs = [SPECS[0], SPECS[4], qe.QuantSpec(bits=8, axis=axis), qe.QuantSpec(bits=4, axis=-1, group=4)]
+    options: dict[str, Any] = {"axis": axis, "nonfinite": "ignore"}
+    theirs = qe.error_report(x, specs, backend="reference", **options)
+    for size in (7, 64, 101):
+        monkeypatch.setattr(module, "TILE", size)
+        reports = []
+        for tiles, processors in ((1, 1), (5, 3)):
+            monkeypatch.setattr(errors, "TILES", tiles)
+            stand_in.processors = processors
+            reports.append(qe.error_report(stand_in.asarray(x), specs, **options))
+        compare(reports[0], theirs)
+        for a, b, c in zip(*(report.rows for report in (*reports, theirs)), strict=True):
+            same_bits(a, b)
+            np.testing.assert_array_equal(a.channels.count, c.channels.count)
+            np.testing.assert_array_equal(a.channels.max_abs, c.channels.max_abs)
+            np.testing.assert_array_equal(a.channels.low, c.channels.low)
+            np.testing.assert_allclose(a.channels.sum_abs, c.channels.sum_abs, rtol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(1_000_000, 64), (1_000_000, 1), (1_000_000, 127), (1_000_000, 128), (64, 1000)])
+def test_memory_of_a_tile_is_that_of_its_elements(
+    shape: tuple[int, int], stand_in: HostDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a call asks for does not grow with the channels that its tile does not meet."""
+    size, specs = 1 << 12, 8
+    taken = []
+    new = HostDevice._new
+
+    def counted(self: HostDevice, shape: Any, dtype: Any) -> Any:
+        taken.append(int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        assert taken[-1] <= 512 * specs * size, "more than an element and quantizer are worth"
+        return new(self, shape, dtype)
+
+    there, plan = stand_in.asarray(np.zeros(size, F32)), prepared(specs, *shape)
+    monkeypatch.setattr(HostDevice, "_new", counted)
+    sums, counts, *_, firsts = errors.tiles(plan, there, 5 * size, size)
+    assert sum(taken) <= 1024 * specs * size
+    assert counts.sum() == specs * size
+    assert sums.shape[2] <= size + 1
+    assert firsts == [5 * size // shape[1] % shape[0]]
+
+
+def test_a_report_leaves_nothing_on_the_device(stand_in: HostDevice, rng: np.random.Generator) -> None:
+    x = stand_in.asarray(rng.normal(0, 1, (30, 40)).astype(F32))
+    qe.error_report(x, [{"bits": 8, "axis": 0}, {"bits": 4}])
+    gc.collect()
+    assert len(errors._prepared) == 0
 
 
 def test_cancelling_errors(device: Any, rng: np.random.Generator) -> None:

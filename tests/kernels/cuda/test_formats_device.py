@@ -202,3 +202,34 @@ def test_other_kinds_of_device_arrays(stand_in: HostDevice, rng: np.random.Gener
     wanted = quantize_blocks(x, "mxfp4").dequantize()
     assert np.array_equal(t.dequantize().array.get(), wanted)  # type: ignore[attr-defined]
     assert isinstance(decode(t.codes, "e2m1"), Foreign)
+
+
+@pytest.mark.parametrize("x", [[1.0, np.nan, -2.0], [1.0, -2.0, 0.0]], ids=["NaN", "finite"])
+@pytest.mark.parametrize(
+    ("quantized", "name", "options"),
+    [
+        (encode, "e4m3fn", {"overflow": "flow"}),
+        (encode, "e2m1", {"overflow": "nan"}),
+        (encode, "e2m1", {"rounding": "stochastic"}),
+        (encode, "e8m0", {"rounding": "stochastic"}),
+        (encode, "e8m0", {"rounding": "nonsense"}),
+        (encode, "e8m0", {"overflow": "nan"}),
+        (quantize_blocks, "mxfp4", {"scale_rounding": "flor"}),
+        (quantize_blocks, "mxfp4", {"axis": 3}),
+        (quantize_blocks, "nvfp4", {"scale_rounding": "floor"}),
+        (quantize_blocks, "nf4", {"rounding": "half-even"}),
+        (quantize_blocks, "mxfp8", {"rounding": "stochastic"}),
+    ],
+)
+def test_options_are_refused_before_samples(
+    x: list[float], quantized: Any, name: str, options: dict[str, Any], device: Device
+) -> None:
+    """The same error for arrays of the host and of a device, whatever is wrong beside it."""
+    host = np.float32(x)
+    texts = []
+    for array, backend in ((host, "reference"), (device.asarray(host), None), (host, "cuda")):
+        with pytest.raises(qe.QEngineError) as caught:
+            quantized(array, name, backend=backend, **options)
+        texts.append((type(caught.value), str(caught.value)))
+    assert texts[0] == texts[1] == texts[2]
+    assert "finite" not in texts[0][1]

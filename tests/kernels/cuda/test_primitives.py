@@ -56,7 +56,7 @@ def expected(a: npt.NDArray[Any], b: npt.NDArray[Any], c: npt.NDArray[Any]) -> d
     dtype = a.dtype
     with np.errstate(all="ignore"):
         return {
-            "mul": a * b, "add": a + b, "sub": a - b, "div": a / b, "fma": fused(a, b, c), "sqrt": np.sqrt(np.abs(a)),
+            "mul": a * b, "add": a + b, "sub": a - b, "div": a / b, "fma": fused(a, b, c),
             "min": minimum(a, b), "max": -minimum(-a, -b), "rint": np.rint(a), "trunc": np.trunc(a),
             "floor": np.floor(a), "ceil": np.ceil(a), "copysign": np.copysign(a, b), "neg": -a,
             "lt": (a < b).astype(dtype), "le": (a <= b).astype(dtype), "eq": (a == b).astype(dtype),
@@ -115,29 +115,12 @@ def test_float32(device: Device, rng: np.random.Generator) -> None:
 def test_float64(device: Device, rng: np.random.Generator) -> None:
     a, b, c = pairs(special(np.float64, rng), rng)
     n, wanted = a.size, expected(a, b, c)
-    with np.errstate(all="ignore"):
-        wanted["add, rounded down"] = rounded_down(a, b)
     out, whole = device.empty((len(wanted), n), np.float64), device.empty((4, n), np.int64)
     device.launch("primitives", "primitives_f64", 3, 256, n, *map(device.asarray, (a, b, c)), out, whole)
     for got, (name, values) in zip(out.get(), wanted.items(), strict=True):
         same(got, values, name)
     nearest_whole, cut = np.rint(a), np.trunc(a)
     assert whole.get().tolist() == [saturated(v, bits) for bits in (32, 64) for v in (nearest_whole, cut)]
-
-
-def rounded_down(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    total = a + b
-    for i, (x, y) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
-        if math.isfinite(x) and math.isfinite(y):
-            exact = Fraction(x) + Fraction(y)
-            if exact == 0:
-                both = x == 0 and y == 0 and not (math.copysign(1, x) < 0 or math.copysign(1, y) < 0)
-                total[i] = 0.0 if both else -0.0
-            elif math.isinf(total[i]):
-                total[i] = np.finfo(np.float64).max if total[i] > 0 else total[i]
-            elif Fraction(float(total[i])) > exact:
-                total[i] = np.nextafter(total[i], -np.inf)
-    return total
 
 
 def signed(value: int, bits: int = 64) -> int:
@@ -150,14 +133,13 @@ def test_integers(device: Device, rng: np.random.Generator) -> None:
     a, b = (m.ravel() for m in np.meshgrid(np.array(edges, np.int32), np.array(edges, np.int32)))
     a = np.concatenate([a, rng.integers(-(2**31), 2**31, 500, dtype=np.int32)])
     b = np.concatenate([b, rng.integers(-(2**31), 2**31, 500, dtype=np.int32)])
-    n, rows = a.size, 25
+    n, rows = a.size, 22
     out = device.empty((rows, n), np.int64)
     single, real = device.empty((3, n), np.float32), device.empty((4, n), np.float64)
     device.launch("primitives", "primitives_i32", 2, 256, n, device.asarray(a), device.asarray(b), out, single, real)
     got = out.get()
     for i, (x, y) in enumerate(zip(a.tolist(), b.tolist(), strict=True)):
         ux, uy, v = x % 2**32, y % 2**32, x * y
-        u = v % 2**64
 
         def byte(value: int, low: int, high: int) -> int:
             return min(max(value, low), high) & 255
@@ -167,12 +149,12 @@ def test_integers(device: Device, rng: np.random.Generator) -> None:
 
         bytes_of = [[signed(w >> (8 * k), 8) for k in range(4)] for w in (ux, uy)]
         wanted = [
-            v, signed(ux * uy), signed(ux * uy + v), ux * uy >> 32, signed(u * (u ^ 0x123456789ABCDEF) >> 64),
-            v >> (y & 63), signed(v << (y & 63)), packed(-128, 127), packed(0, 255),
+            v, signed(ux * uy), signed(ux * uy + v), ux * uy >> 32,
+            v >> (y & 63), signed(v << (y & 63)), packed(-128, 127),
             ux & 255 | (uy & 255) << 8 | (ux >> 8 & 255) << 16 | (uy >> 8 & 255) << 24,
             ux & 0xFFFF | (uy & 0xFFFF) << 16, (abs(x - y) + 7) % 2**32,
             signed(x + sum(p * q for p, q in zip(*bytes_of, strict=True)), 32), 32 - ux.bit_length(),
-            64 - u.bit_length(), ux.bit_count(), min(max(v, -1000), y), x * (y >> 1) + x, signed(x + y, 32),
+            ux.bit_count(), min(max(v, -1000), y), x * (y >> 1) + x, signed(x + y, 32),
             (uy + ((ux & uy & 3) == 0)) % 2**32, ux >> (uy & 63), (uy << 32 | ux) >> (uy & 31) & 0xFFFFFFFF,
             x * (y >> 1) + x, ux & ~uy | uy & 0x12345678, ((ux >> 1) + 7 + (ux + uy >= 2**32)) % 2**32,
         ]  # fmt: skip
@@ -187,29 +169,12 @@ def test_integers(device: Device, rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("threads", [32, 96, 1024])
 def test_block(threads: int, device: Device, rng: np.random.Generator) -> None:
     a = rng.integers(-(2**62), 2**62, (3, threads))
-    b = rng.random((3, threads)) * 10.0 ** rng.integers(-5, 5, (3, threads))
-    whole, real = device.empty((3, 7), np.int64), device.empty((3, 2), np.float64)
-    device.launch("primitives", "primitives_block", 3, threads, device.asarray(a), device.asarray(b), whole, real)
+    whole = device.empty((3, 3), np.int64)
+    device.launch("primitives", "primitives_block", 3, threads, device.asarray(a), whole)
     for k in range(3):
-        low = [int(v) % 2**32 for v in a[k]]
-        odd = sum((v & 1) << lane for lane, v in enumerate(low[:32]))
+        odd = sum((int(v) & 1) << lane for lane, v in enumerate(a[k][:32]))
         total = signed(sum(map(int, a[k])))
-        bits = int(np.bitwise_or.reduce(a[k])) % 2**32
-        assert whole.get()[k].tolist() == [total, a[k].min(), a[k].max(), total, bits, odd, low[3]]
-        assert real.get()[k].tolist() == [butterfly(b[k]), b[k].max()]
-
-
-def butterfly(values: npt.NDArray[np.float64]) -> float:
-    """The order in which a block sums: halves of warps, then halves of the row of warps padded to 32."""
-
-    def warp(lanes: npt.NDArray[np.float64]) -> float:
-        for mask in (16, 8, 4, 2, 1):
-            lanes = lanes + lanes[np.arange(32) ^ mask]
-        return float(lanes[0])
-
-    sums = np.zeros(32)
-    sums[: values.size // 32] = [warp(lanes) for lanes in values.reshape(-1, 32)]
-    return warp(sums)
+        assert whole.get()[k].tolist() == [total, total, odd]
 
 
 def test_vectors(device: Device, rng: np.random.Generator) -> None:

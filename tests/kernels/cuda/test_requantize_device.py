@@ -11,8 +11,10 @@ import numpy.typing as npt
 import pytest
 
 import qengine as qe
+from qengine import backends
 from qengine.backends import cuda
 from qengine.backends.forms import FloorRule
+from qengine.kernels.cuda import grid
 from qengine.kernels.cuda import requantize as kernels
 from qengine.requant.schemes import Scheme
 from tests.requant import cases
@@ -20,7 +22,7 @@ from tests.requant.cases import INT32
 from tests.requant.test_equivalence import inside
 
 from . import build
-from .device import Cuda, DeviceArray, HostDevice
+from .device import Cuda, DeviceArray, HostDevice, install
 
 Device = HostDevice | Cuda
 QUARTER = qe.QuantizedMultiplier(1 << 30, -1)
@@ -77,7 +79,7 @@ def test_channels_last(
 
 def test_more_channels_than_threads(scheme: Scheme, stand_in: HostDevice, rng: np.random.Generator) -> None:
     """The stride is no multiple of the channels: each unit reads its own."""
-    channels = 2 * kernels._FEW + 3
+    channels = 2 * grid.FEW + 3
     options = {"scheme": scheme, "axis": 1, "dtype": "int8"}
     check(stand_in, accumulators(rng, (5, channels)), multipliers(rng, channels), **options)
     assert stand_in.launches[-1][1].startswith("requantize_")
@@ -405,6 +407,37 @@ def test_other_kinds_of_device_arrays(stand_in: HostDevice, rng: np.random.Gener
     out = Foreign(stand_in.empty((3, 8), np.int8))
     assert qe.requantize(Foreign(stand_in.asarray(acc)), M, out=out) is out
     assert np.array_equal(out.array.get(), y.array.get())
+
+
+def test_results_on_another_device(monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator) -> None:
+    """Kernels run where the accumulators are; memory elsewhere is refused before anything is launched."""
+    host = install(HostDevice(devices=2), monkeypatch)
+    try:
+        with host.device(1):
+            acc = host.asarray(accumulators(rng, (3, 8)))
+            there = host.empty((3, 8), np.int32)
+        wanted = qe.requantize(acc.get(), M, backend="reference")
+        y = qe.requantize(acc, M)
+        assert (y.number, host.device_number()) == (1, 0)
+        assert np.array_equal(y.get(), wanted)
+        assert np.array_equal(qe.requantize(acc, M, out=there).get(), wanted)
+        launched = len(host.launches)
+        for out in (host.empty((3, 8), np.int32), Foreign(host.empty((3, 8), np.int32))):
+            with pytest.raises(qe.DomainError, match="out must be on the device of acc, 1; got an array on device 0"):
+                qe.requantize(acc, M, out=out)
+        assert len(host.launches) == launched
+    finally:
+        backends.load.cache_clear()
+        backends._serving.discard("cuda")
+
+
+def test_read_only_results(stand_in: HostDevice, rng: np.random.Generator) -> None:
+    acc, out = stand_in.asarray(accumulators(rng, 9)), stand_in.full(9, 7, np.int32)
+    out._host.flags.writeable = False
+    for given in (out, Foreign(out)):
+        with pytest.raises(qe.DomainError, match="out must be writable; got a read-only array"):
+            qe.requantize(acc, M, out=given)
+    assert (out.get() == 7).all()
 
 
 def test_misaligned_items(stand_in: HostDevice) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,30 @@ def test_every_kernel_is_launched(stand_in: HostDevice) -> None:
     launched = set(stand_in.launches)
     every = {(room, name) for room in sources.rooms() if room != "primitives" for name in sources.kernels(room)}
     assert every - launched == set()
+
+
+def test_it_needs_no_more_than_what_is_installed() -> None:
+    """It is run by path: the repository is not on the path, and of its packages qengine alone is installed."""
+    found = set()
+    for node in ast.walk(ast.parse(Path(short_run.__file__).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            found.add(str(node.module).partition(".")[0])
+    assert found - set(sys.stdlib_module_names) == {"numpy", "qengine"}
+
+
+def test_the_benchmarks_run_it_by_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import device
+
+    commands: list[list[str]] = []
+    monkeypatch.setattr(device.shutil, "which", lambda name, path=None: "/tool")
+    monkeypatch.setattr(device, "run", lambda command: (commands.append(command), (0, "no errors"))[1])
+    assert device.sanitizer(True)["passed"]
+    assert [command[2] for command in commands] == ["memcheck", "racecheck"]
+    for command in commands:
+        assert command[5:] == [sys.executable, short_run.__file__]
 
 
 @pytest.mark.cuda

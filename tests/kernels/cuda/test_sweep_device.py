@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
 import re
 import threading
@@ -268,10 +269,12 @@ def test_tiles_are_split_over_devices(
     name: str, devices: int, several: Callable[[int], HostDevice], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every device works, each in a thread of its own, and the result is the one of the reference."""
-    host, used, meet = several(devices), set(), threading.Barrier(devices)
+    host, used, meet, threads = several(devices), set(), threading.Barrier(devices), set()
     true = kernels.tile
 
     def remember(w: Work, start: int, stop: int) -> Any:
+        if start < stop:
+            threads.add(threading.get_ident())
         if start < stop and host.device_number() not in used:
             used.add(host.device_number())
             meet.wait(60)  # until each device has a tile
@@ -286,6 +289,8 @@ def test_tiles_are_split_over_devices(
     assert got.digest == expected.digest
     assert got.workers == devices
     assert used == set(range(devices))
+    # One worker is the caller's thread, whose stream is the current one; several have threads of their own.
+    assert (threads == {threading.get_ident()}) == (devices == 1)
 
 
 def test_one_worker_stays_on_the_device_of_its_caller(
@@ -313,3 +318,12 @@ def test_tiles_merge(device: Device) -> None:
         stop = min(start + 3001, 20_000)
         merged = merged.merged(Tally.of(cuda(start, stop), stop - start))
     assert merged.describe() == whole.describe()
+
+
+def test_a_sweep_leaves_nothing_on_the_device(stand_in: HostDevice) -> None:
+    w = small("single", "fp32", multipliers=USUAL)
+    tile(w, 0, 500)
+    assert w in kernels._there
+    del w
+    gc.collect()
+    assert len(kernels._there) == 0
