@@ -22,7 +22,8 @@ from .options import Integer, ScalesCommand, emit, emit_json, json_option, parse
 @click.option("--qmin", type=Integer(), help="Lower clamp.")
 @click.option("--qmax", type=Integer(), help="Upper clamp.")
 @click.option(
-    "--acc-range",
+    "--range",
+    "acc_range",
     type=Integer(),
     nargs=2,
     metavar="LOW HIGH",

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends.forms import I64
-from ..exceptions import DomainError, InputFileError
+from ..exceptions import DomainError, DTypeError, InputFileError
 from ..requant.binding import clamped_type
 from ..requant.multiplier import QuantizedMultiplier
 from ..requant.schemes import get_scheme
@@ -227,6 +227,8 @@ def probes(
         raise DomainError("probes needs at least one scheme; got none.")
     if (multiplier is None) == (scales is None):
         raise DomainError("probes takes a multiplier or scales=(input, weight, output), one of the two.")
+    if dtype is None:
+        raise DTypeError("dtype must be int8, uint8 or int16: probes tell clamped codes apart; got None.")
     clamped_type(dtype)
     many = multiplier.shape if isinstance(multiplier, QuantizedMultiplier) else np.shape(multiplier)
     if scales is not None:

@@ -204,16 +204,29 @@ def adds_zero_point_after(rule: Rule) -> bool:
 
 
 def result_bounds(rule: Rule, zero_point: I64, qmin: int, qmax: int) -> tuple[I64, I64]:
-    """Return the clamp moved in front of a zero point that is added after, within the saturation.
+    """Return the clamp moved in front of a zero point that is added after, with the saturation, which comes first.
 
-    Both bounds may pass the saturation: then the nearer bound wins, and low <= high still holds. A raw result has
-    int32's bounds, and its domain sees to it that the sum fits: nothing is cut.
+    ``clamp(saturate(v) + z) = clip(v, low, high) + z``, where low and high are the clamped ends of the saturation: a
+    clamp beyond all that saturated results reach makes both the nearer end of the clamp. A raw result has int32's
+    bounds, and its domain sees to it that the sum fits: nothing is cut.
+
+    Raises
+    ------
+    DomainError
+        A clamp that no int32 result reaches with this zero point: kernels hold bounds in int32.
     """
     low, high = saturation(rule)
     if (qmin, qmax) == (INT32_MIN, INT32_MAX):
         return np.full(zero_point.shape, low, dtype=np.int64), np.full(zero_point.shape, high, dtype=np.int64)
     shift = zero_point if adds_zero_point_after(rule) else np.zeros_like(zero_point)
-    return np.clip(qmin - shift, low, high), np.clip(qmax - shift, low, high)
+    bottom, top = np.clip(low, qmin - shift, qmax - shift), np.clip(high, qmin - shift, qmax - shift)
+    bad = (bottom > INT32_MAX) | (top < INT32_MIN)
+    if bad.any():
+        raise DomainError(
+            f"no int32 result plus zero point {first_value(zero_point, bad)} lies in [{qmin}, {qmax}]"
+            f"{first_index(bad)}: widen qmin and qmax."
+        )
+    return bottom, top
 
 
 def wrapped_left_shift(form: Form) -> tuple[I64, Form] | None:

@@ -63,6 +63,8 @@ class Checkpoint:
     """
 
     def __init__(self, folder: str | os.PathLike[str], run: Mapping[str, Any], *, resume: bool = False) -> None:
+        if not os.fspath(folder):
+            raise InputFileError("a checkpoint needs the name of a folder; got an empty one.")
         self.path = Path(folder) / FILE
         self.foreign = self.damaged = 0
         self._run = _digest(dict(run))

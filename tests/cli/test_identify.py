@@ -178,7 +178,7 @@ def test_probes() -> None:
 def test_probes_of_the_issue_and_a_range() -> None:
     data = as_json(
         qengine(
-            "probes", "--scales", *ISSUE, "--zero-point", "-126", "--acc-range", "-2^15", "2^15", "--dtype", "int8",
+            "probes", "--scales", *ISSUE, "--zero-point", "-126", "--range", "-2^15", "2^15", "--dtype", "int8",
             "--json",
         )
     )  # fmt: skip
@@ -206,7 +206,7 @@ def test_export(tmp_path: Path) -> None:
         (("singel", "--multiplier", "0.5"), "did you mean 'single'"),
         (("--multiplier", "0.5", "--export", "x.txt"), "the name must end in .npy or .csv or .h"),
         (("--multiplier", "0.5", "--export", "nowhere/x.h"), "there is no folder"),
-        (("--multiplier", "0.5", "--acc-range", "5", "4"), "acc_range must not be empty"),
+        (("--multiplier", "0.5", "--range", "5", "4"), "acc_range must not be empty"),
         (("--scales", "x.csv"), "takes three numbers"),
         (("--multiplier", "0.5", "--dtype", "int32"), "int32"),
     ],

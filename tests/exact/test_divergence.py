@@ -204,6 +204,25 @@ def test_lattice_equals_staircase(dtype: str, rng: np.random.Generator) -> None:
         assert couples[0].last == couples[1].last
 
 
+@pytest.mark.parametrize(("zero_point", "qmin", "qmax"), [(-32768, 0, 1), (-32768, 0, 32767), (20000, -32768, -9000)])
+def test_clamps_beyond_a_saturation(zero_point: int, qmin: int, qmax: int) -> None:
+    """hifi-out16 saturates to 16 bits before the zero point is added."""
+    common: dict[str, Any] = {
+        "multiplier": QuantizedMultiplier(1 << 30, 1), "dtype": "int16", "zero_point": zero_point, "qmin": qmin,
+        "qmax": qmax, "acc_range": (-40000, 40000),
+    }  # fmt: skip
+    x = np.arange(-40000, 40001)
+    outputs = [
+        qe.requantize(
+            x, common["multiplier"], scheme=name, dtype="int16", zero_point=zero_point, qmin=qmin, qmax=qmax
+        ).astype(int)
+        for name in ("single", "hifi-out16")
+    ]  # fmt: skip
+    wanted = int(np.count_nonzero(outputs[0] != outputs[1]))
+    for engine in ("lattice", "staircase", "scan"):
+        assert qe.compare_schemes("single", "hifi-out16", engine=engine, **common).divergent[0, 0] == wanted, engine
+
+
 WINDOWS = {"bottom": (LOW, LOW + 2**24), "around 0": (-(2**23), 2**23), "top": (HIGH - 2**24, HIGH)}
 
 

@@ -215,10 +215,7 @@ def test_oracle_with_narrower_clamps(scheme: Scheme, backend: str) -> None:
 def test_bounds_that_float32_cannot_hold(scheme: Scheme, backend: str) -> None:
     """A clamp beyond 2**24 on a raw type bounds the result exactly."""
     acc = np.array([2**31 - 1, 2**31 - 65, 2**24 + 3, 2**24 + 2, 7, 0, -(2**24) - 3, -(2**31)])
-    every = [(-(2**31), 2**31 - 2), (-(2**24) - 1, 2**24 + 1), (2**25 + 1, 2**30 + 3)]
-    # No result of a scheme that saturates to 16 bits reaches the last one.
-    saturates = getattr(scheme.rule, "saturate_bits", 0)
-    for limits in every[: 2 if saturates else 3]:
+    for limits in [(-(2**31), 2**31 - 2), (-(2**24) - 1, 2**24 + 1), (2**25 + 1, 2**30 + 3)]:
         for real in (0.9999999, 1.0):
             kept = [int(x) for x in acc if expected(scheme.name, int(x), real, limits=limits) is not None]
             y = qe.requantize(
@@ -226,6 +223,26 @@ def test_bounds_that_float32_cannot_hold(scheme: Scheme, backend: str) -> None:
                 qmax=limits[1], backend=backend,
             )  # fmt: skip
             assert y.tolist() == [expected(scheme.name, x, real, limits=limits) for x in kept], (limits, real)
+
+
+def test_clamps_beyond_the_saturation(scheme: Scheme, backend: str) -> None:
+    """The saturation of the original comes first: a clamp that it does not reach is the result."""
+    acc = [-100000, -5, 0, 5, 100000]
+    for real, zero_point, limits in [(0.25, -32768, (0, 1)), (1.5, 100, (-32768, -32700)), (1.5, -1, (32767, 32767))]:
+        kept = [x for x in acc if expected(scheme.name, x, real, zero_point=zero_point, limits=limits) is not None]
+        if not kept:
+            continue
+        y = qe.requantize(
+            np.array(kept), real, scheme=scheme, dtype="int16", zero_point=zero_point, qmin=limits[0], qmax=limits[1],
+            backend=backend,
+        )  # fmt: skip
+        wanted = [expected(scheme.name, x, real, zero_point=zero_point, limits=limits) for x in kept]
+        assert y.tolist() == wanted, (real, zero_point, limits)
+
+
+def test_clamps_that_no_int32_result_reaches(backend: str) -> None:
+    with pytest.raises(qe.DomainError, match=r"no int32 result plus zero point -5 lies in \[2147483647, 2147483647\]"):
+        qe.requantize([5], 0.25, dtype="int32", zero_point=-5, qmin=2**31 - 1, backend=backend)
 
 
 REALS = [0.25, 0.1, 1 / 3, 0.011111111380159855, 0.9999999999, 0.99999999, 1.0, 1.5, 2.0**-32, 2.0**-33,

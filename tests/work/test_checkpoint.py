@@ -89,6 +89,8 @@ def test_other_lines_are_damage(line: str, tmp_path: Path) -> None:
 
 
 def test_folders_that_cannot_serve(tmp_path: Path) -> None:
+    with pytest.raises(InputFileError, match="got an empty one"):
+        Checkpoint("", RUN)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputFileError, match="cannot hold a checkpoint"):
         Checkpoint(tmp_path / "file", RUN)

@@ -7,6 +7,7 @@ import gc
 import itertools
 import re
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -324,6 +325,8 @@ def test_a_sweep_leaves_nothing_on_the_device(stand_in: HostDevice) -> None:
     w = small("single", "fp32", multipliers=USUAL)
     tile(w, 0, 500)
     assert w in kernels._there
+    here, others = weakref.ref(w), len(kernels._there) - 1
     del w
     gc.collect()
-    assert len(kernels._there) == 0
+    assert here() is None
+    assert len(kernels._there) <= others
