@@ -35,7 +35,9 @@ def listening(host: str, port: int) -> socket.socket:
             "machine, forward the port over ssh."
         )
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
-    found = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named because asyncio sends small answers at once only where it reads IPPROTO_TCP here; with
+    # 0 an answer of two packets waits 40 ms for the client's delayed acknowledgement.
+    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((name, port))

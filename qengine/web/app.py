@@ -21,6 +21,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.staticfiles import StaticFiles
 
 from .._version import __version__
@@ -180,7 +181,7 @@ def create_app(limits: Limits | None = None, *, warm: bool = False) -> FastAPI:
         openapi_url="/api/openapi.json", openapi_tags=TAGS,
         description="Errors of quantization and exact requantization, on this machine. The pages use these addresses.",
     )  # fmt: skip
-    app.add_middleware(Guard, body_bytes=caps.body_bytes)
+    app.add_middleware(Guard, body_bytes=caps.body_bytes, held_bytes=caps.held_bytes)
     _add_errors(app)
     _add_files(app)
     _add_samples(app, caps, shop)
@@ -211,7 +212,8 @@ def _add_errors(app: FastAPI) -> None:
         return response
 
     @app.exception_handler(CancelledWorkError)
-    async def gone(_: Request, __: CancelledWorkError) -> Response:
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: Exception) -> Response:
         return Response(status_code=CLIENT_GONE)
 
 
@@ -255,7 +257,7 @@ def _add_samples(app: FastAPI, caps: Limits, shop: Workshop) -> None:
 
         def work(token: Token) -> Response:
             begun = time.perf_counter()
-            form = page.form.of_json(body)
+            form = page.form.of_json(body, caps.elements)
             return run(page, form, None, kind, token, begun)
 
         return await shop.run(request, work, shop.limiter(len(body), draws=kind == "pdf"))
@@ -348,7 +350,7 @@ def _add_schemes(app: FastAPI, caps: Limits, shop: Workshop) -> None:
 
         def work(token: Token) -> Response:
             begun = time.perf_counter()
-            read = form.of_json(body)
+            read = form.of_json(body, caps.elements)
             return _json(_guarded(form, lambda: make(read, token)), begun)
 
         return await shop.run(request, work, shop.limiter(len(body), slow=slow))
@@ -379,7 +381,7 @@ def _add_schemes(app: FastAPI, caps: Limits, shop: Workshop) -> None:
     )  # fmt: skip
     async def sweep(request: Request) -> Response:
         """Count how often schemes disagree. The answer comes in lines while it runs; hanging up cancels it."""
-        form = Sweep.of_json(await request.body())
+        form = Sweep.of_json(await request.body(), caps.elements)
         form.arguments(caps)  # what is wrong with the form itself is a plain refusal
 
         def work(token: Token, say: Callable[[Any], None]) -> None:

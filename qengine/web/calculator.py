@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from ..affine.calibrate import METHODS
 from ..affine.conventions import CONVENTIONS
@@ -52,11 +54,11 @@ class Samples(Form):
     name: str = looks(
         "tensor", "Tensor name", "What tables, files and the report call it.", SAMPLES, "text",
     )  # fmt: skip
-    values: str | list[float] = looks(
+    values: str | Annotated[list[float], Field(fail_fast=True)] = looks(
         "", "Sample values", "Numbers, separated by commas, spaces or lines; # begins a comment.", SAMPLES, "area",
         wide=True,
     )  # fmt: skip
-    shape: str | list[int] = looks(
+    shape: str | Annotated[list[int], Field(fail_fast=True)] = looks(
         "", "Shape", "4, 8 is 4 rows of 8 samples. Empty: one row.", SAMPLES, "text",
         when={"granularity": ["channel", "group"]},
     )  # fmt: skip
@@ -87,7 +89,7 @@ class Calculation(Samples):
         options=ROUNDING_OPTIONS, link="quantization",
     )  # fmt: skip
     seed: int = looks(
-        0, "Seed", "Key of the random draws.", INTEGERS, when={"rounding": ["stochastic"]}, ge=0, le=2**64 - 1,
+        0, "Seed", "Key of the random draws.", INTEGERS, when={"rounding": ["stochastic"]}, ge=0, le=2**63 - 1,
     )  # fmt: skip
     convention: str = looks(
         "calculator", "Convention", "Whose arithmetic: the textbook's, or a runtime's, step by step.", INTEGERS,

@@ -22,6 +22,7 @@ FIELD_OF = tuple(
         (r"^group ", "group"),
         (r"^axis |channels along axis|axis must be", "axis"),
         (r"custom range", "granularity"),
+        (r"^of the range, lo", "high"),
         (r"^the range |^range", "range"),
         (r"method |'entropy'|^entropy", "range"),
         (r"^convention |zero point outside", "convention"),

@@ -15,6 +15,8 @@ from .errors import RequestRefusedError, of_validation
 LOOKS = "x-form"
 #: Longest text of a field that holds no samples; most entries of a list.
 TEXT, ENTRIES = 200, 64
+#: Commas beside those of samples, opening brackets (of pasted lists, too), braces and colons of a JSON text at most.
+COMMAS, LISTS, NAMES = 1000, 1 << 18, 4096
 
 Options = Sequence[tuple[str, str]]
 F = TypeVar("F", bound="Form")
@@ -149,14 +151,26 @@ class Form(BaseModel):
         return cls.checked(lambda: cls.model_validate({**{name: [] for name in lists}, **data}))
 
     @classmethod
-    def of_json(cls, body: bytes) -> Self:
+    def of_json(cls, body: bytes, entries: int = 1 << 22) -> Self:
         """Return the form that a JSON text holds.
+
+        Parameters
+        ----------
+        body : bytes
+        entries : int
+            Most entries of lists, about.
 
         Raises
         ------
         RequestRefusedError
             For what is no JSON object, and what the form does not admit.
         """
+        # An empty list or object takes a hundred times the memory of its text, and the reader holds the interpreter
+        # until it is through: what is beyond all measure is counted, which is cheap, and never read.
+        if body.count(b",") > entries + COMMAS:
+            raise RequestRefusedError(f"At most {entries:,} numbers are taken here; these are more.", status=413)
+        if body.count(b"[") > LISTS or body.count(b"{") + body.count(b":") > NAMES:
+            raise RequestRefusedError("The request cannot be read: too many lists, or too many names.", status=400)
         return cls.checked(lambda: cls.model_validate_json(body))
 
     @staticmethod

@@ -44,11 +44,15 @@ class Guard:
     app : ASGI application
     body_bytes : int
         Longest body; one that declares no length is counted while it comes.
+    held_bytes : int
+        Longest bodies together that are under way: memory stays bounded however many clients there are.
     """
 
-    def __init__(self, app: ASGIApp, body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, body_bytes: int, held_bytes: int) -> None:
         self._app = app
         self._limit = body_bytes
+        self._most = held_bytes
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -73,12 +77,19 @@ class Guard:
         async def receive_counted() -> Message:
             nonlocal taken
             message = await receive()
-            taken += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            taken += size
+            self._held += size
             if taken > self._limit:
                 raise HTTPException(413, too_long(self._limit))
+            if self._held > self._most:
+                raise HTTPException(429, "Too many long requests at once. Send this one again in a while.")
             return message
 
-        await self._app(scope, receive_counted, send_with_headers)
+        try:
+            await self._app(scope, receive_counted, send_with_headers)
+        finally:
+            self._held -= taken
 
     def _problem(self, headers: dict[bytes, str]) -> tuple[int, str] | None:
         """Return (status, message) of a request that goes no further."""

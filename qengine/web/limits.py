@@ -13,6 +13,8 @@ class Limits:
     ----------
     body_bytes : int
         Length of a request, an uploaded file included.
+    held_bytes : int
+        Length of all requests together that are under way.
     elements : int
         Samples of a tensor.
     choices : int
@@ -28,6 +30,7 @@ class Limits:
     """
 
     body_bytes: int = 64 << 20
+    held_bytes: int = 512 << 20
     elements: int = 1 << 22
     choices: int = 400
     work: int = 1 << 28

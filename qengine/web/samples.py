@@ -70,7 +70,8 @@ def pasted(name: str, values: str | list[float], shape: str | Sequence[int], lim
     if isinstance(values, str):
         if not values.strip():
             raise refused_field("values", "Samples are needed: paste numbers, choose a file, or load the example.")
-        array = parse_numbers(values, "values")
+        # The brackets of a list that Python prints mean nothing here; blanks keep the columns of messages.
+        array = parse_numbers(values.replace("[", " ").replace("]", " "), "values")
     else:
         array = np.array(values, np.float64)
     if not array.size:

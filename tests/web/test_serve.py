@@ -67,6 +67,7 @@ def test_only_this_machine(host: str) -> None:
 def test_loopback_addresses(host: str) -> None:
     with listening(host, 0) as sock:
         assert sock.getsockname()[0].startswith("127.")
+        assert sock.proto == socket.IPPROTO_TCP  # else asyncio leaves Nagle's algorithm on: 40 ms an answer
 
 
 def test_a_port_that_is_taken() -> None:
