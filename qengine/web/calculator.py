@@ -23,7 +23,7 @@ from .answers import Answer, Section, table_of
 from .errors import refused_field
 from .form import Form, looks
 from .limits import Limits
-from .samples import pasted
+from .samples import check_scales, pasted
 from .words import tiles
 from .work import Token
 
@@ -172,6 +172,7 @@ class Calculated:
     def of(cls, form: Calculation, source: TensorSource, limits: Limits, token: Token) -> Calculated:
         """Measure."""
         spec = form.spec()
+        check_scales(source.shape, form.granularity, form.axis, form.group, (form.range,), limits)
         channels = spec.axis if form.granularity == "channel" else None
         report = error_report(source.read(), spec, axis=channels, nonfinite=form.nonfinite, progress=token.progress)
         return cls(Measured(source, report), form.nonfinite)

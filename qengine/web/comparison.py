@@ -25,7 +25,7 @@ from .calculator import CUSTOM, MAPPINGS, RANGES, SHARED, WORKED, Samples, ends,
 from .errors import RequestRefusedError, refused_field
 from .form import looks, same
 from .limits import Limits
-from .samples import check_work
+from .samples import check_scales, check_work
 from .work import Token
 
 CHOICES, FORMS = "What to compare", "Formats and order"
@@ -146,6 +146,8 @@ class Compared:
         """Measure a few choices at a time, so that the work can be ended between them."""
         specs = form.specs(limits)
         check_work(source.size, len(specs), limits)
+        for name in form.granularity:
+            check_scales(source.shape, name, form.axis, form.group, form.range, limits)
         if counted_bytes(specs) > MOST_BYTES:
             raise RequestRefusedError(
                 f"The histograms of {len(specs)} choices this wide do not fit; tick fewer of 14 to 16 bits.", status=413

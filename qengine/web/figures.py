@@ -237,7 +237,7 @@ def of_choices(rows: Sequence[ErrorRow], report: ErrorReport, rank: str) -> list
         alt="A bar for each choice, the best at the top.",
         data=[{
             "type": "bar", "orientation": "h", "x": _numbers(values), "y": labels, "text": texts, "name": TITLES[rank],
-            "textposition": "auto", "insidetextfont": {"color": "@card"}, "marker": {"color": "@blue"},
+            "textposition": "auto", "textangle": 0, "insidetextfont": {"color": "@card"}, "marker": {"color": "@blue"},
             "showlegend": False,
         }],
         layout=_layout(unit(rank), "", y_axis={"autorange": "reversed", "automargin": True, "showgrid": False}),
@@ -298,7 +298,7 @@ def of_rates(names: Sequence[str], rates: Sequence[float]) -> Figure:
         data=[{
             "type": "bar", "orientation": "h", "x": _numbers(rates), "y": list(names), "showlegend": False,
             "name": "share", "marker": {"color": "@blue"}, "text": [f"{100 * rate:.4g} %" for rate in rates],
-            "textposition": "auto", "insidetextfont": {"color": "@card"},
+            "textposition": "auto", "textangle": 0, "insidetextfont": {"color": "@card"},
         }],
         layout=_layout("share of the compared pairs", "", {"rangemode": "tozero"}, {
             "autorange": "reversed", "automargin": True, "showgrid": False,

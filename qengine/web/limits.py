@@ -17,6 +17,8 @@ class Limits:
         Length of all requests together that are under way.
     elements : int
         Samples of a tensor.
+    scales : int
+        Scales of one choice: each takes a search of its own. Searches by entropy take a sixteenth of them.
     choices : int
         Choices of one comparison.
     work : int
@@ -32,6 +34,7 @@ class Limits:
     body_bytes: int = 64 << 20
     held_bytes: int = 512 << 20
     elements: int = 1 << 22
+    scales: int = 1 << 14
     choices: int = 400
     work: int = 1 << 28
     seconds: float = 30.0

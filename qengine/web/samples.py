@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -122,3 +122,22 @@ def check_work(elements: int, choices: int, limits: Limits) -> None:
             f"{limits.work:,} are taken here. Name fewer choices, or use qengine compare.",
             status=413,
         )
+
+
+def check_scales(
+    shape: Sequence[int], granularity: str, axis: int | None, group: int, methods: Container[str], limits: Limits
+) -> None:
+    """Refuse more scales than are found in time; an axis that is none is left to the engine, which says so."""
+    if granularity == "tensor" or not shape:
+        return
+    axis = (0 if granularity == "channel" else -1) if axis is None else axis
+    if not -len(shape) <= axis < len(shape):
+        return
+    length = shape[axis]
+    scales = length if granularity == "channel" else math.prod(shape) // max(length, 1) * -(-length // group)
+    most = limits.scales // (16 if "entropy" in methods else 1)
+    if scales > most:
+        raise refused_field(
+            "granularity", f"At most {most:,} scales are taken here; these settings have {scales:,}. Take "
+            "larger groups, or use the command line.", 413,
+        )  # fmt: skip

@@ -462,6 +462,24 @@ def test_caps() -> None:
         assert "396 to measure" in refusal(client.post("/api/compare", json=much), 413)["message"]
 
 
+@pytest.mark.parametrize("name", ["/api/analyze", "/api/compare"])
+def test_scales_are_capped(client: httpx.Client, name: str) -> None:
+    many = name == "/api/compare"
+    fields: dict[str, Any] = {"values": "1 2 " * 10_000, "group": 1, "granularity": ["group"] if many else "group"}
+    error = refusal(client.post(name, json=fields), 413)
+    assert "At most 16,384 scales" in error["fields"]["granularity"]
+    fields |= {"group": 16, "range": ["entropy"] if many else "entropy"}
+    assert "At most 1,024 scales" in refusal(client.post(name, json=fields), 413)["fields"]["granularity"]
+    fields |= {"range": ["minmax"] if many else "minmax"}
+    assert answer(client.post(name, json=fields))
+
+
+def test_brackets_of_a_pasted_list_are_blanks(client: httpx.Client) -> None:
+    assert analyze(client, values="[[-1.25, 0.5],\n [2, 3]]")["data"] == analyze(client, values="-1.25 0.5 2 3")["data"]
+    error = refusal(client.post("/api/analyze", json={"values": "[1, 2,\n [3, x]]"}))
+    assert "line 2, column 6" in error["fields"]["values"]
+
+
 def test_time_is_capped() -> None:
     fields = {**ISSUE, "dtype": "raw", "zero_point": 0, "first": "fp32", "second": "fp64-away"}
     with server(Limits(seconds=0.2)) as url:

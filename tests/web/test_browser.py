@@ -290,11 +290,12 @@ def test_requantize(opened: Callable[..., Watched]) -> None:
 
 
 def test_sweep_with_progress(opened: Callable[..., Watched]) -> None:
-    watched = opened()
+    watched = opened(390)
     page = watched.go("/sweep")
     page.click("#example")
     page.fill("#pairs", "20M")
     watched.calculated()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the digest is wider than the screen"
     result = qe.sweep("single", "double", "fp32", multiplier_range=(0.01, 0.99), pairs=20_000_000, seed=42)
     assert tiles(page)["digest"] == result.digest[:16]
     assert tiles(page)["divergent"] == f"{result.divergent:,}"
