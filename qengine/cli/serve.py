@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
+import os
 import socket
+import sys
 import threading
 import time
 import webbrowser
+from types import FrameType
 
 import click
 
@@ -74,9 +78,18 @@ def command(host: str, port: int, opens: bool, as_json: bool) -> None:
     name, number = sock.getsockname()[:2]
     url = f"http://{f'[{name}]' if ':' in name else name}:{number}/"
     app = create_app(warm=True)
-    server = uvicorn.Server(
+
+    class Server(uvicorn.Server):
+        """Tells calculations at the signal itself: uvicorn waits for their answers before it ends the application."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            app.state.shop.stopping.set()
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # that requests are cut off is meant
+            super().handle_exit(sig, frame)
+
+    server = Server(
         uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=3, lifespan="on"
+            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=1, lifespan="on"
         )
     )
     if as_json:
@@ -87,6 +100,10 @@ def command(host: str, port: int, opens: bool, as_json: bool) -> None:
         threading.Thread(target=_open, args=(server, url), daemon=True).start()
     with sock, contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once everything is closed
         server.run(sockets=[sock])
+    if app.state.shop.working:  # kernels that nobody waits for: the interpreter would join their threads
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _open(server: object, url: str) -> None:

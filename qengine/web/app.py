@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
 import importlib.util
 import json
@@ -137,9 +138,9 @@ FILES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def warm_up() -> None:
+def warm_up(token: Token | None = None) -> None:
     """Calculate the examples once, so that no client waits for compilers."""
-    limits, token = Limits(), Token(3600.0, threading.Event())
+    limits, token = Limits(), token or Token(3600.0, threading.Event())
     form = Calculation.model_validate(EXAMPLE)
     raw = {"dtype": requantization.RAW, "zero_point": "0", "second": "double"}
     for page, more in (
@@ -169,10 +170,15 @@ def create_app(limits: Limits | None = None, *, warm: bool = False) -> FastAPI:
     caps = limits or Limits()
     shop = Workshop(caps.seconds)
 
+    def warm_quietly() -> None:
+        token = Token(3600.0, shop.stopping)
+        with shop.marked(token), contextlib.suppress(CancelledWorkError):
+            warm_up(token)
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         if warm:
-            threading.Thread(target=warm_up, name="qengine-warm", daemon=True).start()
+            threading.Thread(target=warm_quietly, name="qengine-warm", daemon=True).start()
         yield
         shop.stopping.set()
 
@@ -181,6 +187,7 @@ def create_app(limits: Limits | None = None, *, warm: bool = False) -> FastAPI:
         openapi_url="/api/openapi.json", openapi_tags=TAGS,
         description="Errors of quantization and exact requantization, on this machine. The pages use these addresses.",
     )  # fmt: skip
+    app.state.shop = shop
     app.add_middleware(Guard, body_bytes=caps.body_bytes, held_bytes=caps.held_bytes)
     _add_errors(app)
     _add_files(app)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, TypeVar
 
 import anyio
@@ -85,11 +86,22 @@ class Workshop:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self.stopping = threading.Event()
+        #: Tokens of what runs now, cancelled or not: some parts of the engine look up late.
+        self.working: set[Token] = set()
         self._short, self._long, self._drawing = (anyio.CapacityLimiter(n) for n in (8, 2, 1))
 
     def limiter(self, size: int, draws: bool = False, slow: bool = False) -> anyio.CapacityLimiter:
         """Return the queue for a request of that many bytes."""
         return self._drawing if draws else self._long if slow or size > LONG_BYTES else self._short
+
+    @contextlib.contextmanager
+    def marked(self, token: Token) -> Iterator[None]:
+        """Name a token among those of what runs now."""
+        self.working.add(token)
+        try:
+            yield
+        finally:
+            self.working.discard(token)
 
     async def run(
         self, request: Request, function: Callable[[Token], T], limiter: anyio.CapacityLimiter,
@@ -99,9 +111,10 @@ class Workshop:
         token = Token(self._seconds if seconds is None else seconds, self.stopping)
 
         def timed() -> T:
-            token.start()
-            token.check()
-            return function(token)
+            with self.marked(token):
+                token.start()
+                token.check()
+                return function(token)
 
         watch = asyncio.create_task(_watch(request, token))
         try:
@@ -127,8 +140,9 @@ class Workshop:
 
         def work() -> None:
             try:
-                token.start()
-                function(token, say)
+                with self.marked(token):
+                    token.start()
+                    function(token, say)
             finally:
                 say(finished)
 

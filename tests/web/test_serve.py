@@ -20,7 +20,8 @@ from tests.cli.running import qengine
 from tests.web.serving import TEXT, answer
 
 
-def test_serves_and_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_serves_and_ends(tmp_path: Path, ending: signal.Signals) -> None:
     command = [sys.executable, "-m", "qengine", "serve", "--port", "0", "--json", "--no-browser"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     assert running.stdout is not None
@@ -41,11 +42,12 @@ def test_serves_and_ends(tmp_path: Path) -> None:
     with httpx.stream("POST", f"{url}api/sweep", json={"pairs": "2^33"}, timeout=60, trust_env=False) as sweep:
         next(line for line in sweep.iter_lines() if "progress" in line)
         begun = time.monotonic()
-        os.kill(running.pid, signal.SIGINT)  # while a sweep runs
+        os.kill(running.pid, ending)  # while a sweep runs
         out, err = running.communicate(timeout=30)
     assert time.monotonic() - begun < 20
-    assert running.returncode == 0, err
-    assert "Traceback" not in err
+    # uvicorn raises SIGTERM again once everything is closed; a calculation that is still at work is cut off before.
+    assert running.returncode in (0, -ending), err
+    assert err == ""
     assert out == ""
 
 
