@@ -469,7 +469,7 @@ def test_scales_are_capped(client: httpx.Client, name: str) -> None:
     error = refusal(client.post(name, json=fields), 413)
     assert "At most 16,384 scales" in error["fields"]["granularity"]
     fields |= {"group": 16, "range": ["entropy"] if many else "entropy"}
-    assert "At most 256 scales" in refusal(client.post(name, json=fields), 413)["fields"]["granularity"]
+    assert "At most 128 scales" in refusal(client.post(name, json=fields), 413)["fields"]["granularity"]
     fields |= {"range": ["minmax"] if many else "minmax"}
     assert answer(client.post(name, json=fields))
 
