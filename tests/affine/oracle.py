@@ -11,7 +11,6 @@ from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
 
-HALF = Fraction(1, 2)
 #: Significant bits, exponent of the smallest subnormal, exponent that is infinite.
 FLOATS = {16: (11, -24, 16), 32: (24, -149, 128), 64: (53, -1074, 1024)}
 ROUNDINGS = (
@@ -81,8 +80,8 @@ def to_integer(v, rule, word=None):
     """Round to an integer by a rule; `word`, 32 random bits, decides the stochastic one. Infinities stay."""
     if isinstance(v, float):
         return v
-    low = v.numerator // v.denominator
-    rest = v - low
+    whole = v.denominator  # what `rest` is a part of; integers alone, where a Fraction would be reduced each time
+    low, rest = divmod(v.numerator, whole)
     if rest == 0:
         return low
     if rule == "floor":
@@ -92,9 +91,9 @@ def to_integer(v, rule, word=None):
     if rule == "trunc":
         return low if v > 0 else low + 1
     if rule == "stochastic":
-        return low + (rest > Fraction(word, 2**32))
-    if rest != HALF:
-        return low + (rest > HALF)
+        return low + (rest << 32 > word * whole)
+    if 2 * rest != whole:
+        return low + (2 * rest > whole)
     return {
         "half-even": low + low % 2,
         "half-away": low + (v > 0),

@@ -78,21 +78,22 @@ def brute_entropy(xs: list[float], bits: int) -> float:
     for x in xs:
         counts[min(math.floor(abs(x) / amax * 2048), 2047)] += 1
     n, levels, best = len(xs), 2 ** (bits - 1), (math.inf, 0)
+    filled = [j for j in range(2048) if counts[j]]  # bins without a sample have no term in any sum
     for i in range(2048, levels - 1, -1):
-        kept = counts[:i]
-        if not sum(kept):
+        kept = [j for j in filled if j < i]
+        total = sum(counts[j] for j in kept)
+        if not total:
             continue
-        spread = [0.0] * i
-        for _, bins in itertools.groupby(range(i), key=lambda j: j * levels // i):
-            cells = list(bins)
-            full = [j for j in cells if kept[j]]
-            for j in full:
-                spread[j] = sum(kept[k] for k in cells) / len(full) / sum(kept)
-        reference = [c / n for c in kept]
-        reference[-1] += sum(counts[i:]) / n
-        cost = sum(
-            p * math.log(p / ((1 - 1e-4) * q + 1e-4 / i)) for p, q in zip(reference, spread, strict=True) if p > 0
-        )
+        reference = {j: counts[j] / n for j in kept}
+        reference[i - 1] = reference.get(i - 1, 0.0) + (n - total) / n
+        cost = 0.0
+        spread = dict.fromkeys(reference, 0.0)
+        for _, bins in itertools.groupby(kept, key=lambda j: j * levels // i):
+            full = list(bins)
+            spread |= dict.fromkeys(full, sum(counts[j] for j in full) / len(full) / total)
+        for j, p in reference.items():
+            if p > 0:
+                cost += p * math.log(p / ((1 - 1e-4) * spread[j] + 1e-4 / i))
         if cost < best[0] - 1e-12:
             best = (cost, i)
     return amax * best[1] / 2048

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import qengine as qe
+from qengine.backends import cpu
 from qengine.exceptions import DomainError, DTypeError, UnknownNameError
 
 from . import oracle
@@ -127,6 +128,14 @@ def channel_params(shape, axis, rng, group=None):
     )
 
 
+def some(channels, rng):
+    """All of a few channels; of many both ends, those about a block of 512, and ten others."""
+    if channels <= 20:
+        return range(channels)
+    about = {c for c in (0, 1, 7, 8, 510, 511, 512, 513) if c < channels}
+    return sorted({*about, channels - 2, channels - 1, *rng.integers(0, channels, 10).tolist()})
+
+
 @pytest.mark.parametrize("convention", SOME)
 @pytest.mark.parametrize(
     "shape", [(5,), (3, 4), (3, 1), (1, 4), (2, 3, 5), (2, 3, 4, 5), (3, 600), (600, 3), (2, 600, 2)]
@@ -137,9 +146,16 @@ def test_channels_equal_a_loop_over_channels(shape, convention, backend, rng):
         p = channel_params(shape, axis, rng)
         given = qe.QuantParams(p.scale, p.zero_point, p.qmin, p.qmax, axis=axis)
         for rule, data in itertools.product((None, "floor"), (x, x.astype(F32), np.asfortranarray(x))):
-            got = qe.quantize(data, given, convention=convention, rounding=rule, backend=backend)
+            options = {"convention": convention, "rounding": rule}
+            got = qe.quantize(data, given, **options, backend=backend)
             back = qe.dequantize(got, given, convention=convention, backend=backend)
-            for c in range(shape[axis]):
+            if backend != "reference":
+                every = qe.quantize(data, given, **options, backend="reference")
+                np.testing.assert_array_equal(got, every)
+                np.testing.assert_array_equal(
+                    back, qe.dequantize(every, given, convention=convention, backend="reference")
+                )
+            for c in some(shape[axis], rng):
                 alone = qe.QuantParams(p.scale[c], int(p.zero_point[c]), p.qmin, p.qmax)
                 part = np.take(data, c, axis=axis)
                 want = qe.quantize(part, alone, convention=convention, rounding=rule, backend="reference")
@@ -305,9 +321,10 @@ def test_seeds_outside_the_range(backend):
 
 @pytest.mark.parametrize("rounding", [None, "stochastic"])
 def test_threads_do_not_change_bits(rounding, monkeypatch, rng):
-    """Above 2**20 elements the CPU splits arrays; per tensor, channel and group."""
-    x = rng.normal(0, 1, (1031, 1031)).astype(F32)
-    assert x.size > 2**20
+    """The CPU splits large arrays, here from 2**14 elements; per tensor, channel and group."""
+    monkeypatch.setattr(cpu, "PARALLEL_FROM", 1 << 14)
+    x = rng.normal(0, 1, (131, 131)).astype(F32)
+    assert x.size > cpu.PARALLEL_FROM
     cases = [
         qe.QuantParams(0.01, 3, -128, 127),
         channel_params(x.shape, 0, rng),

@@ -50,7 +50,12 @@ def test_commands_are_listed() -> None:
 
 
 @pytest.mark.parametrize("name", ["", *NAMES])
-def test_help_with_an_example_that_runs(name: str, quick: None) -> None:
+def test_help_with_an_example_that_runs(
+    name: str, quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # examples write files, and read those of the repository
+    for folder in ("tests", "qengine"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
     ran = qengine(*([name] if name else []), "--help")
     assert ran.code == 0
     assert ran.err == ""

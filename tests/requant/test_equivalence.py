@@ -5,6 +5,7 @@ The oracle writes each original stage by stage and shares nothing with the engin
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 from fractions import Fraction
@@ -51,8 +52,13 @@ def same(left: npt.NDArray[Any], right: npt.NDArray[Any]) -> None:
 
 def inside(row: Scheme, multiplier: Any, values: npt.NDArray[Any], **options: Any) -> npt.NDArray[Any]:
     """Those of the values that the scheme takes with this multiplier, by the range that its error reports."""
-    low, high = reported_range(row, multiplier, **options)
+    low, high = _range_of_one(row.name, int(multiplier.value), int(multiplier.shift), tuple(sorted(options.items())))
     return values[(values >= low) & (values <= high)]
+
+
+@functools.cache  # every back end asks
+def _range_of_one(name: str, value: int, shift: int, options: tuple[tuple[str, Any], ...]) -> tuple[int, int]:
+    return reported_range(qe.get_scheme(name), qe.QuantizedMultiplier(value, shift), **dict(options))
 
 
 def reported_range(row: Scheme, multiplier: Any, **options: Any) -> tuple[int, int]:

@@ -27,7 +27,7 @@ from tests.sweeps.plans import ALL, PLANS, RIGHT, SAMPLE, TAME, USUAL, drawn, pl
 
 Raw = dict[str, np.ndarray]
 #: Tiles of one plan: whole groups, parts of one, across several, empty, one pair.
-CUTS = ((0, 4096), (0, 1), (5, 64), (2040, 2060), (1023, 5001), (777, 777), (8999, 9000), (3000, 9000))
+CUTS = ((0, 2048), (0, 1), (5, 64), (2040, 2060), (1023, 3201), (777, 777), (8999, 9000), (7000, 9000))
 
 
 def tally_of(name: str, w: Work, start: int, stop: int) -> Raw:

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from qengine.kernels.cuda import arguments, sources
 
 SHIM = Path(__file__).with_name("shim")
 GXX_OPTIONS = (
-    "-std=c++17", "-O1", "-g1", "-fPIC", "-shared", "-ffp-contract=off", "-fno-strict-aliasing",
+    "-std=c++17", "-O1", "-g1", "-U_FORTIFY_SOURCE", "-fPIC", "-shared", "-ffp-contract=off", "-fno-strict-aliasing",
     "-fsanitize=undefined,float-cast-overflow", "-fno-sanitize=vptr", "-static-libubsan",
     "-Wall", "-Wextra", "-Werror",
 )  # fmt: skip
@@ -39,13 +40,13 @@ def run(command: list[str], where: Path | None = None) -> str:
     return done.stdout + done.stderr
 
 
+@functools.cache
+def _version(compiler: str) -> str:
+    return run([compiler, "--version"])
+
+
 # ---------------------------------------------------------------------------------------------------------
-# g++ with UBSan
-
-
-def gxx() -> str | None:
-    """The host compiler, or None."""
-    return shutil.which("g++")
+# What was built once: kept by everything that decides it, for every test and every process of a run
 
 
 def _cache() -> Path:
@@ -54,6 +55,34 @@ def _cache() -> Path:
     if folder.stat().st_uid != os.getuid():
         raise Failed(f"{folder} belongs to somebody else")
     return folder
+
+
+def kept(name: str, key: list[str], make: Callable[[Path], None]) -> Path:
+    """Return the folder that `make` filled for this key; whoever comes while another makes it waits."""
+    target = _cache() / f"{name}-{hashlib.sha256(chr(0).join(key).encode()).hexdigest()[:24]}"
+    if target.is_dir():
+        return target
+    import fcntl  # not on Windows, which has no g++ here
+
+    with (_cache() / f"{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.is_dir():
+            folder = Path(tempfile.mkdtemp(dir=_cache()))
+            try:
+                make(folder)
+                folder.rename(target)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+    return target
+
+
+# ---------------------------------------------------------------------------------------------------------
+# g++ with UBSan
+
+
+def gxx() -> str | None:
+    """The host compiler, or None."""
+    return shutil.which("g++")
 
 
 def _shim_text(room: str) -> str:
@@ -65,19 +94,15 @@ def _shim_text(room: str) -> str:
 def _library(room: str) -> Path:
     text, compiler = _shim_text(room), gxx()
     assert compiler is not None
-    version = run([compiler, "--version"]).splitlines()[0]
-    key = "\n".join(
-        [version, *GXX_OPTIONS, str(SHIM), text, (SHIM / "runtime.h").read_text(), sources.assemble(room)]
-    )  # fmt: skip
-    target = _cache() / f"{room}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.so"
-    if not target.exists():
-        with tempfile.TemporaryDirectory(dir=_cache()) as folder:
-            source, output = Path(folder) / f"{room}_shim.cpp", Path(folder) / "out.so"
-            source.write_text(text)
-            include = [f"-I{sources.FOLDER}", f"-I{SHIM}"]
-            run([compiler, *GXX_OPTIONS, *include, str(source), "-o", str(output)])
-            output.rename(target)  # atomic: other processes build the same
-    return target
+
+    def make(folder: Path) -> None:
+        source = folder / f"{room}_shim.cpp"
+        source.write_text(text)
+        include = [f"-I{sources.FOLDER}", f"-I{SHIM}"]
+        run([compiler, *GXX_OPTIONS, *include, str(source), "-o", str(folder / "shim.so")])
+
+    key = [_version(compiler), *GXX_OPTIONS, str(SHIM), text, (SHIM / "runtime.h").read_text(), sources.assemble(room)]
+    return kept(room, key, make) / "shim.so"
 
 
 @dataclass
@@ -164,7 +189,21 @@ class Compiled:
 
 
 def compile_nvrtc(text: str, options: tuple[str, ...], *, ptx: bool = False) -> Compiled:
-    """Compile with NVRTC; raise `Failed` with its log if it refuses."""
+    """Compile with NVRTC, the same but once; raise `Failed` with its log if it refuses."""
+
+    def make(folder: Path) -> None:
+        compiled = _compile_nvrtc(text, options, ptx)
+        (folder / "binary").write_bytes(compiled.binary)
+        (folder / "log").write_text(compiled.log)
+
+    path = nvrtc_library()
+    assert path is not None
+    key = [str(path.resolve()), str(path.stat().st_mtime_ns), text, *options, str(ptx)]
+    folder = kept("nvrtc", key, make)
+    return Compiled((folder / "binary").read_bytes(), (folder / "log").read_text())
+
+
+def _compile_nvrtc(text: str, options: tuple[str, ...], ptx: bool) -> Compiled:
     lib, program = _nvrtc(), ctypes.c_void_p()
 
     def check(status: int) -> None:
@@ -211,19 +250,22 @@ class Resources:
     shared: int
 
 
-def compile_nvcc(room: str, arch: str, folder: Path) -> tuple[Path, dict[str, Resources]]:
-    """Compile a room into a cubin, warnings being errors; return its path and the resources of each kernel."""
+def compile_nvcc(room: str, arch: str) -> tuple[Path, dict[str, Resources]]:
+    """Compile a room into a cubin, the same but once, warnings being errors; its path, and each kernel's resources."""
     compiler = nvcc()
     assert compiler is not None
-    source, target = folder / f"{room}.cu", folder / f"{room}-{arch}.cubin"
-    source.write_text(sources.assemble(room))
-    report = run(
-        [
-            compiler, "-cubin", f"-arch={arch}", *sources.options(), "-ftz=true", "-Werror", "all-warnings",
-            "-Xptxas", "-v", str(source), "-o", str(target),
-        ]
-    )  # fmt: skip
-    return target, parse_resources(report)
+    text = sources.assemble(room)
+    options = [
+        "-cubin", f"-arch={arch}", *sources.options(), "-ftz=true", "-Werror", "all-warnings", "-Xptxas", "-v",
+    ]  # fmt: skip
+
+    def make(folder: Path) -> None:
+        source = folder / f"{room}.cu"
+        source.write_text(text)
+        (folder / "report").write_text(run([compiler, *options, str(source), "-o", str(folder / "cubin")]))
+
+    folder = kept(f"{room}-{arch}", [_version(compiler), *options, text], make)
+    return folder / "cubin", parse_resources((folder / "report").read_text())
 
 
 def parse_resources(report: str) -> dict[str, Resources]:

@@ -31,13 +31,27 @@ def nvrtc() -> Callable[..., build.Compiled]:
 
 @pytest.fixture
 def nvcc() -> Callable[..., object]:
-    """``nvcc(room, arch, folder)``: compile to a cubin, with the resources of each kernel."""
+    """``nvcc(room, arch)``: compile to a cubin, with the resources of each kernel."""
     if build.nvcc() is None:
         pytest.skip("no nvcc on this machine")
     return build.compile_nvcc
 
 
 ORDERS = {"backward": 1, "shuffled": 7}
+
+
+#: Whole suites run these rooms backward on the stand-in alone: there what takes any device runs shuffled, and in both
+#: orders with ``--runslow``.
+BACKWARD_ELSEWHERE = {
+    "test_affine_device.py", "test_calibrate_device.py", "test_errors_device.py", "test_exhaustive.py",
+    "test_requantize_device.py", "test_sweep_device.py",
+}  # fmt: skip
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    if item.path.name in BACKWARD_ELSEWHERE and parameters.get("device") == "backward":
+        item.add_marker(pytest.mark.slow)
 
 
 def _stand_in(order: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[HostDevice]:

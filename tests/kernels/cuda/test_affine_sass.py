@@ -35,9 +35,8 @@ def test_budgets(
     arch: str,
     nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]],
     disassemble: Callable[[Path], dict[str, list[sass.Loop]]],
-    tmp_path: Path,
 ) -> None:
-    cubin, resources = nvcc("affine", arch, tmp_path)
+    cubin, resources = nvcc("affine", arch)
     found = disassemble(cubin)
     for kernel, budget in QUANTIZE.items():
         # Four codes are one 4-byte store; the loops that find the numbers of their columns hold more loads.
@@ -61,10 +60,9 @@ def test_budgets(
 def test_a_cast_keeps_up_with_the_memory(
     nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]],
     disassemble: Callable[[Path], dict[str, list[sass.Loop]]],
-    tmp_path: Path,
 ) -> None:
     """float32 to a small float, ties to even, four at a time: fewer than the 49 instructions an element of the head."""
-    cubin, _ = nvcc("formats", "sm_90", tmp_path)
+    cubin, _ = nvcc("formats", "sm_90")
     main = [loop for loop in disassemble(cubin)["encode_f32"] if loop.elements(4) == 4 and loop.count("LDG") == 1]
     assert len(main) == 1
     assert main[0].count() / 4 <= 42

@@ -34,9 +34,8 @@ def test_budgets(
     arch: str,
     nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]],
     disassemble: Callable[[Path], dict[str, list[sass.Loop]]],
-    tmp_path: Path,
 ) -> None:
-    cubin, resources = nvcc("census", arch, tmp_path)
+    cubin, resources = nvcc("census", arch)
     found = disassemble(cubin)
     # Two loops, one for each sign of the accumulators: those without a conversion or a branch but their own.
     main = [loop for loop in found["census_like"] if loop.count("BRA") == 1 and loop.count() >= 4 * STEP - 8]

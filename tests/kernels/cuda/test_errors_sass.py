@@ -24,10 +24,10 @@ REGISTERS = 170
 ISSUED, DOUBLES = 132 * 128 * 1.755e9, 132 * 64 * 1.755e9
 
 
-def test_budgets(nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]], tmp_path: Path) -> None:
+def test_budgets(nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]]) -> None:
     if sass.disassembler() is None:
         pytest.skip("no nvdisasm on this machine: pip install nvidia-cuda-nvdisasm")
-    cubin, resources = nvcc("errors", "sm_90", tmp_path)
+    cubin, resources = nvcc("errors", "sm_90")
     found = sass.loops(cubin)
     for kernel, (instructions, doubles) in BUDGETS.items():
         (loop,) = (loop for loop in found[kernel] if loop.elements(4) == STEP)

@@ -43,4 +43,4 @@ def _of_a_back_end(module: ModuleType) -> dict[str, object]:
 
 globals().update(_of_a_back_end(test_metrics))
 globals().update(_of_a_back_end(test_error_report))
-long = test_error_report.long
+long, small_tiles = test_error_report.long, test_error_report.small_tiles

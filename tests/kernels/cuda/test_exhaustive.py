@@ -61,12 +61,12 @@ CASES: dict[str, tuple[tuple[str, ...], Multipliers, str, dict[str, Any]]] = {
     "own recipes": (("single", "fp32", "rndnu", "tosa-scale16"), plans.ONE, "all:-7000:7000", {"dtype": "int8"}),
     "float32 at its largest": (("single", "fp32"), fixed(1_431_655_765, -9), f"all:{HIGH - 9000}:{HIGH}", {}),
     "float32 at its lowest": (("fp32", "double"), fixed(1_431_655_765, -9), f"all:{LOW}:{LOW + 9000}", {}),
-    "float32, ties": (("fp32", "half-away", "single"), fixed(1 << 30, -3), "all:-66000:66000", {}),
+    "float32, ties": (("fp32", "half-away", "single"), fixed(1 << 30, -3), "all:-9001:9000", {}),
     "float32, below its numbers": (("fp32", "single"), Multipliers(fixed=2.0**-32), "all:-100:100", {}),
     "two of float32": (("fp32", "fp32-qnnpack"), plans.REAL, "all:-1000:1000", {"dtype": "int8"}),
-    "saturated to int16 or not": (("hifi-out16", "single"), fixed(1_600_000_001, -7), "all:5000000:5700000", {}),
+    "saturated to int16 or not": (("hifi-out16", "single"), fixed(1_600_000_001, -7), "all:5600000:5660000", {}),
     "far apart": (("single", "tosa-scale16"), fixed(1_527_099_593, 0), f"all:{HIGH - 9000}:{HIGH}", {}),
-    "other multipliers": (("single", "tosa-scale16"), fixed(1_527_099_593, 0), "all:-90000:90000", {}),
+    "other multipliers": (("single", "tosa-scale16"), fixed(1_527_099_593, 0), "all:-5000:90000", {}),
 }  # fmt: skip
 
 
@@ -119,7 +119,6 @@ def test_any_run_gives_the_same(name: str, run: int, stand_in: HostDevice, monke
     """Runs of a thread decide no number; what a thread sums up in the longest one does not overflow."""
     monkeypatch.setattr(exhaustive, "_run", lambda pairs: run)
     work, pairs = case(name)
-    pairs = min(pairs, 300_000)
     assert_same(exhaustive.tile(work, 0, pairs), reference.tile(work, 0, pairs), name)
 
 

@@ -54,9 +54,8 @@ def test_budgets(
     arch: str,
     nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]],
     disassemble: Callable[[Path], dict[str, list[sass.Loop]]],
-    tmp_path: Path,
 ) -> None:
-    cubin, resources = nvcc("exhaustive", arch, tmp_path)
+    cubin, resources = nvcc("exhaustive", arch)
     within_budgets(arch, disassemble(cubin))
     assert all(resources[kernel].registers <= REGISTERS for kernel in BUDGETS)
 
@@ -77,8 +76,7 @@ def test_budgets_of_nvrtc(
 def test_conversions_are_seen(
     nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]],
     disassemble: Callable[[Path], dict[str, list[sass.Loop]]],
-    tmp_path: Path,
 ) -> None:
     """A product with conversions would be found: the requantization has them."""
-    cubin, _ = nvcc("requantize", "sm_90", tmp_path)
+    cubin, _ = nvcc("requantize", "sm_90")
     assert any(loop.count("I2F", "F2I") for loop in disassemble(cubin)["requantize_float32_tensor"])

@@ -36,9 +36,8 @@ def test_budgets(
     arch: str,
     nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]],
     disassemble: Callable[[Path], dict[str, list[sass.Loop]]],
-    tmp_path: Path,
 ) -> None:
-    cubin, resources = nvcc("requantize", arch, tmp_path)
+    cubin, resources = nvcc("requantize", arch)
     found = disassemble(cubin)
     for kernel, budget in BUDGETS.items():
         # Four bytes of results are one 4-byte store.

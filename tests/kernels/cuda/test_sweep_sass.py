@@ -40,9 +40,8 @@ def test_budgets(
     arch: str,
     nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]],
     disassemble: Callable[[Path], dict[str, sass.Loop]],
-    tmp_path: Path,
 ) -> None:
-    cubin, resources = nvcc("sweep", arch, tmp_path)
+    cubin, resources = nvcc("sweep", arch)
     found = disassemble(cubin)
     for kernel, (pairs, most, alu, wide, fastest) in BUDGETS.items():
         loop = found[kernel]

@@ -1,6 +1,7 @@
 // Runs CUDA kernels on the host: blocks one after the other, the threads of a block in a chosen order. Threads of a
 // QE_BLOCK_KERNEL are fibers that switch at barriers. Undefined behaviour that UBSan reports becomes the launch's error.
 #pragma once
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cstddef>
@@ -32,8 +33,17 @@ struct Barrier {
     u64 generation = 0;
 };
 
+// A stack that runs one fiber after another, from block to block: contexts are made once, for they cost system calls;
+// from then on a jump is enough.
+struct Track {
+    ucontext_t begin;
+    jmp_buf place;
+    bool begun = false;
+    std::unique_ptr<char[]> stack{new char[STACK]};
+};
+
 struct Fiber {
-    ucontext_t context;
+    Track *track = nullptr;
     ThreadIndex index;
     Barrier *waits_for = nullptr;
     u64 generation = 0;
@@ -46,13 +56,25 @@ struct Warp {
     u64 values[2][32] = {};  // two: a thread may publish again before the slowest has read
 };
 
-ucontext_t scheduler;
+jmp_buf scheduler;
+std::vector<std::unique_ptr<Track>> tracks;
 std::vector<Fiber> fibers;
 std::vector<Warp> warps;
 Barrier block;
 Fiber *running = nullptr;
 void (*body)(void *) = nullptr;
 void *body_data = nullptr;
+
+inline void leave() {
+    if (!_setjmp(running->track->place)) _longjmp(scheduler, 1);
+}
+
+inline void resume() {
+    if (_setjmp(scheduler)) return;
+    if (running->track->begun) _longjmp(running->track->place, 1);
+    running->track->begun = true;
+    setcontext(&running->track->begin);
+}
 
 inline void wait(Barrier &barrier) {
     if (!running) throw std::runtime_error("a QE_KERNEL waits for other threads: declare it QE_BLOCK_KERNEL");
@@ -63,17 +85,20 @@ inline void wait(Barrier &barrier) {
     }
     running->waits_for = &barrier;
     running->generation = barrier.generation;
-    swapcontext(&running->context, &scheduler);
+    leave();
     running->waits_for = nullptr;
 }
 
 inline void enter() {
-    try {
-        body(body_data);
-    } catch (const std::exception &error) {
-        failure = error.what();
+    for (;;) {
+        try {
+            body(body_data);
+        } catch (const std::exception &error) {
+            failure = error.what();
+        }
+        running->done = true;
+        leave();
     }
-    running->done = true;
 }
 
 // Fiber after fiber as far as each can go; a round in which none moves is a deadlock.
@@ -85,7 +110,7 @@ inline void run_fibers(const std::vector<u32> &order) {
             if (fiber.done || (fiber.waits_for && fiber.generation == fiber.waits_for->generation)) continue;
             running = &fiber;
             threadIdx = fiber.index;
-            swapcontext(&scheduler, &fiber.context);
+            resume();
             running = nullptr;
             moved = true;
             left -= fiber.done;
@@ -117,7 +142,6 @@ inline ThreadIndex unravel(u64 k, ThreadIndex shape) {
 
 // `blocks` of the grid from number `first` on.
 inline void run(bool cooperative, u32 order, u64 first, u64 blocks) {
-    static std::vector<std::unique_ptr<char[]>> stacks;
     u64 threads = (u64)blockDim.x * blockDim.y * blockDim.z;
     for (u64 number : permutation(blocks, order, 1)) {
         blockIdx = unravel(first + number, gridDim);
@@ -133,20 +157,25 @@ inline void run(bool cooperative, u32 order, u64 first, u64 blocks) {
         warps.assign((threads + 31) / 32, Warp{});
         block = Barrier{};
         block.members = (u32)threads;
-        while (stacks.size() < threads) stacks.emplace_back(new char[STACK]);
+        while (tracks.size() < threads) {
+            Track &track = *tracks.emplace_back(new Track);
+            getcontext(&track.begin);
+            track.begin.uc_stack.ss_sp = track.stack.get();
+            track.begin.uc_stack.ss_size = STACK;
+            makecontext(&track.begin, enter, 0);
+        }
         for (u32 k = 0; k < threads; ++k) {
             Fiber &fiber = fibers[k];
+            fiber.track = tracks[k].get();
             fiber.index = unravel(k, blockDim);
             fiber.warp = k / 32;
             ++warps[fiber.warp].barrier.members;
-            getcontext(&fiber.context);
-            fiber.context.uc_stack.ss_sp = stacks[k].get();
-            fiber.context.uc_stack.ss_size = STACK;
-            fiber.context.uc_link = &scheduler;
-            makecontext(&fiber.context, enter, 0);
         }
         run_fibers(turn);
-        if (!failure.empty()) return;
+        if (!failure.empty()) {
+            tracks.clear();  // some stand in the middle of the block
+            return;
+        }
     }
 }
 
