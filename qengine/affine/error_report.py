@@ -16,6 +16,7 @@ from ..exceptions import DomainError, DTypeError, UnknownNameError
 from ..work.run import Tile, run
 from .metrics import HIGHER_IS_BETTER, METRICS, Errors, Totals, bin_edges
 from .params import QuantParams, integer, normal_axis
+from .ranges import Progress
 from .resolve import Resolved, resolve
 from .segments import samples
 from .spec import QuantSpec, as_specs
@@ -23,7 +24,6 @@ from .spec import QuantSpec, as_specs
 #: Elements a tile. It belongs to the definition of the sums: the same bits for every number of threads and chunks.
 TILE = 1 << 20
 Array = npt.NDArray[Any]
-Progress = Callable[[int, int], None]
 
 
 @runtime_checkable
@@ -362,7 +362,7 @@ def error_report(
     threads : int, optional
         Workers; every number of them gives the same bits.
     progress : callable(done, total), optional
-        Called with elements.
+        Called with elements; with none of them while ranges are sought. What it raises ends the work.
 
     Returns
     -------
@@ -412,11 +412,17 @@ def error_report(
         return _report(tensor, shape, wanted, axis, nonfinite, histograms, name, threads, progress)
 
 
+def before(progress: Progress | None, size: int) -> Progress | None:
+    """Return what is told while ranges are sought: that nothing of the tensor is measured yet."""
+    return None if progress is None else lambda done, total: progress(0, size)
+
+
 def _report(
     tensor: Array | Chunked, shape: tuple[int, ...], wanted: Sequence[QuantSpec], axis: int | None, nonfinite: str,
     histograms: bool, name: str, threads: int | None, progress: Progress | None,
 ) -> ErrorReport:  # fmt: skip
-    resolved = resolve(tensor, shape, wanted, nonfinite, name)
+    size = functools.reduce(lambda a, b: a * b, shape, 1)
+    resolved = resolve(tensor, shape, wanted, nonfinite, name, before(progress, size))
     rows: dict[int, ErrorRow] = {}
     left_out = 0
     # Groups along an axis that is not the last see the tensor with that axis moved last: a pass of its own.

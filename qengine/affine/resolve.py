@@ -22,6 +22,7 @@ from .formats import Format, get_format
 from .histogram import Histogram
 from .params import QuantParams, Target, normal_axis
 from .quantize import group_last, layout, quantizer
+from .ranges import Progress
 from .spec import QuantSpec
 
 F64 = npt.NDArray[np.float64]
@@ -49,10 +50,14 @@ class Resolved:
 
 
 def resolve(
-    tensor: Any, shape: tuple[int, ...], specs: Sequence[QuantSpec], nonfinite: str, backend: str
-) -> list[Resolved]:
-    """Return every spec with its numbers on a tensor; ranges are found in one pass over it where any needs them."""
-    found = Ranges(tensor, shape, nonfinite, backend)
+    tensor: Any, shape: tuple[int, ...], specs: Sequence[QuantSpec], nonfinite: str, backend: str,
+    progress: Progress | None = None,
+) -> list[Resolved]:  # fmt: skip
+    """Return every spec with its numbers on a tensor; ranges are found in one pass over it where any needs them.
+
+    `progress` is told of scales while they are sought, as `choose_qparams` tells it.
+    """
+    found = Ranges(tensor, shape, nonfinite, backend, progress)
     resolved = []
     for k, spec in enumerate(specs):
         try:
@@ -67,7 +72,10 @@ def resolve(
 class Ranges:
     """Statistics of a tensor, found when they are first asked for: of an array, or of a tensor read in pieces."""
 
-    def __init__(self, tensor: Any, shape: tuple[int, ...], nonfinite: str, backend: str) -> None:
+    def __init__(
+        self, tensor: Any, shape: tuple[int, ...], nonfinite: str, backend: str, progress: Progress | None = None
+    ) -> None:
+        self._progress = progress
         self._tensor, self._shape, self._nonfinite, self._backend = tensor, shape, nonfinite, backend
         self._in_memory = isinstance(tensor, np.ndarray) or backends.on_device(tensor)
         self._finder: RangeFinder | None = None
@@ -81,7 +89,7 @@ class Ranges:
     def params(self, *, axis: int | None, group: int | None, method: str, **question: Any) -> QuantParams:
         """Answer as `choose_qparams` does."""
         if self._in_memory or axis is None:
-            return self._statistics().params(axis=axis, group=group, method=method, **question)
+            return self._statistics().params(axis=axis, group=group, method=method, progress=self._progress, **question)
         if method != "minmax":
             raise DomainError(
                 f"method {method!r} for channels or groups needs the tensor in memory; read in pieces it has 'minmax'."

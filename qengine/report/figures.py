@@ -14,6 +14,7 @@ from qengine.kernels.codes import ERROR_LINEAR, ERROR_SIDE
 from ..affine.combinations import bits_curve
 from ..affine.error_report import ErrorRow
 from ..affine.formats import get_format
+from ..affine.ranges import Progress
 from ..affine.spec import QuantSpec
 from .charts import format_bits
 from .errors import percent
@@ -70,8 +71,8 @@ class TensorGraphs:
     curve_title: str
 
     @classmethod
-    def of(cls, item: Measured, row: ErrorRow, nonfinite: str) -> TensorGraphs:
-        """Gather what is shown of a measured tensor under one of its rows."""
+    def of(cls, item: Measured, row: ErrorRow, nonfinite: str, progress: Progress | None = None) -> TensorGraphs:
+        """Gather what is shown of a measured tensor under one of its rows; `progress` as in `qengine.error_report`."""
         tensor = load(item.source)
         tracer = Tracer(tensor, row)
         base = row.spec
@@ -81,7 +82,7 @@ class TensorGraphs:
             note = "symmetric integers"
         elif row.spec.params is not None:
             note = ""
-        curve = bits_curve(tensor, base, nonfinite=nonfinite) if note else []
+        curve = bits_curve(tensor, base, nonfinite=nonfinite, progress=progress) if note else []
         shape = shape_text(item.source.shape)
         return cls(
             f"{label(item.source.name, 60)}, shape {shape}, {item.source.dtype}",
@@ -101,9 +102,9 @@ class TensorGraphs:
         return f"all {n:,} samples" if n == self.total else f"{n:,} of {self.total:,} samples, evenly spaced"
 
 
-def tensor_picture(item: Measured, nonfinite: str, kind: str) -> bytes:
+def tensor_picture(item: Measured, nonfinite: str, kind: str, progress: Progress | None = None) -> bytes:
     """Return the graphs of a tensor under its first choice as a ``png`` or ``svg`` file."""
-    graphs = TensorGraphs.of(item, item.report.rows[0], nonfinite)
+    graphs = TensorGraphs.of(item, item.report.rows[0], nonfinite, progress)
     return picture(lambda: tensor_figure(graphs), kind)
 
 

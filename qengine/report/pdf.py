@@ -12,6 +12,7 @@ from xml.sax.saxutils import escape
 
 from .._version import __version__
 from ..affine.error_report import ErrorRow
+from ..affine.ranges import Progress
 from .charts import comparison_figure, tensors_figure
 from .errors import TITLES, best_table, channels_table, lines_table, rows_table
 from .escape import shown
@@ -166,13 +167,14 @@ class _Document:
 
 
 def analysis_pdf(
-    file: str, measured: Sequence[Measured], refused: Sequence[Refused], skipped: str, nonfinite: str
-) -> bytes:
-    """Return the report of ``qengine analyze``."""
+    file: str, measured: Sequence[Measured], refused: Sequence[Refused], skipped: str, nonfinite: str,
+    progress: Progress | None = None,
+) -> bytes:  # fmt: skip
+    """Return the report of ``qengine analyze``; `progress` is as in `qengine.error_report`."""
     with style():
         document = _Document(f"Quantization of {shown(file)}")
         if len(measured) == 1:
-            _detail(document, measured[0], measured[0].report.rows[0], nonfinite)
+            _detail(document, measured[0], measured[0].report.rows[0], nonfinite, progress)
         else:
             row = measured[0].report.rows[0]
             document.paragraph(f"{len(measured)} tensors as {row.label}, worst SQNR first")
@@ -186,13 +188,13 @@ def analysis_pdf(
         if len(measured) > 1:
             for item in measured[:DETAILED]:
                 document.page()
-                _detail(document, item, item.report.rows[0], nonfinite)
+                _detail(document, item, item.report.rows[0], nonfinite, progress)
         return document.bytes()
 
 
 def comparison_pdf(
     file: str, measured: Sequence[Measured], rank: str, top: int, refused: Sequence[Refused], skipped: str,
-    nonfinite: str,
+    nonfinite: str, progress: Progress | None = None,
 ) -> bytes:  # fmt: skip
     """Return the report of ``qengine compare``: the ranking, and the best choice in detail."""
     with style():
@@ -214,7 +216,7 @@ def comparison_pdf(
                 _ranking(document, item, rank, top)
                 document.page()
             document.paragraph(f"The best choice by {TITLES[rank]}: {item.report.best(rank).label}", 12, bold=True)
-            _detail(document, item, item.report.best(rank), nonfinite)
+            _detail(document, item, item.report.best(rank), nonfinite, progress)
         return document.bytes()
 
 
@@ -238,9 +240,9 @@ def _unmeasured(document: _Document, refused: Sequence[Refused], skipped: str) -
         document.paragraph(skipped)
 
 
-def _detail(document: _Document, item: Measured, row: ErrorRow, nonfinite: str) -> None:
+def _detail(document: _Document, item: Measured, row: ErrorRow, nonfinite: str, progress: Progress | None) -> None:
     """Add everything about one tensor under one choice."""
-    graphs = TensorGraphs.of(item, row, nonfinite)
+    graphs = TensorGraphs.of(item, row, nonfinite, progress)
     document.paragraph(item.header())
     tables: Iterable[Grid | None] = (
         lines_table("Settings", setting_lines(row)),

@@ -98,7 +98,7 @@ def _deliver(result: Any, source: TensorSource, kind: str, token: Token, begun: 
     """Return a measured tensor as the kind of answer that was asked for."""
     if kind == "json":
         return _json(result.answer(token), begun)
-    content = result.csv() if kind == "csv" else result.pdf()
+    content = result.csv() if kind == "csv" else result.pdf(token)
     return Response(content, media_type=TYPES[kind], headers=_filename(source.name, kind))
 
 
@@ -471,7 +471,7 @@ def _add_pages(app: FastAPI, caps: Limits, shop: Workshop) -> None:
             result = page.measure(form, _tensor(form, file, caps), caps, token)
             answer = result.answer(token)
             try:
-                picture = "data:image/png;base64," + base64.b64encode(result.picture()).decode()
+                picture = "data:image/png;base64," + base64.b64encode(result.picture(token)).decode()
             except BackendError:  # matplotlib is not installed: the numbers are there all the same
                 picture = ""
         else:

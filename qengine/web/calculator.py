@@ -181,8 +181,7 @@ class Calculated:
         """Return what the page shows."""
         item = self.measured
         row = item.report.rows[0]
-        graphs = TensorGraphs.of(item, row, self.nonfinite)
-        token.check()
+        graphs = TensorGraphs.of(item, row, self.nonfinite, token.progress)
         which = graphs.which if item.source.size > SHOWN else ""
         sections = [
             Section(id="graphs", title="Graphs", figures=figures.of_tensor(graphs)),
@@ -212,17 +211,17 @@ class Calculated:
 
         return to_csv([self.measured]).encode()
 
-    def pdf(self) -> bytes:
+    def pdf(self, token: Token) -> bytes:
         """Return the file that ``qengine analyze --pdf`` writes."""
         from ..report.pdf import analysis_pdf
 
-        return analysis_pdf(self.measured.source.name, [self.measured], [], "", self.nonfinite)
+        return analysis_pdf(self.measured.source.name, [self.measured], [], "", self.nonfinite, token.progress)
 
-    def picture(self) -> bytes:
+    def picture(self, token: Token) -> bytes:
         """Return the graphs as a PNG, for a page without script."""
         from ..report.figures import tensor_picture
 
-        return tensor_picture(self.measured, self.nonfinite, "png")
+        return tensor_picture(self.measured, self.nonfinite, "png", token.progress)
 
 
 EXAMPLE: dict[str, Any] = {

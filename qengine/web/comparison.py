@@ -207,13 +207,15 @@ class Compared:
 
         return to_csv([self.measured]).encode()
 
-    def pdf(self) -> bytes:
+    def pdf(self, token: Token) -> bytes:
         """Return the file that ``qengine compare --pdf`` writes."""
         from ..report.pdf import comparison_pdf
 
-        return comparison_pdf(self.measured.source.name, [self.measured], self.rank, LISTED, [], "", self.nonfinite)
+        return comparison_pdf(
+            self.measured.source.name, [self.measured], self.rank, LISTED, [], "", self.nonfinite, token.progress
+        )
 
-    def picture(self) -> bytes:
+    def picture(self, token: Token) -> bytes:
         """Return the graphs as a PNG, for a page without script."""
         from ..report.charts import comparison_picture
 

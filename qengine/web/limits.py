@@ -18,7 +18,7 @@ class Limits:
     elements : int
         Samples of a tensor.
     scales : int
-        Scales of one choice: each takes a search of its own. Searches by entropy take 1/128 of them.
+        Scales of one choice: each takes a search of its own. Searches by entropy take 1/64 of them.
     choices : int
         Choices of one comparison.
     work : int

@@ -135,7 +135,7 @@ def check_scales(
         return
     length = shape[axis]
     scales = length if granularity == "channel" else math.prod(shape) // max(length, 1) * -(-length // group)
-    most = limits.scales // (128 if "entropy" in methods else 1)
+    most = limits.scales // (64 if "entropy" in methods else 1)
     if scales > most:
         raise refused_field(
             "granularity", f"At most {most:,} scales are taken here; these settings have {scales:,}. Take "

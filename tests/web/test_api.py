@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -20,7 +21,8 @@ from qengine.report.csv_table import COLUMNS
 from qengine.web import calculator
 from qengine.web.calculator import Calculation
 from qengine.web.limits import Limits
-from qengine.web.pages import PAGES
+from qengine.web.pages import CALCULATOR, COMPARE, PAGES
+from qengine.web.work import CancelledWorkError, Token
 from tests.web.serving import CUSTOM, ISSUE, TEXT, WORKED, answer, refusal, server
 
 METRICS = ("mse", "rmse", "mae", "max_abs", "bias", "sqnr", "psnr", "cosine", "clip_rate")
@@ -469,7 +471,7 @@ def test_scales_are_capped(client: httpx.Client, name: str) -> None:
     error = refusal(client.post(name, json=fields), 413)
     assert "At most 16,384 scales" in error["fields"]["granularity"]
     fields |= {"group": 16, "range": ["entropy"] if many else "entropy"}
-    assert "At most 128 scales" in refusal(client.post(name, json=fields), 413)["fields"]["granularity"]
+    assert "At most 256 scales" in refusal(client.post(name, json=fields), 413)["fields"]["granularity"]
     fields |= {"range": ["minmax"] if many else "minmax"}
     assert answer(client.post(name, json=fields))
 
@@ -485,6 +487,42 @@ def test_time_is_capped() -> None:
     with server(Limits(seconds=0.2)) as url:
         error = refusal(httpx.post(f"{url}/api/count", json=fields, timeout=60, trust_env=False), 413)
     assert "stopped after 0.2 s" in error["message"]
+
+
+class Weary(Token):
+    """Goes on when asked, a few times."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__(60.0, threading.Event())
+        self.times = times
+
+    def check(self) -> None:
+        self.times -= 1
+        if self.times < 0:
+            raise CancelledWorkError
+
+
+@pytest.mark.parametrize("page", [CALCULATOR, COMPARE], ids=lambda page: page.name)
+@pytest.mark.parametrize("method", ["mse", "entropy"])
+def test_a_search_of_ranges_is_ended(page: Any, method: str) -> None:
+    """A search over channels asks before each of them, also inside a batch of choices, and for every width drawn."""
+    listed = page is COMPARE
+    given: dict[str, Any] = {"range": method, "granularity": "channel", "bits": "4", "mapping": "asymmetric-signed"}
+    form = page.form.model_validate(
+        {"values": [0.5, -1.0, 2.0, 0.25] * 8, "shape": "32, 1"}
+        | {name: [value] if listed else value for name, value in given.items()}
+    )
+    source, limits = form.source(Limits()), Limits()
+    with pytest.raises(CancelledWorkError):
+        page.measure(form, source, limits, Weary(2))
+    token = Weary(10_000)
+    measured = page.measure(form, source, limits, token)
+    token.times = 20  # enough to measure the widths, not to search for their ranges
+    with pytest.raises(CancelledWorkError) if not listed else contextlib.nullcontext():
+        measured.answer(token)
+    token.times = 20
+    with pytest.raises(CancelledWorkError):
+        measured.pdf(token)
 
 
 # --- many at once -----------------------------------------------------------------------------------------------
