@@ -100,10 +100,11 @@ def command(host: str, port: int, opens: bool, as_json: bool) -> None:
         threading.Thread(target=_open, args=(server, url), daemon=True).start()
     with sock, contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it again once everything is closed
         server.run(sockets=[sock])
-    if app.state.shop.working:  # kernels that nobody waits for: the interpreter would join their threads
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+    # Everything is closed. The interpreter would still join kernels that nobody waits for, and take compiled code
+    # apart piece by piece, which lasts longer than all the rest.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _open(server: object, url: str) -> None:
