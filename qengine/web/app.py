@@ -8,6 +8,7 @@ import functools
 import importlib.util
 import json
 import re
+import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -172,7 +173,7 @@ def create_app(limits: Limits | None = None, *, warm: bool = False) -> FastAPI:
 
     def warm_quietly() -> None:
         token = Token(3600.0, shop.stopping)
-        with shop.marked(token), contextlib.suppress(CancelledWorkError):
+        with contextlib.suppress(CancelledWorkError):
             warm_up(token)
 
     @asynccontextmanager
@@ -382,18 +383,21 @@ def _add_schemes(app: FastAPI, caps: Limits, shop: Workshop) -> None:
 
     @app.post(
         "/api/sweep", tags=["schemes"], summary="Sweep pairs", openapi_extra=_documented(Sweep), responses={
-            200: {"description": "Lines of JSON: {progress}, and at last {answer} or {error}.",
+            200: {"description": "Lines of JSON: {sweep}, its name; {progress}; and at last {answer} or {error}.",
                   "content": {"application/x-ndjson": {}}}, **REFUSALS,
         },
     )  # fmt: skip
     async def sweep(request: Request) -> Response:
-        """Count how often schemes disagree. The answer comes in lines while it runs; hanging up cancels it."""
+        """Count how often schemes disagree. The answer comes in lines while it runs; hanging up ends it without one."""
         form = Sweep.of_json(await request.body(), caps.elements)
         form.arguments(caps)  # what is wrong with the form itself is a plain refusal
 
         def work(token: Token, say: Callable[[Any], None]) -> None:
             begun = time.perf_counter()
+            name = secrets.token_hex(16)
+            shop.sweeps[name] = token
             try:
+                say({"sweep": name})
                 answer = _guarded(Sweep, lambda: sweeping.swept(form, caps, token, say))
                 answer.milliseconds = round(1000 * (time.perf_counter() - begun), 3)
                 say({"answer": answer.model_dump()})
@@ -401,12 +405,25 @@ def _add_schemes(app: FastAPI, caps: Limits, shop: Workshop) -> None:
                 say(error.to_dict())
             except CancelledWorkError:
                 return
+            finally:
+                del shop.sweeps[name]
 
         async def lines() -> AsyncIterator[bytes]:
             async for item in shop.stream(work, caps.sweep_seconds):
                 yield (to_bytes(item) if item is not None else b"{}") + b"\n"
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    @app.post("/api/sweep/{name}/cancel", tags=["schemes"], summary="Cancel a sweep", responses={
+        404: {"model": Refusal, "description": "No sweep of this name is under way."},
+    })  # fmt: skip
+    async def cancel(name: str) -> dict[str, str]:
+        """End a sweep by the name in its first line; it then answers with what it has counted."""
+        token = shop.sweeps.get(name)
+        if token is None:
+            raise RequestRefusedError("No sweep of this name is under way.", status=404)
+        token.finish()
+        return {"cancelled": name}
 
     @app.get("/api/about", tags=["about"], summary="Version and caps")
     async def about() -> dict[str, Any]:

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from ..exceptions import QEngineError
 from ..models.source import TensorSource
-from ..models.tensors import open_tensors, parse_numbers
+from ..models.tensors import open_tensors
+from ..models.text import open_text_file, parse_numbers
 from .errors import RequestRefusedError, refused_field
 from .limits import Limits
 
@@ -32,11 +33,11 @@ def _in_memory(name: str, array: Array, dtype: str, note: str) -> TensorSource:
     return TensorSource(name, array.shape, dtype, str(array.dtype), pieces, note)
 
 
-def _within(count: int, limits: Limits, field: str) -> None:
+def _within(count: int, limits: Limits, field: str, more: str = "") -> None:
     if count > limits.elements:
         raise refused_field(
             field,
-            f"At most {limits.elements:,} samples are taken here; these are {count:,}. The command line "
+            f"At most {limits.elements:,} samples are taken here; these are {count:,}{more}. The command line "
             "(qengine analyze) takes files of any size.",
             413,
         )
@@ -71,7 +72,8 @@ def pasted(name: str, values: str | list[float], shape: str | Sequence[int], lim
         if not values.strip():
             raise refused_field("values", "Samples are needed: paste numbers, choose a file, or load the example.")
         # The brackets of a list that Python prints mean nothing here; blanks keep the columns of messages.
-        array = parse_numbers(values.replace("[", " ").replace("]", " "), "values")
+        text = values.replace("[", " ").replace("]", " ")
+        array = parse_numbers(text, "values", lambda count: _within(count, limits, "values", " or more"))
     else:
         array = np.array(values, np.float64)
     if not array.size:
@@ -97,7 +99,10 @@ def uploaded(name: str, filename: str, stream: BinaryIO, shape: str | Sequence[i
             while block := stream.read(1 << 20):
                 copy.write(block)
         try:
-            (source,) = open_tensors(path)
+            if ending == ".npy":
+                (source,) = open_tensors(path)
+            else:
+                (source,) = open_text_file(path, lambda count: _within(count, limits, "file", " or more"))
             _within(source.size, limits, "file")
             array = source.read()
         except QEngineError as error:

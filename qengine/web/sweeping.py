@@ -91,7 +91,7 @@ class Sweep(Multiplied):
 
 
 def swept(form: Sweep, limits: Limits, token: Token, say: Callable[[dict[str, Any]], None]) -> Answer:
-    """Run the sweep; `say` is told how far it is. When its time is over, what was counted until then is returned.
+    """Run the sweep; `say` is told how far it is. It returns what it has when cancelled or when its time is over.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def swept(form: Sweep, limits: Limits, token: Token, say: Callable[[dict[str, An
 
     def progress(done: int, total: int) -> None:
         nonlocal said
-        if token.abandoned or token.late:
+        if token.abandoned or token.late or token.enough:
             raise KeyboardInterrupt  # the engine stops between two tiles and returns what it has
         now = time.monotonic()
         if now - said > OFTEN or done == total:
@@ -113,10 +113,16 @@ def swept(form: Sweep, limits: Limits, token: Token, say: Callable[[dict[str, An
     result = sweep(*form.schemes, progress=progress, **arguments)
     if token.abandoned:
         raise CancelledWorkError
-    return _answer(result, token.seconds)
+    stopped = ""
+    if token.enough:
+        stopped = f"Cancelled: {result.pairs:,} of {arguments['pairs']:,} pairs."
+    elif not result.complete:
+        stopped = f"Stopped after {token.seconds:g} s, the longest that the page allows: "
+        stopped += f"{result.pairs:,} of {arguments['pairs']:,} pairs."
+    return _answer(result, stopped)
 
 
-def _answer(result: SweepResult, seconds: float) -> Answer:
+def _answer(result: SweepResult, stopped: str) -> Answer:
     text, tables = parted(parts(result))
     names = result.schemes
     couples = [result.couples[a, b] for k, a in enumerate(names) for b in names[k + 1 :]]
@@ -138,9 +144,7 @@ def _answer(result: SweepResult, seconds: float) -> Answer:
         sections.insert(0, Section(id="graphs", title="Graph", figures=[figure]))
     summary = f"{result.pairs:,} pairs swept."
     if not result.complete:
-        summary = (
-            f"Stopped after {seconds:g} s, the longest that the page allows: the counts are of {result.pairs:,} pairs."
-        )
+        summary = f"{stopped} The counts are of these alone."
     return Answer(summary=summary, tiles=shown, sections=sections, data=result.to_dict())
 
 

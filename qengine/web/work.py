@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 import anyio
@@ -40,7 +39,7 @@ class Token:
     def __init__(self, seconds: float, stopping: threading.Event) -> None:
         self.seconds = seconds
         self._stopping = stopping
-        self._left = threading.Event()
+        self._left, self._enough = threading.Event(), threading.Event()
         self._deadline: float | None = None
 
     def start(self) -> None:
@@ -50,6 +49,15 @@ class Token:
     def cancel(self) -> None:
         """Say that nobody waits any more."""
         self._left.set()
+
+    def finish(self) -> None:
+        """Say that what there is by now is enough: a sweep answers with it."""
+        self._enough.set()
+
+    @property
+    def enough(self) -> bool:
+        """Whether what there is by now is enough."""
+        return self._enough.is_set()
 
     @property
     def abandoned(self) -> bool:
@@ -86,22 +94,13 @@ class Workshop:
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self.stopping = threading.Event()
-        #: Tokens of what runs now, cancelled or not: some parts of the engine look up late.
-        self.working: set[Token] = set()
+        #: Sweeps under way, by the names that their clients were told.
+        self.sweeps: dict[str, Token] = {}
         self._short, self._long, self._drawing = (anyio.CapacityLimiter(n) for n in (8, 2, 1))
 
     def limiter(self, size: int, draws: bool = False, slow: bool = False) -> anyio.CapacityLimiter:
         """Return the queue for a request of that many bytes."""
         return self._drawing if draws else self._long if slow or size > LONG_BYTES else self._short
-
-    @contextlib.contextmanager
-    def marked(self, token: Token) -> Iterator[None]:
-        """Name a token among those of what runs now."""
-        self.working.add(token)
-        try:
-            yield
-        finally:
-            self.working.discard(token)
 
     async def run(
         self, request: Request, function: Callable[[Token], T], limiter: anyio.CapacityLimiter,
@@ -111,10 +110,9 @@ class Workshop:
         token = Token(self._seconds if seconds is None else seconds, self.stopping)
 
         def timed() -> T:
-            with self.marked(token):
-                token.start()
-                token.check()
-                return function(token)
+            token.start()
+            token.check()
+            return function(token)
 
         watch = asyncio.create_task(_watch(request, token))
         try:
@@ -140,9 +138,8 @@ class Workshop:
 
         def work() -> None:
             try:
-                with self.marked(token):
-                    token.start()
-                    function(token, say)
+                token.start()
+                function(token, say)
             finally:
                 say(finished)
 

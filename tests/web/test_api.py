@@ -259,7 +259,7 @@ def test_sweep_refuses_plainly(client: httpx.Client) -> None:
     assert "schemes" in refusal(client.post("/api/sweep", json={"schemes": ["single"]}))["fields"]
     assert "pairs" in refusal(client.post("/api/sweep", json={"pairs": "many"}))["fields"]
     assert "pairs" in refusal(client.post("/api/sweep", json={"pairs": "1e15"}), 413)["fields"]
-    (line,) = [line for line in lines(client.post("/api/sweep", json={"low": 0.5, "high": 0.1})) if line]
+    _, line = [line for line in lines(client.post("/api/sweep", json={"low": 0.5, "high": 0.1})) if line]
     assert "0.5" in line["error"]["message"]
 
 
@@ -284,6 +284,22 @@ def test_sweep_ends_when_the_client_hangs_up(url: str) -> None:
             if "progress" in line:
                 break
     they_end(before)
+
+
+def test_a_cancelled_sweep_answers_with_what_it_has(client: httpx.Client, url: str) -> None:
+    last: Any = None
+    with httpx.stream("POST", f"{url}/api/sweep", json={"pairs": "2^33"}, timeout=60, trust_env=False) as response:
+        for line in response.iter_lines():
+            last = json.loads(line)
+            if "sweep" in last:
+                name = last["sweep"]
+            elif "progress" in last:
+                answer(client.post(f"/api/sweep/{name}/cancel"))
+    found = last["answer"]
+    assert found["data"]["complete"] is False
+    assert found["summary"].startswith(f"Cancelled: {found['data']['pairs']:,} of 8,589,934,592 pairs.")
+    assert 0 < found["data"]["pairs"] < 2**33
+    assert "No sweep" in refusal(client.post(f"/api/sweep/{name}/cancel"), 404)["message"]
 
 
 def test_a_count_ends_when_the_client_leaves(url: str) -> None:

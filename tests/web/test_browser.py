@@ -307,9 +307,12 @@ def test_sweep_is_cancelled(opened: Callable[..., Watched]) -> None:
     page.click("#run")
     page.wait_for_selector("#progress:not([hidden])", timeout=60_000)
     page.click("#cancel")
-    until(page, "document.getElementById('status').textContent.startsWith('Cancelled at')")
+    until(page, "document.getElementById('status').textContent.startsWith('Cancelled: ')")
     assert not page.is_visible("#cancel")
-    assert page.locator("[data-tile]").count() == 0
+    words = page.text_content("#status").replace(",", "").split()
+    assert 0 < int(words[1]) < int(words[3]) == 2**33
+    assert page.text_content(".summary") == page.text_content("#status")
+    assert set(tiles(page)) == {"divergent", "rate", "largest", "digest"}
 
 
 def test_keyboard_alone(opened: Callable[..., Watched]) -> None:

@@ -16,6 +16,7 @@
   const LONGEST = 1500000;
   const TOO_LONG = "These samples are too many for a link.";
   let controller = null; // of the request that is under way
+  let sweep = null; // the server's name of the sweep that is under way
 
   // --- the form ----------------------------------------------------------------------------------------------------
 
@@ -153,19 +154,20 @@
         show(answers);
         const spent = answers.reduce((sum, item) => sum + item.milliseconds, 0);
         const shown = performance.now() - begun;
-        statusLine.textContent = `Calculated in ${spent.toFixed(spent < 10 ? 1 : 0)} ms, shown after ${shown.toFixed(0)} ms.`;
+        statusLine.textContent = answer.data.complete === false ? answer.summary
+          : `Calculated in ${spent.toFixed(spent < 10 ? 1 : 0)} ms, shown after ${shown.toFixed(0)} ms.`;
         results.dataset.shown = shown.toFixed(1);
       }
       remember(inputs);
     } catch (error) {
       if (error.name === "AbortError") {
-        if (controller === mine) statusLine.textContent = progress.hidden ? "Cancelled." : `Cancelled at ${document.getElementById("done").textContent}`;
+        if (controller === mine) statusLine.textContent = "Cancelled.";
       } else {
         showError({ message: "The server does not answer. Is qengine serve still running?", fields: {} });
       }
     } finally {
       clearTimeout(later);
-      if (controller === mine) { controller = null; busy(false); progress.hidden = true; }
+      if (controller === mine) { controller = sweep = null; busy(false); progress.hidden = true; }
     }
   }
 
@@ -181,6 +183,7 @@
       rest = lines.pop();
       for (const line of lines) {
         const item = JSON.parse(line);
+        if (item.sweep) sweep = item.sweep;
         if (item.progress) {
           const { done: pairsDone, total, seconds } = item.progress;
           progress.hidden = false;
@@ -403,7 +406,17 @@
     statusLine.textContent = "The example is loaded.";
     runButton.focus();
   });
-  cancelButton.addEventListener("click", () => controller && controller.abort());
+  // A sweep is asked for what it has; whatever does not answer to that is left.
+  cancelButton.addEventListener("click", async () => {
+    const mine = controller;
+    if (!mine) return;
+    if (!sweep) { mine.abort(); return; }
+    const name = sweep;
+    sweep = null;
+    statusLine.textContent = "Cancelling ...";
+    const response = await fetch(`/api/sweep/${name}/cancel`, { method: "POST" }).catch(() => null);
+    if (!response || !response.ok) mine.abort();
+  });
   document.getElementById("link").addEventListener("click", copyLink);
   const compare = document.getElementById("compare");
   if (compare) {
