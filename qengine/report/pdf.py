@@ -39,6 +39,8 @@ DETAILED = 6
 RANKED = 60
 _SIZES = (7.5, 6.8, 6.0, 5.2, 4.6)
 _NARROWEST = 60.0
+#: Samples that stand above the graphs, on the same page.
+ABOVE = 12
 
 
 @functools.cache
@@ -89,8 +91,9 @@ class _Document:
         """Begin a page."""
         self._story.append(self._platypus.PageBreak())
 
-    def grid(self, grid: Grid) -> None:
-        """Add a table; its font shrinks, and its prose wraps, until it fits."""
+    def grid(self, grid: Grid) -> float:
+        """Add a table; its font shrinks, and its prose wraps, until it fits. Return its height in points."""
+        first = len(self._story)
         if grid.title:
             self._story.append(self._platypus.Paragraph(_text(grid.title), self._style(9.5, True, title=True)))
         columns = grid.columns
@@ -119,6 +122,7 @@ class _Document:
             )
         )  # fmt: skip
         self._story += [table, self._platypus.Spacer(1, 10)]
+        return sum(float(part.wrap(self._width, self._height)[1]) for part in self._story[first:]) + 3
 
     def _fitted(
         self, header: Sequence[str], lines: Sequence[Sequence[str]], wraps: Sequence[bool]
@@ -141,10 +145,10 @@ class _Document:
     def _length(self, text: str, size: float, bold: bool) -> float:
         return float(self._metrics.stringWidth(shown(text, glyphs()), self._bold if bold else self._plain, size)) + 0.5
 
-    def figure(self, figure: Any) -> None:
-        """Add a figure; inside `style`."""
+    def figure(self, figure: Any, taken: float = 0.0) -> None:
+        """Add a figure, beneath what has taken so many points of the page; inside `style`."""
         width, height = figure.get_size_inches() * self._units.inch
-        scale = min(self._width / width, (self._height - 4) / height)
+        scale = min(self._width / width, (self._height - 4 - taken) / height)
         content = io.BytesIO(rendered(figure, "png"))
         self._story.append(self._platypus.Image(content, width=scale * width, height=scale * height))
 
@@ -244,6 +248,8 @@ def _detail(document: _Document, item: Measured, row: ErrorRow, nonfinite: str, 
     """Add everything about one tensor under one choice."""
     graphs = TensorGraphs.of(item, row, nonfinite, progress)
     document.paragraph(item.header())
+    samples = sample_table(graphs.samples) if item.source.size <= SHOWN else None
+    short = samples is not None and len(samples.lines) <= ABOVE
     tables: Iterable[Grid | None] = (
         lines_table("Settings", setting_lines(row)),
         lines_table("Parameters", parameter_lines(row)),
@@ -251,10 +257,11 @@ def _detail(document: _Document, item: Measured, row: ErrorRow, nonfinite: str, 
         lines_table("Error", metric_lines(row)),
         lines_table("The same error as other tools print it", variant_lines(row)),
         None if item.report.axis is None else channels_table(row, item.report.axis),
-        sample_table(graphs.samples) if item.source.size <= SHOWN else None,
+        None if samples is None or short else samples,
     )
     for table in tables:
         if table is not None and table.lines:
             document.grid(table)
     document.page()
-    document.figure(tensor_figure(graphs))
+    taken = document.grid(samples) if samples is not None and short else 0.0
+    document.figure(tensor_figure(graphs), taken)

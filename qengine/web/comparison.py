@@ -185,7 +185,7 @@ class Compared:
         sections = [
             Section(id="ranking", title="All choices", tables=[table]),
             Section(id="graphs", title="Graphs", figures=figures.of_choices(report.rows, report, self.rank)),
-            Section(id="best", title="Best under each metric", tables=[table_of(best_table(report))]),
+            Section(id="best", title="Best choices", tables=[table_of(best_table(report))]),
         ]
         if item.left_out:
             sections.append(Section(

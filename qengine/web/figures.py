@@ -237,7 +237,8 @@ def of_choices(rows: Sequence[ErrorRow], report: ErrorReport, rank: str) -> list
         alt="A bar for each choice, the best at the top.",
         data=[{
             "type": "bar", "orientation": "h", "x": _numbers(values), "y": labels, "text": texts, "name": TITLES[rank],
-            "textposition": "auto", "textangle": 0, "insidetextfont": {"color": "@card"}, "marker": {"color": "@blue"},
+            "textposition": "auto", "textangle": 0, "constraintext": "none", "cliponaxis": False,
+            "insidetextfont": {"color": "@card"}, "marker": {"color": "@blue"},
             "showlegend": False,
         }],
         layout=_layout(unit(rank), "", y_axis={"autorange": "reversed", "automargin": True, "showgrid": False}),
@@ -269,7 +270,7 @@ def of_steps(steps: Steps) -> Figure:
     for k, (names, accs, outputs) in enumerate(steps.lines):
         turns = np.flatnonzero(np.diff(outputs))
         kept = np.arange(accs.size) if few else np.unique(np.concatenate([[0], turns, turns + 1, [accs.size - 1]]))
-        label = shortened(", ".join(names), 70)
+        label = shortened(", ".join(names), 46)
         line = _line(
             accs[kept].tolist(), outputs[kept].tolist(), label, LINES[k % len(LINES)], DASHES[k % len(DASHES)],
             mode="lines+markers" if few else "lines",
@@ -296,11 +297,13 @@ def of_rates(names: Sequence[str], rates: Sequence[float]) -> Figure:
         id="rates", title="Share of pairs on which two schemes differ",
         alt="A bar for each two schemes: the share of pairs on which they differ.",
         data=[{
-            "type": "bar", "orientation": "h", "x": _numbers(rates), "y": list(names), "showlegend": False,
-            "name": "share", "marker": {"color": "@blue"}, "text": [f"{100 * rate:.4g} %" for rate in rates],
-            "textposition": "auto", "textangle": 0, "insidetextfont": {"color": "@card"},
+            "type": "bar", "orientation": "h", "x": _numbers([100 * rate for rate in rates]), "y": list(names),
+            "name": "share", "showlegend": False, "marker": {"color": "@blue"},
+            "text": [f"{100 * rate:.4g} %" for rate in rates],
+            "textposition": "auto", "textangle": 0, "constraintext": "none", "cliponaxis": False,
+            "insidetextfont": {"color": "@card"},
         }],
-        layout=_layout("share of the compared pairs", "", {"rangemode": "tozero"}, {
+        layout=_layout("% of the compared pairs", "", {"rangemode": "tozero"}, {
             "autorange": "reversed", "automargin": True, "showgrid": False,
         }),
     )  # fmt: skip

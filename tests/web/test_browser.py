@@ -319,12 +319,77 @@ def test_keyboard_alone(opened: Callable[..., Watched]) -> None:
     page = opened().go("/")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
+    assert page.locator(".skip").bounding_box()["x"] >= 0
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "name"
     page.focus("#example")
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "run"
     page.keyboard.press("Enter")
     page.wait_for_selector("#results[data-drawn]", timeout=60_000)
     assert tiles(page)["sqnr"] == "49.06"
+
+
+#: Of what can be worked with and is seen: its number, what it is, its name, and whether what describes it is there.
+CONTROLS = """() => [...document.querySelectorAll("a[href], button, input, select, textarea, summary, [tabindex='0']")]
+  .filter((e) => e.checkVisibility() && !e.closest(".plotly")).map((e, k) => {
+    e.dataset.control = k;
+    const texts = (name) => (e.getAttribute(name) || "").split(" ").filter(Boolean)
+      .map((id) => (document.getElementById(id) || { textContent: null }).textContent);
+    const name = e.getAttribute("aria-label") || texts("aria-labelledby").join(" ") ||
+      [...(e.labels || [])].map((label) => label.textContent).join(" ") || (e.matches("a, button, summary") ? e.textContent : "");
+    return [k, e.id || e.name || e.className || e.tagName, name.trim(), !texts("aria-describedby").includes(null)];
+  })"""  # noqa: E501
+#: Notes what gets the focus, and how thick the line around it is; a chip's line is around its words.
+NOTE_FOCUS = """() => {
+  window.reached = {};
+  document.addEventListener("focusin", ({ target }) => {
+    const style = getComputedStyle(target.matches(".chip input") ? target.nextElementSibling : target);
+    window.reached[target.dataset.control] = style.outlineStyle === "none" ? 0 : parseFloat(style.outlineWidth);
+  });
+  document.querySelector(".skip").focus();
+}"""
+
+
+@pytest.mark.parametrize("about", PAGES, ids=lambda page: page.name)
+def test_tab_reaches_everything_and_everything_has_a_name(opened: Callable[..., Watched], about: Any) -> None:
+    watched = opened()
+    page = watched.go(about.path)
+    page.click("#example")
+    if about.path == "/requantize":  # the results too; other pages have many graphs, each with a row of buttons
+        watched.calculated()
+        page.wait_for_selector("#section-counts")
+        assert page.get_attribute("#status", "aria-live") == "polite"
+        assert page.text_content("#status").startswith("Calculated in")
+    controls = page.evaluate(CONTROLS)
+    assert len(controls) > 15
+    assert [what for _, what, name, described in controls if not (name and described)] == []
+    page.evaluate(NOTE_FOCUS)
+    for _ in range(len(controls) + page.locator(".modebar-btn").count()):
+        page.keyboard.press("Tab")
+    reached = page.evaluate("window.reached")
+    assert [what for key, what, *_ in controls[1:] if not reached.get(str(key))] == []  # the first is the skip link
+
+
+def test_chips_and_enter(opened: Callable[..., Watched]) -> None:
+    """Space ticks a chip, Enter in a field asks, the first field in error gets the focus and says what is wrong."""
+    page = opened().go("/compare")
+    page.focus("[name=bits][value='5']")
+    page.keyboard.press("Space")
+    assert page.is_checked("[name=bits][value='5']")
+    page.keyboard.press("Space")
+    assert not page.is_checked("[name=bits][value='5']")
+    page.focus("[name=range][value=custom]")
+    page.keyboard.press("Space")
+    page.fill("#low", "x")
+    page.fill("#high", "y")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#low-error:not([hidden])")
+    assert page.evaluate("document.activeElement.id") == "low"
+    assert page.is_visible("#high-error")
+    assert page.get_attribute("#low-error", "role") == "alert"
+    assert "low-error" in page.get_attribute("#low", "aria-describedby")
 
 
 #: For every element of text: its colour, the first ground behind it that is not transparent, and what it is.
@@ -337,8 +402,8 @@ COLOURS = """() => {
     }
     return "rgb(255, 255, 255)";
   };
-  const texts = "h1, h2, .lead p, .label, .help, .help a, .unit, button, td, th, .tile dt, .meaning, .status, nav a," +
-    "footer p, caption";
+  const texts = "h1, h2, .lead p, .label, .help, .help a, .unit, button, td, th, .tile dt, .value, .meaning," +
+    ".summary, .status, nav a, .chip span, summary, footer p, caption";
   return [...document.querySelectorAll(texts)].filter((e) => e.offsetParent && e.textContent.trim())
     .map((e) => [getComputedStyle(e).color, ground(e), e.className || e.tagName]);
 }"""
@@ -350,15 +415,19 @@ def luminance(colour: str) -> float:
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_contrast(opened: Callable[..., Watched], scheme: str) -> None:
-    """WCAG AA: 4.5 to 1 between text and its ground."""
-    watched = opened(color_scheme=scheme)
-    page = watched.go("/")
+@pytest.mark.parametrize("about", PAGES, ids=lambda page: page.name)
+def test_contrast(opened: Callable[..., Watched], about: Any) -> None:
+    """WCAG AA: 4.5 to 1 between text and its ground, in both themes."""
+    watched = opened(color_scheme="light")
+    page = watched.go(about.path)
     page.click("#example")
+    if about.path == "/sweep":
+        page.fill("#pairs", "1000")
     watched.calculated()
     pairs = page.evaluate(COLOURS)
-    assert len(pairs) > 100
+    page.emulate_media(color_scheme="dark")
+    pairs += page.evaluate(COLOURS)
+    assert len(pairs) > 200
     for text, ground, what in pairs:
         light, dark = sorted((luminance(text), luminance(ground)), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5, (what, text, ground)

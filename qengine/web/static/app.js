@@ -295,7 +295,7 @@
     if (part.figures.length) {
       const figures = part.figures.map((figure) => {
         const bars = figure.data.some((trace) => trace.orientation === "h" && trace.y.length > 8);
-        const long = bars || (figure.data.length > 4 && innerWidth < 680); // there the legend takes a line a trace
+        const long = bars || (figure.data.length > 4 && innerWidth < 1180); // there the legend takes a line a trace
         const graph = make("div", { class: long ? "graph tall" : "graph", id: `graph-${figure.id}`, role: "img", "aria-label": `${figure.title}. ${figure.alt}` });
         drawing.push({ graph, figure });
         return make("figure", {}, make("figcaption", {}, figure.title), graph);
