@@ -224,6 +224,12 @@ def _codes(graphs: TensorGraphs) -> Figure:
     )  # fmt: skip
 
 
+def _sides(values: Sequence[float]) -> list[str]:
+    """Return where the words of bars stand: inside, but beside a bar that is shorter than about half of the longest."""
+    longest = max((abs(v) for v in values if math.isfinite(v)), default=0.0)
+    return ["inside" if 0.55 * longest <= abs(v) < math.inf else "outside" for v in values]
+
+
 def of_choices(rows: Sequence[ErrorRow], report: ErrorReport, rank: str) -> list[Figure]:
     """Return the graphs of choices that were compared: the ranking, and SQNR against bits."""
     first = rows[:RANKED]
@@ -237,7 +243,7 @@ def of_choices(rows: Sequence[ErrorRow], report: ErrorReport, rank: str) -> list
         alt="A bar for each choice, the best at the top.",
         data=[{
             "type": "bar", "orientation": "h", "x": _numbers(values), "y": labels, "text": texts, "name": TITLES[rank],
-            "textposition": "auto", "textangle": 0, "constraintext": "none", "cliponaxis": False,
+            "textposition": _sides(values), "textangle": 0, "constraintext": "none", "cliponaxis": False,
             "insidetextfont": {"color": "@card"}, "marker": {"color": "@blue"},
             "showlegend": False,
         }],
@@ -300,7 +306,7 @@ def of_rates(names: Sequence[str], rates: Sequence[float]) -> Figure:
             "type": "bar", "orientation": "h", "x": _numbers([100 * rate for rate in rates]), "y": list(names),
             "name": "share", "showlegend": False, "marker": {"color": "@blue"},
             "text": [f"{100 * rate:.4g} %" for rate in rates],
-            "textposition": "auto", "textangle": 0, "constraintext": "none", "cliponaxis": False,
+            "textposition": _sides(rates), "textangle": 0, "constraintext": "none", "cliponaxis": False,
             "insidetextfont": {"color": "@card"},
         }],
         layout=_layout("% of the compared pairs", "", {"rangemode": "tozero"}, {

@@ -393,8 +393,9 @@ def test_pdf_is_a_report(client: httpx.Client) -> None:
     for address, body in (("/api/analyze", calculator.EXAMPLE), ("/api/compare", {"values": TEXT})):
         response = client.post(f"{address}?as=pdf", json=body)
         assert response.headers["content-type"] == "application/pdf"
-        text = "".join(page.extract_text() for page in PdfReader(io.BytesIO(response.content)).pages)
-        assert "SQNR" in text
+        pages = [page.extract_text() for page in PdfReader(io.BytesIO(response.content)).pages]
+        assert "SQNR" in "".join(pages)
+        assert "reconstructed" in pages[-1]  # the samples stand above the graphs, not on a page of their own
 
 
 def test_names_of_downloads_are_harmless(client: httpx.Client) -> None:
