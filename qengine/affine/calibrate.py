@@ -36,7 +36,7 @@ bit, for any split into batches and any order, and differs from the exact one by
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -187,7 +187,7 @@ class RangeFinder:
         self, *, bits: int = 8, mode: str = "symmetric", signed: bool = True, narrow: bool = False,
         method: str = "minmax", axis: int | None = None, group: int | None = None, percentile: float = 99.99,
         gamma: float = 1.0, candidates: int = 100, include_zero: bool = False, scale_dtype: str = "float64",
-        source: str | None = None,
+        source: str | None = None, progress: ranges.Progress | None = None,
     ) -> QuantParams:  # fmt: skip
         """Return the parameters that a method chooses; arguments and errors as in `choose_qparams`."""
         target = Target.of(bits, mode, signed, narrow, scale_dtype)
@@ -199,7 +199,7 @@ class RangeFinder:
         if source == "histogram":
             if group is not None:
                 raise DomainError(f"a histogram has no groups; got group {group}. Use source='exact' on samples.")
-            low, high = self._from_histogram(target, way, axis, include_zero)
+            low, high = self._from_histogram(target, way, axis, include_zero, progress)
             return (
                 target.params(low, high, axis, None) if axis is not None else target.params(low[0], high[0], None, None)
             )
@@ -207,7 +207,7 @@ class RangeFinder:
             raise DomainError("source='exact' needs the samples; only their histogram was given.")
         segments, low, high = self._segments(axis, group)
         with backends.device_of(self._x):
-            low, high = self._from_samples(target, way, segments, low, high, include_zero)
+            low, high = self._from_samples(target, way, segments, low, high, include_zero, progress)
         low, high = segments.restore(low), segments.restore(high)
         return target.params(low, high, segments.axis, segments.params_group)
 
@@ -222,8 +222,9 @@ class RangeFinder:
         return segments.restore(low), segments.restore(high)
 
     def _from_samples(
-        self, target: Target, way: _Method, segments: Segments, low: Reals, high: Reals, include_zero: bool
-    ) -> tuple[Reals, Reals]:
+        self, target: Target, way: _Method, segments: Segments, low: Reals, high: Reals, include_zero: bool,
+        progress: ranges.Progress | None,
+    ) -> tuple[Reals, Reals]:  # fmt: skip
         if way.name == "entropy" and segments.params_group is not None:
             raise DomainError("entropy compares histograms of 2048 bins: not for groups. Use mse, sqnr or minmax.")
 
@@ -231,7 +232,7 @@ class RangeFinder:
             if way.name == "percentile":
                 return ranges.percentile(segments, self._holes, target.mode == "symmetric", way.percentile)
             if way.name == "entropy":
-                rows = (segments.rows[r] for r in range(segments.rows.shape[0]))
+                rows = _told(segments.rows, progress)
                 device = self._kernels if self._backend == "cuda" else None
                 holes = self._holes and device is None  # kernels of a device pass over NaN
                 pairs = [
@@ -239,29 +240,44 @@ class RangeFinder:
                     for row, lo, hi in zip(rows, low[:, 0], high[:, 0], strict=True)
                 ]
                 return _columns(pairs, low.shape)
-            return ranges.search_segments(segments, low, high, target, way.candidates, way.gamma, self._kernels)
+            return ranges.search_segments(
+                segments, low, high, target, way.candidates, way.gamma, self._kernels, progress
+            )
 
         return _range(target, way, low, high, include_zero, find, segments.restore)
 
     def _from_histogram(
-        self, target: Target, way: _Method, axis: int | None, include_zero: bool
+        self, target: Target, way: _Method, axis: int | None, include_zero: bool, progress: ranges.Progress | None
     ) -> tuple[Reals, Reals]:
         histogram = self.histogram(axis)
         low, high = histogram.extremes()
 
         def one(channel: int, lo: float, hi: float) -> tuple[float, float]:
+            def ask() -> None:
+                if progress is not None:
+                    progress(channel, low.size)
+
+            ask()
             values, counts = histogram.weighted(channel)
             if way.name == "percentile":
                 return ranges.weighted_percentile(values, counts, target.mode == "symmetric", way.percentile)
             if way.name == "entropy":
                 return _entropy(values, counts, lo, hi, target)
-            return ranges.search_weighted(values, counts, lo, hi, target, way.candidates, way.gamma, self._kernels)
+            return ranges.search_weighted(values, counts, lo, hi, target, way.candidates, way.gamma, self._kernels, ask)
 
         def find(low: Reals, high: Reals) -> tuple[Reals, Reals]:
             pairs = [one(c, float(lo), float(hi)) for c, (lo, hi) in enumerate(zip(low, high, strict=True))]
             return _columns(pairs, low.shape)
 
         return _range(target, way, low, high, include_zero, find, lambda values: values)
+
+
+def _told(rows: npt.NDArray[Any], progress: ranges.Progress | None) -> Iterator[npt.NDArray[Any]]:
+    """Yield the rows, and say before each how many are done."""
+    for r in range(rows.shape[0]):
+        if progress is not None:
+            progress(r, rows.shape[0])
+        yield rows[r]
 
 
 def _columns(pairs: list[tuple[float, float]], shape: tuple[int, ...]) -> tuple[Reals, Reals]:
@@ -341,6 +357,7 @@ def choose_qparams(
     method: str = "minmax", axis: int | None = None, group: int | None = None, percentile: float = 99.99,
     gamma: float = 1.0, candidates: int = 100, include_zero: bool = False, scale_dtype: str = "float64",
     nonfinite: str = "raise", source: str | None = None, backend: str | None = None,
+    progress: ranges.Progress | None = None,
 ) -> QuantParams:  # fmt: skip
     """Choose scale and zero point for samples, a histogram, or a real range.
 
@@ -382,6 +399,9 @@ def choose_qparams(
         "cuda" takes a host array to the device in pieces, so that it may be larger than the device's memory. Only
         ``percentile`` with ``source="exact"`` is then found on the host: it orders all samples. A device array stays
         where it is, whatever the method.
+    progress : callable(done, total), optional
+        Called with scales, before each channel of ``entropy`` and each sweep of ``mse`` and ``sqnr`` over its
+        candidates. What it raises ends the work and reaches the caller.
 
     Returns
     -------
@@ -424,5 +444,5 @@ def choose_qparams(
     return finder.params(
         bits=bits, mode=mode, signed=signed, narrow=narrow, method=method, axis=axis, group=group,
         percentile=percentile, gamma=gamma, candidates=candidates, include_zero=include_zero,
-        scale_dtype=scale_dtype, source=source,
+        scale_dtype=scale_dtype, source=source, progress=progress,
     )  # fmt: skip

@@ -15,9 +15,9 @@ from qengine.kernels.codes import ERROR_BINS
 
 from .. import backends
 from ..exceptions import DomainError
-from .error_report import ErrorReport, ErrorRow, error_report
+from .error_report import ErrorReport, ErrorRow, before, error_report
 from .formats import get_format
-from .measure import Progress
+from .ranges import Progress
 from .resolve import resolve
 from .spec import QuantSpec
 
@@ -40,9 +40,11 @@ class LeftOut:
         return {"spec": self.spec.to_dict(), "reason": self.reason}
 
 
-def _problem(tensor: Any, spec: QuantSpec, nonfinite: str, backend: str) -> str | None:
+def _problem(
+    tensor: Any, spec: QuantSpec, nonfinite: str, backend: str, progress: Progress | None = None
+) -> str | None:
     try:
-        resolve(tensor, tuple(tensor.shape), [spec], nonfinite, backend)
+        resolve(tensor, tuple(tensor.shape), [spec], nonfinite, backend, progress=progress)
     except DomainError as error:
         return str(error)
     return None
@@ -62,7 +64,7 @@ def _probes(tensor: Any) -> list[npt.NDArray[Any]]:
 
 
 def _possible(
-    tensor: Any, specs: Sequence[QuantSpec], nonfinite: str, backend: str
+    tensor: Any, specs: Sequence[QuantSpec], nonfinite: str, backend: str, progress: Progress | None
 ) -> tuple[list[QuantSpec], list[LeftOut]]:
     """Part the choices; only what depends on the values themselves is tried on the whole tensor."""
     probes = _probes(tensor)
@@ -70,7 +72,7 @@ def _possible(
     for spec in specs:
         problem = _problem(probes[0], spec, "raise", backend)
         if problem is not None and any(_problem(probe, spec, "raise", backend) is None for probe in probes[1:]):
-            problem = _problem(tensor, spec, nonfinite, backend)
+            problem = _problem(tensor, spec, nonfinite, backend, progress)
         if problem is None:
             possible.append(spec)
         else:
@@ -83,9 +85,11 @@ def _all_finite(tensor: Any) -> bool:
     return all(bool(np.isfinite(piece).all()) for piece in pieces)
 
 
-def _unmeasurable(tensor: Any, spec: QuantSpec, nonfinite: str, backend: str | None) -> LeftOut | None:
+def _unmeasurable(
+    tensor: Any, spec: QuantSpec, nonfinite: str, backend: str | None, progress: Progress | None
+) -> LeftOut | None:
     try:
-        error_report(tensor, spec, nonfinite=nonfinite, backend=backend, histograms=False)
+        error_report(tensor, spec, nonfinite=nonfinite, backend=backend, histograms=False, progress=progress)
     except DomainError as error:
         return LeftOut(spec, str(error))
     return None
@@ -146,16 +150,25 @@ def report_possible(
     name = backends.choose(backend, x) if isinstance(x, np.ndarray) else backends.choose(backend)
     if math.prod(x.shape) == 0:
         raise DomainError(f"x must hold at least one sample; got shape {tuple(x.shape)}.")
-    possible, left_out = _possible(x, specs, nonfinite, name)
+    sought = before(progress, math.prod(x.shape))
+    possible, left_out = _possible(x, specs, nonfinite, name, sought)
     while possible:
         try:
             return _measured(x, possible, axis, nonfinite, backend, threads, progress), tuple(left_out)
         except DomainError:
-            found = [LeftOut(spec, why) for spec in possible if (why := _problem(x, spec, nonfinite, name)) is not None]
+            found = [
+                LeftOut(spec, why)
+                for spec in possible
+                if (why := _problem(x, spec, nonfinite, name, sought)) is not None
+            ]
             if not found and (len(possible) == 1 or (nonfinite == "raise" and not _all_finite(x))):
                 raise
             if not found:  # squares of some errors leave float64
-                found = [item for spec in possible if (item := _unmeasurable(x, spec, nonfinite, backend)) is not None]
+                found = [
+                    item
+                    for spec in possible
+                    if (item := _unmeasurable(x, spec, nonfinite, backend, sought)) is not None
+                ]
             if not found:
                 raise
             if len({item.reason for item in found}) == 1 and len(found) == len(possible):
@@ -188,8 +201,9 @@ def _nth(progress: Progress, k: int, parts: int) -> Progress:
 
 
 def bits_curve(
-    x: Any, spec: QuantSpec, *, nonfinite: str = "raise", backend: str | None = None, threads: int | None = None
-) -> list[tuple[int, float]]:
+    x: Any, spec: QuantSpec, *, nonfinite: str = "raise", backend: str | None = None, threads: int | None = None,
+    progress: Progress | None = None,
+) -> list[tuple[int, float]]:  # fmt: skip
     """Return (bits, SQNR in dB) of a choice of integers at every width from 2 to 16 at which it is possible.
 
     Examples
@@ -201,5 +215,5 @@ def bits_curve(
     (2, 11)
     """
     specs = [dataclasses.replace(spec, bits=bits, params=None, name=None) for bits in range(2, 17)]
-    report, _ = report_possible(x, specs, nonfinite=nonfinite, backend=backend, threads=threads)
+    report, _ = report_possible(x, specs, nonfinite=nonfinite, backend=backend, threads=threads, progress=progress)
     return [(row.spec.bits, row.sqnr) for row in report.rows]

@@ -22,9 +22,10 @@ from ..backends.quantizers import ErrorPlan
 from ..exceptions import DomainError
 from ..work.checkpoint import Checkpoint, open_checkpoint
 from ..work.cluster import ClusterExecutor, connect
-from .measure import Array, Chunked, Progress, in_memory, measure
+from .measure import Array, Chunked, in_memory, measure
 from .metrics import HIGHER_IS_BETTER, METRICS, Errors, bin_edges
 from .params import QuantParams, normal_axis
+from .ranges import Progress
 from .resolve import Resolved, resolve
 from .segments import samples
 from .spec import QuantSpec, as_specs
@@ -265,7 +266,7 @@ def error_report(
         Go on from what `checkpoint` holds of the same specs on the same tensor: its samples are read again up to there,
         and compared with a checksum. Ranges are found anew.
     progress : callable(done, total), optional
-        Called with elements.
+        Called with elements; with none of them while ranges are sought. What it raises ends the work.
 
     Returns
     -------
@@ -325,7 +326,7 @@ def error_report(
         raise DomainError("a checkpoint needs the samples on the host; this tensor is on a device. Copy it first.")
     with backends.device_of(tensor), contextlib.ExitStack() as stack:
         executor = None if cluster is None else stack.enter_context(connect(cluster, backend=name))
-        resolved = resolve(tensor, shape, wanted, nonfinite, name, executor)
+        resolved = resolve(tensor, shape, wanted, nonfinite, name, executor, progress=before(progress, size))
         if not isinstance(checkpoint, Shared):
             run = {} if checkpoint is None else run_of(wanted, axis, nonfinite, histograms, name) | {"shape": shape}
             kept = stack.enter_context(open_checkpoint(checkpoint, run, resume))
@@ -352,6 +353,11 @@ def run_of(
         "errors": __version__, "specs": [repr(spec) for spec in specs], "axis": axis, "nonfinite": nonfinite,
         "histograms": histograms, "backend": backend,
     }  # fmt: skip
+
+
+def before(progress: Progress | None, size: int) -> Progress | None:
+    """Return what is told while ranges are sought: that nothing of the tensor is measured yet."""
+    return None if progress is None else lambda done, total: progress(0, size)
 
 
 def _report(

@@ -18,6 +18,7 @@ from ..work.checkpoint import Checkpoint
 from ..work.cluster import ClusterExecutor
 from ..work.run import Tile, cut, run
 from .metrics import Totals
+from .ranges import Progress
 from .segments import samples
 from .windows import Windowed
 
@@ -28,7 +29,6 @@ TOGETHER = 8
 #: 64-bit words of a tile that are summed, for its checksum.
 WORDS = 1 << 10
 Array = npt.NDArray[Any]
-Progress = Callable[[int, int], None]
 
 
 @runtime_checkable

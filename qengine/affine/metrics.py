@@ -56,9 +56,13 @@ METRICS = (
 )  # fmt: skip
 
 
-def _decibel(ratio: F64) -> F64:
-    with np.errstate(divide="ignore"):
-        return 10.0 * np.log10(ratio)
+def _decibel(signal: Any, noise: Any) -> F64:
+    """Return ``10 log10(signal / noise)``; +inf where the noise is 0, finite where only the quotient is not."""
+    signal, noise = np.asarray(signal), np.asarray(noise)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+        found = 10.0 * np.log10(np.where(noise == 0, np.inf, signal / noise))
+        apart = 10.0 * np.log10(signal) - 10.0 * np.log10(noise)
+    return np.asarray(np.where(np.isinf(found) & (noise > 0) & (signal > 0), apart, found))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,18 +138,12 @@ class Errors:
     @property
     def sqnr(self) -> Any:
         """Signal to quantization noise in dB; +inf where the error is 0."""
-        signal, noise = np.asarray(self.sum_x2), np.asarray(self.sum_e2)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(noise == 0, np.inf, signal / noise)
-        return _plain(_decibel(ratio))
+        return _plain(_decibel(self.sum_x2, self.sum_e2))
 
     @property
     def psnr(self) -> Any:
         """Peak signal to noise in dB, the peak being ``max(|x|)``; +inf where the error is 0."""
-        peak, mse = np.maximum(np.abs(self.low), np.abs(self.high)), np.asarray(self.mse)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(mse == 0, np.inf, peak / np.sqrt(mse))
-        return _plain(2.0 * _decibel(ratio))
+        return _plain(2.0 * _decibel(np.maximum(np.abs(self.low), np.abs(self.high)), self.rmse))
 
     @property
     def cosine(self) -> Any:
@@ -160,12 +158,11 @@ class Errors:
     def variants(self) -> dict[str, Any]:
         """What other tools print under similar names; the module says how each is defined."""
         x, e = np.sqrt(self.sum_x2), np.sqrt(self.sum_e2)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            torchao = np.where(e == 0, np.inf, np.asarray(x) / e)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             ppq = np.where(np.asarray(self.sum_x2) == 0, np.inf, np.asarray(self.sum_e2) / self.sum_x2)
         return {
-            "ort-sqnr": _plain(2.0 * _decibel(np.maximum(x, EPS) / np.maximum(e, EPS))),
-            "torchao-sqnr": _plain(2.0 * _decibel(torchao)),
+            "ort-sqnr": _plain(2.0 * _decibel(np.maximum(x, EPS), np.maximum(e, EPS))),
+            "torchao-sqnr": _plain(2.0 * _decibel(x, e)),
             "aeq-snr": _plain(_mean(self.sum_x2, self.count) / (self.mse + 1e-9)),
             "ppq-snr": _plain(np.where(np.asarray(self.sum_e2) == 0, 0.0, ppq)),
             "llama-rmse": _plain(_mean(e, self.count)),

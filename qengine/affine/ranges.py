@@ -18,6 +18,8 @@ from .segments import Segments
 
 Reals = npt.NDArray[np.float64]
 Pair = tuple[Reals, Reals]
+#: Told (segments done, segments) between the kernels of a search; what it raises ends the work.
+Progress = Callable[[int, int], None]
 #: A run of the search: (scale, zero point, unit, best cost, index), all a segment, the last two changed in place.
 Run = Callable[[Reals, Reals, Reals, Reals, npt.NDArray[np.int64]], None]
 
@@ -130,33 +132,40 @@ def search(low: Reals, high: Reals, target: Target, candidates: int, run: Run) -
 
 
 def search_segments(
-    segments: Segments, low: Reals, high: Reals, target: Target, candidates: int, gamma: float, kernels: Any
-) -> Pair:
+    segments: Segments, low: Reals, high: Reals, target: Target, candidates: int, gamma: float, kernels: Any,
+    progress: Progress | None = None,
+) -> Pair:  # fmt: skip
     """Search the range of every segment on its samples."""
+    done = 0
     factor = 2.0**-64 if max(-low.min(), high.max()) > _LARGE else 1.0
     lows, highs = low * factor, high * factor
     for rows, place in segments.parts(max(1, _HELD // candidates)):
         part = kernels.held(rows if factor == 1.0 else rows * factor)
 
         def run(
-            scale: Reals, zero_point: Reals, unit: Reals, best: Reals, index: Any, part: npt.NDArray[Any] = part
-        ) -> None:
+            scale: Reals, zero_point: Reals, unit: Reals, best: Reals, index: Any, part: npt.NDArray[Any] = part,
+            done: int = done,
+        ) -> None:  # fmt: skip
+            if progress is not None:
+                progress(done, low.size)
             kernels.search(
                 part, segments.group, scale, zero_point, target.qmin, target.qmax, gamma, MARGIN, unit, best, index
             )
 
         lows[place], highs[place] = search(lows[place], highs[place], target, candidates, run)
+        done += lows[place].size
     return lows / factor, highs / factor
 
 
 def search_weighted(
     values: Reals, counts: npt.NDArray[np.int64], low: float, high: float, target: Target, candidates: int,
-    gamma: float, kernels: Any,
+    gamma: float, kernels: Any, ask: Callable[[], None] = lambda: None,
 ) -> tuple[float, float]:  # fmt: skip
     """Search the range of values that occur `counts` times."""
     values, weight = kernels.held(values), kernels.held(counts.astype(np.float64))
 
     def run(scale: Reals, zero_point: Reals, unit: Reals, best: Reals, index: Any) -> None:
+        ask()
         index[0], best[0] = kernels.search_weighted(
             values, weight, scale[0], zero_point[0], target.qmin, target.qmax, gamma, MARGIN, unit[0], best[0]
         )

@@ -24,6 +24,7 @@ from .formats import Format, get_format
 from .histogram import Histogram
 from .params import QuantParams, Target, normal_axis
 from .quantize import group_last, layout, quantizer
+from .ranges import Progress
 from .spec import QuantSpec
 from .tasks import ExtremesTask, HistogramTask, extremes
 
@@ -55,10 +56,13 @@ class Resolved:
 
 def resolve(
     tensor: Any, shape: tuple[int, ...], specs: Sequence[QuantSpec], nonfinite: str, backend: str,
-    executor: ClusterExecutor | None = None,
+    executor: ClusterExecutor | None = None, progress: Progress | None = None,
 ) -> list[Resolved]:  # fmt: skip
-    """Return every spec with its numbers on a tensor; ranges are found in one pass over it where any needs them."""
-    found = Ranges(tensor, shape, nonfinite, backend, executor)
+    """Return every spec with its numbers on a tensor; ranges are found in one pass over it where any needs them.
+
+    `progress` is told of scales while they are sought, as `choose_qparams` tells it.
+    """
+    found = Ranges(tensor, shape, nonfinite, backend, executor, progress)
     resolved = []
     for k, spec in enumerate(specs):
         try:
@@ -75,9 +79,9 @@ class Ranges:
 
     def __init__(
         self, tensor: Any, shape: tuple[int, ...], nonfinite: str, backend: str,
-        executor: ClusterExecutor | None = None,
+        executor: ClusterExecutor | None = None, progress: Progress | None = None,
     ) -> None:  # fmt: skip
-        self._executor = executor
+        self._executor, self._progress = executor, progress
         self._tensor, self._shape, self._nonfinite, self._backend = tensor, shape, nonfinite, backend
         self._in_memory = isinstance(tensor, np.ndarray) or backends.on_device(tensor)
         self._finder: RangeFinder | None = None
@@ -91,7 +95,7 @@ class Ranges:
     def params(self, *, axis: int | None, group: int | None, method: str, **question: Any) -> QuantParams:
         """Answer as `choose_qparams` does."""
         if self._in_memory or axis is None:
-            return self._statistics().params(axis=axis, group=group, method=method, **question)
+            return self._statistics().params(axis=axis, group=group, method=method, progress=self._progress, **question)
         if method != "minmax":
             raise DomainError(
                 f"method {method!r} for channels or groups needs the tensor in memory; read in pieces it has 'minmax'."

@@ -22,6 +22,7 @@ COMMANDS = {
     "identify": (".identify", "Tell from recorded rows which scheme produced them."),
     "analyze": (".analyze", "Quantize tensors of a file and report the error."),
     "compare": (".compare", "Measure many choices of quantization side by side, ranked."),
+    "serve": (".serve", "Serve the calculator page to this machine."),
     "backends": (".backends", "List the back ends and why one cannot serve."),
     "selftest": (".selftest", "Check this installation against the specification."),
 }

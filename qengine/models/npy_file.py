@@ -78,8 +78,14 @@ def _header(source: BinaryIO, where: str) -> _Header:
     if length > _MAX_HEADER:
         raise InputFileError(f"{where}: a header has at most {_MAX_HEADER} bytes; the file declares {length}.")
     text = bytes(read_exactly(source, length, where))
-    with reading(where, ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+    try:
         fields = ast.literal_eval(text.decode("utf-8" if start[6] == 3 else "latin-1").strip())
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        # What Python says of it may name an object of its own by its address.
+        shown = text[:60].decode("latin-1")
+        raise InputFileError(
+            f"{where}: the file is damaged: its header must be a dictionary of plain values; got {shown!r}."
+        ) from error
     if not isinstance(fields, dict) or set(fields) != {"descr", "fortran_order", "shape"}:
         raise InputFileError(f"{where}: the header must hold descr, fortran_order and shape; got {str(fields)[:120]}.")
     if not isinstance(fields["shape"], tuple) or type(fields["fortran_order"]) is not bool:

@@ -99,12 +99,13 @@ def comparison_figure(item: Measured, rank: str) -> Any:
     axes.set_title(f"Choices by {TITLES[rank]} ({best} first{more})")
     values = [float(getattr(row, rank)) for row in shown]
     _dots(axes, labels, values, rank, [metric(rank, value) for value in values])
-    axes.set_xlabel(_unit(rank))
+    axes.set_xlabel(unit(rank))
     _against_bits(figure.add_axes((0.09, 0.5 / height, 0.88, 3.6 / height)), item.report)
     return figure
 
 
-def _unit(name: str) -> str:
+def unit(name: str) -> str:
+    """Return the title of an axis of that metric."""
     units = {
         "mse": "MSE (units of x, squared)", "sqnr": "SQNR (dB)", "psnr": "PSNR (dB)", "cosine": "cosine (1 is best)",
         "clip_rate": "clipped (share of samples)",
@@ -112,7 +113,7 @@ def _unit(name: str) -> str:
     return units.get(name, f"{TITLES[name]} (units of x)")
 
 
-def _series(report: ErrorReport) -> dict[str, list[tuple[float, float]]]:
+def series(report: ErrorReport) -> dict[str, list[tuple[float, float]]]:
     """Return (bits, SQNR) of the choices that differ in nothing but bits, best first."""
     lines: dict[str, list[tuple[float, float]]] = {}
     for row in report.rows:
@@ -125,7 +126,7 @@ def _series(report: ErrorReport) -> dict[str, list[tuple[float, float]]]:
 
 
 def _against_bits(axes: Any, report: ErrorReport) -> None:
-    lines = _series(report)
+    lines = series(report)
     shown = list(lines.items())[: len(SERIES)]
     more = f", the best {len(shown)} of {len(lines)} kinds of integers" if len(lines) > len(shown) else ""
     axes.set_title(f"SQNR against bits an element{more}")

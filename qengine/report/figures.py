@@ -14,6 +14,7 @@ from qengine.kernels.codes import ERROR_LINEAR, ERROR_SIDE
 from ..affine.combinations import bits_curve
 from ..affine.error_report import ErrorRow
 from ..affine.formats import get_format
+from ..affine.ranges import Progress
 from ..affine.spec import QuantSpec
 from .charts import format_bits
 from .errors import percent
@@ -70,8 +71,8 @@ class TensorGraphs:
     curve_title: str
 
     @classmethod
-    def of(cls, item: Measured, row: ErrorRow, nonfinite: str) -> TensorGraphs:
-        """Gather what is shown of a measured tensor under one of its rows."""
+    def of(cls, item: Measured, row: ErrorRow, nonfinite: str, progress: Progress | None = None) -> TensorGraphs:
+        """Gather what is shown of a measured tensor under one of its rows; `progress` as in `qengine.error_report`."""
         tensor = load(item.source)
         tracer = Tracer(tensor, row)
         base = row.spec
@@ -81,7 +82,7 @@ class TensorGraphs:
             note = "symmetric integers"
         elif row.spec.params is not None:
             note = ""
-        curve = bits_curve(tensor, base, nonfinite=nonfinite) if note else []
+        curve = bits_curve(tensor, base, nonfinite=nonfinite, progress=progress) if note else []
         shape = shape_text(item.source.shape)
         return cls(
             f"{label(item.source.name, 60)}, shape {shape}, {item.source.dtype}",
@@ -101,9 +102,9 @@ class TensorGraphs:
         return f"all {n:,} samples" if n == self.total else f"{n:,} of {self.total:,} samples, evenly spaced"
 
 
-def tensor_picture(item: Measured, nonfinite: str, kind: str) -> bytes:
+def tensor_picture(item: Measured, nonfinite: str, kind: str, progress: Progress | None = None) -> bytes:
     """Return the graphs of a tensor under its first choice as a ``png`` or ``svg`` file."""
-    graphs = TensorGraphs.of(item, item.report.rows[0], nonfinite)
+    graphs = TensorGraphs.of(item, item.report.rows[0], nonfinite, progress)
     return picture(lambda: tensor_figure(graphs), kind)
 
 
@@ -163,7 +164,7 @@ def _errors(axes: Any, graphs: TensorGraphs) -> None:
             )  # fmt: skip
     axes.axhline(0, color=BLACK, linewidth=0.6)
     largest = float(np.abs(s.error[np.isfinite(s.error)]).max(initial=0.0))
-    half = _half_step(graphs)
+    half = half_step(graphs)
     if half is not None:
         for sign in (-1, 1):
             axes.axhline(
@@ -177,8 +178,8 @@ def _errors(axes: Any, graphs: TensorGraphs) -> None:
     axes.legend(loc="upper left", ncols=3, borderaxespad=0.1, handletextpad=0.3, columnspacing=1.0)
 
 
-def _half_step(graphs: TensorGraphs) -> float | None:
-    """Half a step, where one step holds for all samples and errors are of its size."""
+def half_step(graphs: TensorGraphs) -> float | None:
+    """Return half a step, where one step holds for all samples and errors are of its size."""
     row = graphs.row
     if row.params is None or row.params.axis is not None:
         return None
@@ -194,7 +195,7 @@ def _staircase(axes: Any, graphs: TensorGraphs) -> None:
     count = int(here.sum())
     axes.set_title(f"Transfer staircase\n({what}{count:,} sample{'s' * (count != 1)} on it)")
     x, value = s.x[here], s.value[here]
-    low, high = _reach(graphs, segment, x)
+    low, high = reach(graphs, segment, x)
     xs = np.linspace(low, high, CURVE)
     _draw_steps(axes, tracer, segment, xs)
     axes.plot([low, high], [low, high], color=GREY, linewidth=0.7, linestyle=":", label="x = reconstructed")
@@ -211,7 +212,7 @@ def _staircase(axes: Any, graphs: TensorGraphs) -> None:
         _inset(axes, graphs, segment)
 
 
-def _reach(graphs: TensorGraphs, segment: int, x: F64) -> tuple[float, float]:
+def reach(graphs: TensorGraphs, segment: int, x: F64) -> tuple[float, float]:
     """Return what part of the staircase is shown: the samples, and the ends of the range where they are near."""
     p, scale = graphs.row.params, graphs.tracer.scale(segment)
     low, high = (float(x.min()), float(x.max())) if x.size else (0.0, 0.0)
@@ -235,18 +236,23 @@ def _draw_steps(axes: Any, tracer: Tracer, segment: int, xs: F64) -> None:
     axes.plot(xs, value, color=GREEN, linewidth=1.0, label="Q(x)")
 
 
+def few_steps(graphs: TensorGraphs, segment: int) -> F64:
+    """Return reals that span 11 steps of the staircase, around the middle one of the samples shown."""
+    samples, tracer, p = graphs.samples, graphs.tracer, graphs.row.params
+    assert p is not None
+    x = np.sort(samples.x[tracer.segment_of(samples.index) == segment])
+    scale, zero = tracer.scale(segment)
+    middle = float(x[x.size // 2]) if x.size else 0.0
+    code = min(max(round(middle / scale + zero), p.qmin + 3), p.qmax - 3)
+    center = (code - zero) * scale
+    return np.linspace(center - 5.5 * scale, center + 5.5 * scale, 2000)
+
+
 def _inset(axes: Any, graphs: TensorGraphs, segment: int) -> None:
     """Show a few steps, around the middle sample, where all of them would be a line."""
     s, tracer = graphs.samples, graphs.tracer
     here = tracer.segment_of(s.index) == segment
-    x = np.sort(s.x[here])
-    scale, zero = tracer.scale(segment)
-    p = graphs.row.params
-    assert p is not None
-    middle = float(x[x.size // 2]) if x.size else 0.0
-    code = min(max(round(middle / scale + zero), p.qmin + 3), p.qmax - 3)
-    center = (code - zero) * scale
-    xs = np.linspace(center - 5.5 * scale, center + 5.5 * scale, 2000)
+    xs = few_steps(graphs, segment)
     small = axes.inset_axes((0.56, 0.10, 0.42, 0.40))
     _draw_steps(small, tracer, segment, xs)
     small.plot(xs[[0, -1]], xs[[0, -1]], color=GREY, linewidth=0.7, linestyle=":")
@@ -324,19 +330,35 @@ def _histogram(axes: Any, graphs: TensorGraphs) -> None:
     axes.set_ylim(low, high * (high / low) ** 0.12 if axes.get_yscale() == "log" else 1.14 * high)
 
 
+def code_bars(row: ErrorRow) -> tuple[F64, npt.NDArray[np.int64], int]:
+    """Return (edges, counts, codes a bar) of the histogram of codes: at most 512 bars."""
+    assert row.code_counts is not None
+    counts = row.code_counts
+    first = 0 if row.params is None else row.params.qmin
+    merge = max(1, counts.size // 256)
+    bars = np.append(counts, np.zeros(-counts.size % merge, np.int64)).reshape(-1, merge).sum(axis=1)
+    return first - 0.5 + merge * np.arange(bars.size + 1), bars, merge
+
+
+def ideal_line(curve: list[tuple[int, float]], bits: int) -> list[tuple[int, float]]:
+    """Return the line of 6.02 dB a bit through the point of a curve that is nearest to a width."""
+    if not curve:
+        return []
+    anchor = min(curve, key=lambda point: abs(point[0] - bits))
+    return [(b, anchor[1] + 20 * math.log10(2) * (b - anchor[0])) for b, _ in curve]
+
+
 def _codes(axes: Any, graphs: TensorGraphs) -> None:
     row = graphs.row
     assert row.code_counts is not None
     counts, p = row.code_counts, row.params
     first = 0 if p is None else p.qmin
-    merge = max(1, counts.size // 256)
-    pad = -counts.size % merge
-    bars = np.append(counts, np.zeros(pad, np.int64)).reshape(-1, merge).sum(axis=1)
+    edges, bars, merge = code_bars(row)
     each = f", {merge} codes a bar" if merge > 1 else ""
     axes.set_title(
         f"Codes\n({row.codes_used:,} of {counts.size:,} used, entropy {row.entropy:.2f} bits{each})"
     )  # fmt: skip
-    axes.stairs(bars, first - 0.5 + merge * np.arange(bars.size + 1), fill=True, color=BLUE, alpha=0.75)
+    axes.stairs(bars, edges, fill=True, color=BLUE, alpha=0.75)
     used = np.flatnonzero(bars)
     if used.size <= 40 < bars.size:  # single bars are too thin to see
         middle = first - 0.5 + merge * (used + 0.5)
@@ -361,9 +383,8 @@ def _bits(axes: Any, graphs: TensorGraphs) -> None:
         return
     bits, sqnr = (np.array(column) for column in zip(*finite, strict=True))
     axes.plot(bits, sqnr, color=BLUE, marker="o", markersize=3.5, label="measured")
-    anchor = int(np.argmin(np.abs(bits - row.spec.bits)))
     axes.plot(
-        bits, sqnr[anchor] + 20 * math.log10(2) * (bits - bits[anchor]), color=GREY, linewidth=0.8, linestyle=":",
+        *zip(*ideal_line(finite, row.spec.bits), strict=True), color=GREY, linewidth=0.8, linestyle=":",
         label="6.02 dB a bit",
     )  # fmt: skip
     here = graphs.row.spec.bits if row.spec.format is None else format_bits(row)

@@ -12,6 +12,7 @@ from xml.sax.saxutils import escape
 
 from .._version import __version__
 from ..affine.error_report import ErrorRow
+from ..affine.ranges import Progress
 from .charts import comparison_figure, tensors_figure
 from .errors import TITLES, best_table, channels_table, lines_table, rows_table
 from .escape import shown
@@ -38,6 +39,8 @@ DETAILED = 6
 RANKED = 60
 _SIZES = (7.5, 6.8, 6.0, 5.2, 4.6)
 _NARROWEST = 60.0
+#: Samples that stand above the graphs, on the same page.
+ABOVE = 12
 
 
 @functools.cache
@@ -88,8 +91,9 @@ class Document:
         """Begin a page."""
         self._story.append(self._platypus.PageBreak())
 
-    def grid(self, grid: Grid) -> None:
-        """Add a table; its font shrinks, and its prose wraps, until it fits."""
+    def grid(self, grid: Grid) -> float:
+        """Add a table; its font shrinks, and its prose wraps, until it fits. Return its height in points."""
+        first = len(self._story)
         if grid.title:
             self._story.append(self._platypus.Paragraph(_text(grid.title), self._style(9.5, True, title=True)))
         columns = grid.columns
@@ -118,6 +122,7 @@ class Document:
             )
         )  # fmt: skip
         self._story += [table, self._platypus.Spacer(1, 10)]
+        return sum(float(part.wrap(self._width, self._height)[1]) for part in self._story[first:]) + 3
 
     def _fitted(
         self, header: Sequence[str], lines: Sequence[Sequence[str]], wraps: Sequence[bool]
@@ -140,10 +145,10 @@ class Document:
     def _length(self, text: str, size: float, bold: bool) -> float:
         return float(self._metrics.stringWidth(shown(text, glyphs()), self._bold if bold else self._plain, size)) + 0.5
 
-    def figure(self, figure: Any) -> None:
-        """Add a figure; inside `style`."""
+    def figure(self, figure: Any, taken: float = 0.0) -> None:
+        """Add a figure, beneath what has taken so many points of the page; inside `style`."""
         width, height = figure.get_size_inches() * self._units.inch
-        scale = min(self._width / width, (self._height - 4) / height)
+        scale = min(self._width / width, (self._height - 4 - taken) / height)
         content = io.BytesIO(rendered(figure, "png"))
         self._story.append(self._platypus.Image(content, width=scale * width, height=scale * height))
 
@@ -166,13 +171,14 @@ class Document:
 
 
 def analysis_pdf(
-    file: str, measured: Sequence[Measured], refused: Sequence[Refused], skipped: str, nonfinite: str
-) -> bytes:
-    """Return the report of ``qengine analyze``."""
+    file: str, measured: Sequence[Measured], refused: Sequence[Refused], skipped: str, nonfinite: str,
+    progress: Progress | None = None,
+) -> bytes:  # fmt: skip
+    """Return the report of ``qengine analyze``; `progress` is as in `qengine.error_report`."""
     with style():
         document = Document(f"Quantization of {shown(file)}")
         if len(measured) == 1:
-            _detail(document, measured[0], measured[0].report.rows[0], nonfinite)
+            _detail(document, measured[0], measured[0].report.rows[0], nonfinite, progress)
         else:
             row = measured[0].report.rows[0]
             document.paragraph(f"{len(measured)} tensors as {row.label}, worst SQNR first")
@@ -186,13 +192,13 @@ def analysis_pdf(
         if len(measured) > 1:
             for item in measured[:DETAILED]:
                 document.page()
-                _detail(document, item, item.report.rows[0], nonfinite)
+                _detail(document, item, item.report.rows[0], nonfinite, progress)
         return document.bytes()
 
 
 def comparison_pdf(
     file: str, measured: Sequence[Measured], rank: str, top: int, refused: Sequence[Refused], skipped: str,
-    nonfinite: str,
+    nonfinite: str, progress: Progress | None = None,
 ) -> bytes:  # fmt: skip
     """Return the report of ``qengine compare``: the ranking, and the best choice in detail."""
     with style():
@@ -214,7 +220,7 @@ def comparison_pdf(
                 _ranking(document, item, rank, top)
                 document.page()
             document.paragraph(f"The best choice by {TITLES[rank]}: {item.report.best(rank).label}", 12, bold=True)
-            _detail(document, item, item.report.best(rank), nonfinite)
+            _detail(document, item, item.report.best(rank), nonfinite, progress)
         return document.bytes()
 
 
@@ -238,10 +244,12 @@ def _unmeasured(document: Document, refused: Sequence[Refused], skipped: str) ->
         document.paragraph(skipped)
 
 
-def _detail(document: Document, item: Measured, row: ErrorRow, nonfinite: str) -> None:
+def _detail(document: Document, item: Measured, row: ErrorRow, nonfinite: str, progress: Progress | None) -> None:
     """Add everything about one tensor under one choice."""
-    graphs = TensorGraphs.of(item, row, nonfinite)
+    graphs = TensorGraphs.of(item, row, nonfinite, progress)
     document.paragraph(item.header())
+    samples = sample_table(graphs.samples) if item.source.size <= SHOWN else None
+    short = samples is not None and len(samples.lines) <= ABOVE
     tables: Iterable[Grid | None] = (
         lines_table("Settings", setting_lines(row)),
         lines_table("Parameters", parameter_lines(row)),
@@ -249,10 +257,11 @@ def _detail(document: Document, item: Measured, row: ErrorRow, nonfinite: str) -
         lines_table("Error", metric_lines(row)),
         lines_table("The same error as other tools print it", variant_lines(row)),
         None if item.report.axis is None else channels_table(row, item.report.axis),
-        sample_table(graphs.samples) if item.source.size <= SHOWN else None,
+        None if samples is None or short else samples,
     )
     for table in tables:
         if table is not None and table.lines:
             document.grid(table)
     document.page()
-    document.figure(tensor_figure(graphs))
+    taken = document.grid(samples) if samples is not None and short else 0.0
+    document.figure(tensor_figure(graphs), taken)

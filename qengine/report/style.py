@@ -112,20 +112,26 @@ def counted_ticks(axis: Any) -> None:
     axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
-def _figure(value: float) -> str:
+def tick_text(value: float) -> str:
+    """Write the number of a tick."""
     text = f"{value:.3g}" if abs(value) < 1000 else f"{value:,.6g}"
     return text.replace("-", "\u2212")
 
 
-def symmetric_log(axis: Any, step: float, low: float, high: float) -> None:
-    """Label a symmetric logarithmic axis: 0, one step to either side, and a few powers of ten beyond."""
+def stretched_ticks(step: float, low: float, high: float) -> list[float]:
+    """Return ticks of a symmetric logarithmic axis: 0, one step to either side, and a few powers of ten beyond."""
     ticks = [-step, 0.0, step]
     for sign, reach in ((-1.0, -low), (1.0, high)):
         exponents = [k for k in range(math.floor(math.log10(step)) + 1, 309) if 20 * step < 10.0**k <= reach]
         ticks += [sign * 10.0**k for k in exponents[:: -max(1, -(-len(exponents) // 2))]]
-    axis.set_ticks(sorted(ticks))
+    return sorted(ticks)
+
+
+def symmetric_log(axis: Any, step: float, low: float, high: float) -> None:
+    """Label a symmetric logarithmic axis."""
+    axis.set_ticks(stretched_ticks(step, low, high))
     ticker = optional("matplotlib.ticker")
-    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: _figure(value)))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: tick_text(value)))
     axis.set_minor_locator(ticker.NullLocator())
 
 

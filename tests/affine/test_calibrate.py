@@ -374,3 +374,30 @@ def test_a_finder_answers_many_questions_from_one_pass(
     assert [finder.params(**kwargs) for kwargs in ask] == wanted
     monkeypatch.setattr(finder, "_x", np.full_like(weights, np.nan))  # not read again
     assert [finder.params(**kwargs) for kwargs in ask] == wanted
+
+
+class Enough(Exception):
+    """What a caller ends the work with."""
+
+
+@pytest.mark.parametrize(("method", "source"), [("mse", "exact"), ("entropy", "exact"), ("mse", "histogram")])
+def test_progress_is_told_of_scales_and_may_end_the_work(
+    rng: np.random.Generator, backend: str, method: str, source: str
+) -> None:
+    x = rng.normal(size=(6, 40))
+    told: list[tuple[int, int]] = []
+
+    def once(done: int, total: int) -> None:
+        told.append((done, total))
+        if len(told) > 1:
+            raise Enough
+
+    question: dict[str, Any] = {"axis": 0, "method": method, "source": source, "backend": backend}
+    heard: list[tuple[int, int]] = []
+    same = choose_qparams(x, **question, progress=lambda *pair: heard.append(pair))
+    assert same == choose_qparams(x, **question)
+    assert heard[0] == (0, 6)
+    assert heard == sorted(heard)
+    with pytest.raises(Enough):
+        choose_qparams(x, mode="asymmetric", **question, progress=once)
+    assert len(told) == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -108,3 +110,27 @@ def test_bits_curve(rng: np.random.Generator) -> None:
     assert [bits for bits, _ in curve] == list(range(2, 17))
     assert dict(curve)[3] == qe.error_report(x, qe.QuantSpec(bits=3, mode="asymmetric")).rows[0].sqnr
     assert [bits for bits, _ in bits_curve(x, qe.QuantSpec(method="entropy"))] == list(range(2, 12))
+
+
+class Enough(Exception):
+    """What a caller ends the work with."""
+
+
+def test_progress_ends_the_search_of_ranges(rng: np.random.Generator) -> None:
+    x = rng.normal(size=(4, 50))
+    spec = qe.QuantSpec(mode="asymmetric", method="mse", axis=0)
+    told: list[tuple[int, int]] = []
+
+    def thrice(done: int, total: int) -> None:
+        told.append((done, total))
+        if len(told) == 3:
+            raise Enough
+
+    def one(x: np.ndarray, spec: qe.QuantSpec, progress: Callable[[int, int], None]) -> None:
+        report_possible(x, [spec], progress=progress)
+
+    for measure in (qe.error_report, bits_curve, one):
+        told.clear()
+        with pytest.raises(Enough):
+            measure(x, spec, progress=thrice)
+        assert told == [(0, told[0][1])] * 3  # nothing was measured yet

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from click.testing import CliRunner
 
 import qengine as qe
@@ -26,8 +27,9 @@ FAST = ("sweep", "single", "double", "--pairs", "3000")
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The self-test with few values; its full run is tests/test_selftest.py."""
+    """The self-test with few values, and a server that ends at once: tests/test_selftest.py and tests/web run them."""
     monkeypatch.setattr(selftest, "structured_values", lambda: [-585, -1, 0, 1, 2, 585])
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)
 
 
 def as_json(ran: Ran) -> Any:

@@ -131,7 +131,7 @@ HEADER = "{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }"
         (npy_bytes(HEADER.replace("False", "0"), bytes(12)), "bool"),
         (npy_bytes("{'descr': '<f4'}", bytes(12)), "must hold descr"),
         (npy_bytes("[" * 5000, bytes(12)), "damaged"),
-        (npy_bytes("__import__('os').getcwd()", bytes(12)), "damaged"),
+        (npy_bytes("__import__('os').getcwd()", bytes(12)), r"damaged: its header .* got \"__import__"),
         (npy_bytes(HEADER, bytes(12), version=9), "version 9"),
         (b"\x93NUMPY\x02\x00\xff\xff\xff\xff", "4294967295"),
         (b"\x93NUMP", "ends after 5"),

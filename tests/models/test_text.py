@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from qengine.exceptions import InputFileError
 from qengine.models import text as text_module
 from qengine.models.tensors import open_tensors, parse_numbers
+from qengine.models.text import NumberReader
 
 
 @pytest.mark.parametrize(
@@ -165,3 +167,55 @@ def test_many_numbers_go_to_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert next(second).tolist() == list(range(11))
     assert next(first).tolist() == list(range(700, 1400))
     assert source.read().tolist() == list(range(5000))
+
+
+LINES = (
+    "1 2 # a, b; c",
+    "#",
+    "3;4",
+    "5, 6,",
+    "7;",
+    "# é _",
+    "",
+    "-0.5;2e3 # ;",
+    "8,9 ;",
+    "nan",
+    "1_0",
+    "é",
+    "; 1",
+    "1e999",
+)
+
+
+def test_the_quick_path_says_what_the_careful_one_says(
+    monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
+) -> None:
+    def outcome(text: str) -> Any:
+        try:
+            return [repr(v) for v in parse_numbers(text).tolist()]
+        except InputFileError as error:
+            return str(error)
+
+    texts = ["\n".join(rng.choice(LINES[:10], 6)) for _ in range(40)]
+    texts += ["\n".join(rng.choice(LINES, 4)) + end for end in ("", "\n", " #") for _ in range(40)]
+    for block in (7, 1 << 20):
+        monkeypatch.setattr(text_module, "_BLOCK", block)
+        quick = [outcome(text) for text in texts]
+        with monkeypatch.context() as careful:
+            careful.setattr(NumberReader, "_quick", lambda self, text: None)
+            assert quick == [outcome(text) for text in texts]
+
+
+def test_progress_counts_numbers_and_may_end_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(text_module, "_BLOCK", 8)
+    seen: list[int] = []
+
+    def few(count: int) -> None:
+        seen.append(count)
+        if count > 5:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        parse_numbers("-1 2\n" * 100, progress=few)
+    assert seen == sorted(seen)
+    assert 5 < seen[-1] < 20
