@@ -20,6 +20,7 @@ from ..runtimes.columns import LIMITS
 from ..runtimes.emulate import emulate
 from ..runtimes.profiles import get_profile
 from ..runtimes.sums import LEFT_SHIFT, AffineSum
+from ..runtimes.tflite import ONE_CODE
 from .graph import GraphTensor
 from .replay_movers import MOVERS
 from .replay_node import EIGHT, RUNTIME, Geometry, Node, NotCovered, bounded, eight, per_tensor, require, same_codes
@@ -279,9 +280,7 @@ def elementwise(node: Node) -> Array:
         "out_zp": zo,
     }
     if left.shape != right.shape and path == "opt" and op != "SUB":
-        if op == "ADD":
-            return _broadcast_sum(node, variant, columns)
-        path = "ref"  # the 16-wide body takes equal shapes alone
+        return _broadcast(node, variant, columns)
     return node.emulated(op, variant, path, **columns)
 
 
@@ -316,27 +315,30 @@ def broadcast_rows(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, bool] |
     return length, kind != "both"
 
 
-def _broadcast_sum(node: Node, variant: str, columns: dict[str, Any]) -> Array:
-    """ADD of the optimized kernel on shapes that differ: each row has a vector body and a scalar tail of its own.
+def _broadcast(node: Node, variant: str, columns: dict[str, Any]) -> Array:
+    """ADD and MUL of the optimized kernel on shapes that differ: each row has a vector body and a tail of its own.
 
-    A row against one code takes the arithmetic of uint8 codes for int8 ones too (add.h, AddScalarBroadcast).
+    In ADD a row against one code takes the arithmetic of uint8 codes for int8 ones too (add.h, AddScalarBroadcast); in
+    MUL of uint8 codes it drops the high bits of what it narrows (optimized_ops.h, MulSimpleBroadcast).
     """
-    tail = node.emulated("ADD", variant, "ref", **columns)
+    op = node.operator.name
+    tail = node.emulated(op, variant, "ref", **columns)
     rows = broadcast_rows(columns["a"].shape, columns["b"].shape)
     if rows is None:
         return tail
     length, one = rows
-    signed = variant == "" and one
+    signed = op == "ADD" and variant == "" and one
     if signed:
         columns = dict(columns)
         for name in ("a", "b"):
             columns[name] = columns[name].view(np.uint8) ^ np.uint8(0x80)
         for name in ("a_zp", "b_zp", "out_zp"):
             columns[name] += 128
-    width = 16 if variant == "" and not one else 8
+    body_variant = "u8" if signed else ONE_CODE if op == "MUL" and variant == "u8" and one else variant
+    width = 16 if body_variant == "" else 8
     low, high = node.clamp()
     body = emulate(
-        RUNTIME, "ADD", "opt", variant="u8" if signed else variant, qmin=low + 128 * signed, qmax=high + 128 * signed,
+        RUNTIME, op, "opt", variant=body_variant, qmin=low + 128 * signed, qmax=high + 128 * signed,
         backend=node.choice.backend, **columns,
     )  # fmt: skip
     if signed:

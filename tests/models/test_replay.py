@@ -493,6 +493,21 @@ def test_broadcasts_live(op: str, dtype: str, tmp_path: Path, rng: np.random.Gen
             agreed(content, tmp_path, k, way, f"{op} {dtype} {a} {b}")
 
 
+@pytest.mark.parametrize("way", PATHS)
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_products_beyond_16_bits_live(dtype: str, way: str, tmp_path: Path) -> None:
+    """Products of thousands of codes: bodies, their rests, rows and single codes overflow each in its own way."""
+    for k, (a, b) in enumerate([((1, 6, 5, 37),) * 2, ((11,), (11,)), ((25,), (1,)), *SHAPES]):
+        zeros = (111, -5, 100) if dtype == "int8" else (239, 128, 128)
+        shapes = a, b, np.broadcast_shapes(a, b)
+        tensors = [
+            Tensor(shape, dtype, scale, zero)
+            for shape, scale, zero in zip(shapes, (1.9, 0.9, 0.08), zeros, strict=True)
+        ]
+        content = single(Op("MUL", [0, 1], 2, "MulOptions"), tensors)
+        agreed(content, tmp_path, k, way, f"MUL {dtype} {a} {b}")
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
 def test_where_xnnpack_declines_live(dtype: str, tmp_path: Path) -> None:
     """At the ends of the ratios that XNNPACK takes, and beyond, where its path runs the optimized kernel."""
