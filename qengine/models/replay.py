@@ -236,7 +236,8 @@ class Comparison:
     repaired: int
 
     def _sum(self, kind: str, rows: Sequence[TensorRow] | None = None) -> int:
-        return sum(getattr(row, kind) or 0 for row in (self.rows if rows is None else rows))
+        """Add up over the tensors that were replayed: what is taken from the runtime is not compared."""
+        return sum(getattr(row, kind) or 0 for row in (self.rows if rows is None else rows) if row.forced is not None)
 
     @property
     def elements(self) -> int:

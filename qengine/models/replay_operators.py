@@ -18,7 +18,7 @@ from ..requant.requantize import requantize
 from ..requant.schemes import get_scheme
 from ..runtimes.columns import LIMITS
 from ..runtimes.emulate import emulate
-from ..runtimes.profiles import get_profile
+from ..runtimes.profiles import PROFILES, get_profile
 from ..runtimes.sums import LEFT_SHIFT, AffineSum
 from ..runtimes.tflite import ONE_CODE
 from .graph import GraphTensor
@@ -32,6 +32,7 @@ WHOLE32 = 1 << 24
 WHOLE64 = 1 << 53
 #: Elements of the matrix of patches that are made at once.
 PATCHES = 1 << 22
+PROFILED = frozenset(row.op for row in PROFILES if row.runtime == RUNTIME)
 #: TFLite's number of the type int32.
 INT32 = 2
 
@@ -489,7 +490,7 @@ OPERATORS: Mapping[str, Callable[[Node], Array]] = {
 def compute(node: Node) -> Array:
     """Return the operator's output, or raise NotCovered with the reason."""
     run = OPERATORS.get(node.operator.name)
-    require(run is not None, "no profile")
+    require(run is not None, "no replay, though a profile" if node.operator.name in PROFILED else "no profile")
     assert run is not None
     require(len(node.operator.outputs) == 1, f"{len(node.operator.outputs)} outputs")
     try:

@@ -335,6 +335,9 @@ def test_an_operator_that_is_not_covered_is_listed(tmp_path: Path) -> None:
     assert [(row.index, row.name, row.reason) for row in got.skipped] == [
         (1, "FLOOR_DIV", "no profile"), (2, "RELU", "input 0 (tensor 2) has no value"),
     ]  # fmt: skip
+    ops[1] = Op("UNIDIRECTIONAL_SEQUENCE_LSTM", [1, 1], 2)
+    path.write_bytes(network(tensors, ops, [0], [3]))
+    assert qe.replay(path, got[0]).skipped[0].reason == "no replay, though a profile"
     # From the runtime's recording the rest goes on.
     model = Model(read_graph(path))
     recorded = {2: np.array([[-7, 7, 1, 1]], np.int8)}
@@ -354,6 +357,7 @@ def test_what_is_not_covered_comes_from_the_runtime(tmp_path: Path) -> None:
     data = json.loads(ran.out)
     assert [row["name"] for row in data["not_covered"]] == ["HARD_SWISH", "EXP"]
     assert [row["chained"] for row in data["tensors"]] == [None, 0, None, 0]
+    assert data["elements"] == 2 * 60  # what is taken from the runtime is not compared
     table = qengine("replay", path, "--against", "litert", "--path", "ref").out
     assert "not covered" in table
     assert "not done" in table
