@@ -110,7 +110,8 @@ def variant_of(node: Node, x: GraphTensor, op: str) -> tuple[str, bool]:
         # Kernels read the bias as int64 unless the options say int32, whatever its tensor says.
         said = node.options.get("QuantizedBiasType", 0) == INT32
         require(wide or said, "a bias of int32 that the options do not announce is read as int64")
-        return f"i16x8_biasint{64 if wide else 32}", wide
+        single = "pert_" if op == "FULLY_CONNECTED" and weights.scale.size == 1 else ""
+        return f"{single}i16x8_biasint{64 if wide else 32}", wide
     require(bias is None or bias.dtype == "int32", f"a bias of type {bias.dtype if bias else ''}")
     if kinds == ("uint8",) * 3:
         return "u8", False

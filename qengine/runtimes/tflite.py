@@ -241,6 +241,13 @@ def _x86(mean: FloatMean) -> Iterator[Family]:
                   dtype="float32", code_dtype="uint8", body=(8, "elements"), tail=SUBTRACTING)  # fmt: skip
 
 
+def _litert() -> Iterator[Family]:
+    """Yield what was run on LiteRT alone, on x86-64."""
+    more: dict[str, Any] = {**I16, "date": CHECKED, "how": _UNDELEGATED}
+    yield _family(FC, "pert_i16x8_biasint64", "t", (FP64_X86, FP64_X86, FP64_X86), 4_800, **more)
+    yield _family(FC, "pert_i16x8_biasint32", "t", (UP_PRODUCT, UP_PRODUCT, FP64_X86), 4_800, **more)
+
+
 def _arm() -> Iterator[Family]:
     """Yield LiteRT's families on 64-bit Arm."""
     yield _family(CONV, "perchannel|perchannel-overflow", "c", (FP32, NEON, AWAY), 442_000)
@@ -343,7 +350,7 @@ _SKYLAKE = "Xeon with AVX512-VNNI and AMX"
 
 def rows() -> Iterator[Profile]:
     """Yield all rows, newest runtime first."""
-    for family in _x86(MEAN_X86):
+    for family in (*_x86(MEAN_X86), *_litert()):
         yield from _profiles("litert", ("2.3.0",), X86, family, _SKYLAKE)
     for family in _arm():
         yield from _profiles("litert", ("2.3.0",), ARM, family, _EMULATED)

@@ -541,6 +541,28 @@ def test_what_leaves_a_kernel_is_not_covered(tmp_path: Path) -> None:
     assert qe.replay(path, codes, path="ref")[2].tolist() == [[0] * 3] * 2
 
 
+def test_int16_with_one_scale_takes_the_product_in_float32(tmp_path: Path) -> None:
+    """FULLY_CONNECTED with an int32 bias: f32(0.0003 * 0.007) and its double lie on either side of ties."""
+    path, n = tmp_path / "m.tflite", 4000
+    si, sw, so = np.float32(3e-4), np.float32(7e-3), np.float32(0.02)
+    bias = np.rint((np.arange(n) * 8 + 0.5) * np.float64(so) / (np.float64(si) * np.float64(sw))).astype(np.int32)
+    tensors = [
+        Tensor((1, 1), "int16", si, 0), Tensor((n, 1), "int8", sw, 0, np.ones((n, 1), np.int8)),
+        Tensor((n,), "int32", si * sw, 0, bias), Tensor((1, n), "int16", so, 0),
+    ]  # fmt: skip
+    op = Op("FULLY_CONNECTED", [0, 1, 2], 3, "FullyConnectedOptions", 11, {"QuantizedBiasType": 2})
+    path.write_bytes(network(tensors, [op], [0], [3]))
+    columns: dict[str, Any] = {"acc": bias, "in_scale": si, "w_scale": sw, "out_scale": so, "zero_point": 0}
+    for way in PATHS:
+        got = qe.replay(path, np.zeros((1, 1), np.int16), path=way)[3][0]
+        one, many = (
+            qe.emulate("litert", "FULLY_CONNECTED", way, variant=f"{kind}_i16x8_biasint32", **columns)
+            for kind in ("pert", "perch")
+        )
+        assert np.array_equal(got, one)
+        assert (one != many).any() == (way != "ref")
+
+
 def test_weights_that_are_an_input_are_not_kept(tmp_path: Path, rng: np.random.Generator) -> None:
     path = tmp_path / "m.tflite"
     tensors = [Tensor((2, 4), "int8", 0.5, 3), Tensor((3, 4), "int8", 0.5, 0), Tensor((2, 3), "int8", 0.5, 0)]
