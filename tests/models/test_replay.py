@@ -497,6 +497,14 @@ def test_broadcasts_live(op: str, dtype: str, tmp_path: Path, rng: np.random.Gen
             agreed(content, tmp_path, k, way, f"{op} {dtype} {a} {b}")
 
 
+def test_axes_of_one_element_that_the_runtime_drops_live(tmp_path: Path) -> None:
+    """XNNPACK gives the sum of (1, 1) and (1, 1, 1) with a fused clamp two axes: the codes are what is compared."""
+    constant = Tensor((1, 1, 1), "int8", 0.5, 0, np.ones((1, 1, 1), np.int8))
+    tensors = [Tensor((1, 1), "int8", 0.5, 0), constant, Tensor((1, 1, 1), "int8", 1.0, 0)]
+    op = Op("ADD", [0, 1], 2, "AddOptions", 2, {"FusedActivationFunction": 1})
+    agreed(single(op, tensors), tmp_path, 1, "xnnpack", "ADD")
+
+
 @pytest.mark.parametrize("way", PATHS)
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
 def test_products_beyond_16_bits_live(dtype: str, way: str, tmp_path: Path) -> None:
