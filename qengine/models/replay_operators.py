@@ -225,7 +225,9 @@ def depthwise(node: Node) -> Array:
     # XNNPACK takes an uint8 filter only with quantized_dimension 0; a filter with one scale per tensor has it mostly.
     if variant == "u8" and path == "xnnpack" and stored.axis != 0:
         path = "opt"
-    return _accumulated(node, "DEPTHWISE_CONV_2D", acc, variant, path, stored.scale)
+    # XNNPACK runs more than one output a channel as a grouped convolution, which overflows otherwise.
+    grouped = path == "xnnpack" and variant == "perchannel" and channels > codes.shape[3]
+    return _accumulated(node, "CONV_2D" if grouped else "DEPTHWISE_CONV_2D", acc, variant, path, stored.scale)
 
 
 def fully_connected(node: Node) -> Array:

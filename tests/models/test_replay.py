@@ -497,6 +497,21 @@ def test_broadcasts_live(op: str, dtype: str, tmp_path: Path, rng: np.random.Gen
             agreed(content, tmp_path, k, way, f"{op} {dtype} {a} {b}")
 
 
+@pytest.mark.parametrize("multiplier", [1, 3])
+def test_depthwise_sums_below_int32_live(multiplier: int, tmp_path: Path) -> None:
+    """Products below -2**31: a grouped convolution wraps where the zero point is added, a depthwise one saturates."""
+    channels = 5 * multiplier
+    tensors = [
+        Tensor((1, 3, 4, 5), "int8", 4.0, -128),
+        Tensor((1, 2, 2, channels), "int8", 0.2, 0, np.ones((1, 2, 2, channels), np.int8), 3),
+        Tensor((channels,), "int32", 0.8, 0, np.full(channels, -(10**8), np.int32)),
+        Tensor((1, 3, 4, channels), "int8", 2.0**-7, -7),
+    ]  # fmt: skip
+    options = window("dw", 1, 1, DepthMultiplier=multiplier)
+    content = single(Op("DEPTHWISE_CONV_2D", [0, 1, 2], 3, "DepthwiseConv2DOptions", 3, options), tensors)
+    agreed(content, tmp_path, 1, "xnnpack", f"multiplier {multiplier}")
+
+
 def test_axes_of_one_element_that_the_runtime_drops_live(tmp_path: Path) -> None:
     """XNNPACK gives the sum of (1, 1) and (1, 1, 1) with a fused clamp two axes: the codes are what is compared."""
     constant = Tensor((1, 1, 1), "int8", 0.5, 0, np.ones((1, 1, 1), np.int8))
