@@ -119,8 +119,9 @@ STAGE_COLUMNS = 7
 #: shift's rounding; how the zero point is added.
 STAGE_SATURATES, STAGE_ROUNDS, STAGE_ROUNDING, STAGE_ADDITION = 0, 1, 2, 3
 STAGE_RULE = 4
-#: Additions of a zero point: int32 that wraps; saturated to int16, then int16 that wraps; both steps saturating.
-ADD_INT32, ADD_INT16_WRAPS, ADD_INT16_SATURATES = 0, 1, 2
+#: Additions of a zero point: int32 that wraps; saturated to int16, then int16 that wraps; both steps saturating; cut to
+#: the low 16 bits, then int16 that wraps.
+ADD_INT32, ADD_INT16_WRAPS, ADD_INT16_SATURATES, ADD_INT16_CUT = 0, 1, 2, 3
 #: Columns of ADD's table: of either input its zero point, shift (negative: to the right, floored), multiplier and
 #: right shift; of the output left shift, multiplier, right shift, zero point, clamp.
 (

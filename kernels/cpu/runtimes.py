@@ -6,6 +6,7 @@ Codes are (outer, channels, inner) arrays, accumulators int32, codes of sums int
 import numpy as np
 
 from ..codes import (
+    ADD_INT16_CUT,
     ADD_INT16_WRAPS,
     ADD_INT32,
     CHAIN_BITS,
@@ -83,6 +84,8 @@ def _staged(x, left, m, high_left, right, z, low, high, saturates, nudge, roundi
         v = i64(np.int32(v + z))
     elif addition == ADD_INT16_WRAPS:
         v = i64(np.int16(_saturate16(v) + z))
+    elif addition == ADD_INT16_CUT:
+        v = i64(np.int16(v + z))
     else:
         v = _saturate16(_saturate16(v) + z)
     return min(max(v, low), high)

@@ -7,6 +7,7 @@ guarantee 8-bit or 16-bit codes, int32 accumulators, and shifts in 0 .. 31. Resu
 import numpy as np
 
 from ..codes import (
+    ADD_INT16_CUT,
     ADD_INT16_WRAPS,
     ADD_INT32,
     CHAIN_BITS,
@@ -87,6 +88,8 @@ def staged(acc, table, rule, out):
     v = shift_right(v, c[STAGE_RIGHT], rule[STAGE_ROUNDING])
     if rule[STAGE_ADDITION] == ADD_INT32:
         v = wrap32(v + c[STAGE_ZERO_POINT])
+    elif rule[STAGE_ADDITION] == ADD_INT16_CUT:
+        v = (v + c[STAGE_ZERO_POINT]).astype(np.int16).astype(np.int64)
     else:
         v = np.clip(v, *INT16) + c[STAGE_ZERO_POINT]
         v = v.astype(np.int16).astype(np.int64) if rule[STAGE_ADDITION] == ADD_INT16_WRAPS else np.clip(v, *INT16)

@@ -59,9 +59,9 @@ def command(
         for inputs in [read_inputs(graph, source) for source in sources]:
             begun = time.perf_counter()
             if against is not None:
-                from ..models.replay_runtime import record, runtime_version
+                from ..models.replay_runtime import record_apart, runtime_version
 
-                name, real = f"litert {runtime_version()}", record(graph, inputs, path)
+                name, real = f"litert {runtime_version()}", record_apart(graph, inputs, path)
             else:
                 name, real = f"the profiles of path {path}", runner.run(inputs, Choice(path), progress=progress)
             seconds = time.perf_counter() - begun

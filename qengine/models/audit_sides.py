@@ -26,8 +26,9 @@ from ..runtimes.activations import activation_range
 from ..runtimes.arithmetic import Description, Scheme, Target
 from ..runtimes.fronts import FRONTS
 from ..runtimes.profiles import ISA_NAMES, candidates, get_profile, profiles
-from ..runtimes.row import ARM
+from ..runtimes.row import ARM, X86
 from ..runtimes.sums import LEFT_SHIFT
+from ..runtimes.tflite import ONE_CODE
 from .replay_node import NotCovered, require
 from .requantizing import ACCUMULATORS, PAIRS, REALS, SUMS, Requantizing, real_numbers
 from .source import Array
@@ -272,7 +273,11 @@ class RuntimeSide:
             if rows is None:  # element by element: scalar code
                 return (Region(0, 1, _kernel(rest, row)),)
             length, one = rows
-            if one and row.dtype == "int8":
+            if one and op == "MUL" and row.dtype == "uint8":
+                require(self.isa == X86, "MUL of rows of codes against one code was recorded on x86-64 alone")
+                other = candidates(self.runtime, op, path, version=self.version, isa=self.isa, variant=ONE_CODE)[0]
+                kernel = _kernel(other, row)
+            elif one and op == "ADD" and row.dtype == "int8":
                 # A row against one code takes the arithmetic of uint8 codes for int8 ones too (AddScalarBroadcast).
                 width = 8
                 other = candidates(self.runtime, op, path, version=self.version, isa=self.isa, variant="u8")[0]

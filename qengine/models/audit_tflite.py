@@ -164,10 +164,8 @@ def elementwise(node: Node, ranges: Mapping[int, Range]) -> Requantizing:
         except ValueError:
             raise NotCovered(f"shapes {a.shape} and {b.shape}") from None
         require(shape == out.shape or math.prod(shape) == math.prod(out.shape), f"shapes {a.shape} and {b.shape}")
-        if op == "ADD":
+        if op != "SUB":
             facts["broadcast"] = broadcast_rows(a.shape, b.shape)
-        elif op == "MUL":
-            routes["opt"] = "ref"  # the 16-wide body takes equal shapes alone
     twins = a.index == b.index
     first = codes_of(a, ranges)
     require(first.size > 0, "it has no element")

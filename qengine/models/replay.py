@@ -231,7 +231,8 @@ class Comparison:
     repaired: int
 
     def _sum(self, kind: str, rows: Sequence[TensorRow] | None = None) -> int:
-        return sum(getattr(row, kind) or 0 for row in (self.rows if rows is None else rows))
+        """Add up over the tensors that were replayed: what is taken from the runtime is not compared."""
+        return sum(getattr(row, kind) or 0 for row in (self.rows if rows is None else rows) if row.forced is not None)
 
     @property
     def elements(self) -> int:
@@ -288,9 +289,15 @@ def merged(parts: Sequence[Comparison]) -> Comparison:
     return dataclasses.replace(parts[0], rows=tuple(rows))
 
 
+def _alike(got: Array, real: Array) -> bool:
+    """Return whether types and shapes agree; XNNPACK drops axes of one element where shapes of other ranks meet."""
+    shapes = [[n for n in array.shape if n != 1] for array in (got, real)]
+    return shapes[0] == shapes[1] and got.dtype == real.dtype
+
+
 def _different(got: Array, real: Array) -> Array:
     """Return flat places that differ; NaN equals NaN."""
-    if got.shape != real.shape or got.dtype != real.dtype:
+    if not _alike(got, real):
         return np.arange(max(real.size, 1))
     left, right = got.reshape(-1), real.reshape(-1)
     different = left != right
@@ -306,8 +313,9 @@ def _element(value: Any, shape: tuple[int, ...], place: tuple[int, ...]) -> Any:
 
 def _explain(node: Node, got: Array, real: Array, at: int) -> str:
     """Say what the first different element was made of, and what each path makes of it."""
-    if got.shape != real.shape or got.dtype != real.dtype:
+    if not _alike(got, real):
         return f"the replay gives {got.dtype} {got.shape}, the other side {real.dtype} {real.shape}"
+    got = got.reshape(real.shape)
     place = tuple(int(k) for k in np.unravel_index(at, real.shape)) if real.ndim else ()
     text = f"at {place}: replay {got[place]}, there {real[place]}"
     node.trace = {}
@@ -349,8 +357,9 @@ def _rows(
             if done and bad is not None and bad.size:
                 first = _explain(model.node(operator, real, choice), forced[index], truth, int(bad[0]))
             later = _different(chained[index], truth) if index in chained else None
-            if later is not None and later.size and chained[index].shape == truth.shape:
-                gap = np.abs(chained[index].astype(np.float64) - truth.astype(np.float64)).max()
+            if later is not None and later.size and _alike(chained[index], truth):
+                got = chained[index].reshape(truth.shape)
+                gap = np.abs(got.astype(np.float64) - truth.astype(np.float64)).max()
                 largest = int(gap) if truth.dtype.kind in "iu" else float(gap)
             yield TensorRow(
                 operator.index, operator.name, index, tensor.name, int(truth.size), None if bad is None else bad.size,

@@ -74,7 +74,8 @@ class Node:
         require(tensor is not None, f"input {place} is missing")
         value = self.values[place]
         assert tensor is not None
-        require(value is not None, f"input {place} (tensor {tensor.index}) has no value")
+        stored = f" of {tensor.dtype}" if tensor.dtype == "int4" else ""  # packed codes are not read
+        require(value is not None, f"input {place} (tensor {tensor.index}{stored}) has no value")
         assert value is not None
         return tensor, value
 

@@ -18,8 +18,9 @@ from ..requant.requantize import requantize
 from ..requant.schemes import get_scheme
 from ..runtimes.columns import LIMITS
 from ..runtimes.emulate import emulate
-from ..runtimes.profiles import get_profile
+from ..runtimes.profiles import PROFILES, get_profile
 from ..runtimes.sums import LEFT_SHIFT, AffineSum
+from ..runtimes.tflite import ONE_CODE
 from .graph import GraphTensor
 from .replay_movers import MOVERS
 from .replay_node import EIGHT, RUNTIME, Geometry, Node, NotCovered, bounded, eight, per_tensor, require, same_codes
@@ -31,6 +32,7 @@ WHOLE32 = 1 << 24
 WHOLE64 = 1 << 53
 #: Elements of the matrix of patches that are made at once.
 PATCHES = 1 << 22
+PROFILED = frozenset(row.op for row in PROFILES if row.runtime == RUNTIME)
 #: TFLite's number of the type int32.
 INT32 = 2
 
@@ -108,7 +110,8 @@ def variant_of(node: Node, x: GraphTensor, op: str) -> tuple[str, bool]:
         # Kernels read the bias as int64 unless the options say int32, whatever its tensor says.
         said = node.options.get("QuantizedBiasType", 0) == INT32
         require(wide or said, "a bias of int32 that the options do not announce is read as int64")
-        return f"i16x8_biasint{64 if wide else 32}", wide
+        single = "pert_" if op == "FULLY_CONNECTED" and weights.scale.size == 1 else ""
+        return f"{single}i16x8_biasint{64 if wide else 32}", wide
     require(bias is None or bias.dtype == "int32", f"a bias of type {bias.dtype if bias else ''}")
     if kinds == ("uint8",) * 3:
         return "u8", False
@@ -222,7 +225,9 @@ def depthwise(node: Node) -> Array:
     # XNNPACK takes an uint8 filter only with quantized_dimension 0; a filter with one scale per tensor has it mostly.
     if variant == "u8" and path == "xnnpack" and stored.axis != 0:
         path = "opt"
-    return _accumulated(node, "DEPTHWISE_CONV_2D", acc, variant, path, stored.scale)
+    # XNNPACK runs more than one output a channel as a grouped convolution, which overflows otherwise.
+    grouped = path == "xnnpack" and variant == "perchannel" and channels > codes.shape[3]
+    return _accumulated(node, "CONV_2D" if grouped else "DEPTHWISE_CONV_2D", acc, variant, path, stored.scale)
 
 
 def fully_connected(node: Node) -> Array:
@@ -279,9 +284,7 @@ def elementwise(node: Node) -> Array:
         "out_zp": zo,
     }
     if left.shape != right.shape and path == "opt" and op != "SUB":
-        if op == "ADD":
-            return _broadcast_sum(node, variant, columns)
-        path = "ref"  # the 16-wide body takes equal shapes alone
+        return _broadcast(node, variant, columns)
     return node.emulated(op, variant, path, **columns)
 
 
@@ -316,27 +319,30 @@ def broadcast_rows(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, bool] |
     return length, kind != "both"
 
 
-def _broadcast_sum(node: Node, variant: str, columns: dict[str, Any]) -> Array:
-    """ADD of the optimized kernel on shapes that differ: each row has a vector body and a scalar tail of its own.
+def _broadcast(node: Node, variant: str, columns: dict[str, Any]) -> Array:
+    """ADD and MUL of the optimized kernel on shapes that differ: each row has a vector body and a tail of its own.
 
-    A row against one code takes the arithmetic of uint8 codes for int8 ones too (add.h, AddScalarBroadcast).
+    In ADD a row against one code takes the arithmetic of uint8 codes for int8 ones too (add.h, AddScalarBroadcast); in
+    MUL of uint8 codes it drops the high bits of what it narrows (optimized_ops.h, MulSimpleBroadcast).
     """
-    tail = node.emulated("ADD", variant, "ref", **columns)
+    op = node.operator.name
+    tail = node.emulated(op, variant, "ref", **columns)
     rows = broadcast_rows(columns["a"].shape, columns["b"].shape)
     if rows is None:
         return tail
     length, one = rows
-    signed = variant == "" and one
+    signed = op == "ADD" and variant == "" and one
     if signed:
         columns = dict(columns)
         for name in ("a", "b"):
             columns[name] = columns[name].view(np.uint8) ^ np.uint8(0x80)
         for name in ("a_zp", "b_zp", "out_zp"):
             columns[name] += 128
-    width = 16 if variant == "" and not one else 8
+    body_variant = "u8" if signed else ONE_CODE if op == "MUL" and variant == "u8" and one else variant
+    width = 16 if body_variant == "" else 8
     low, high = node.clamp()
     body = emulate(
-        RUNTIME, "ADD", "opt", variant="u8" if signed else variant, qmin=low + 128 * signed, qmax=high + 128 * signed,
+        RUNTIME, op, "opt", variant=body_variant, qmin=low + 128 * signed, qmax=high + 128 * signed,
         backend=node.choice.backend, **columns,
     )  # fmt: skip
     if signed:
@@ -487,7 +493,7 @@ OPERATORS: Mapping[str, Callable[[Node], Array]] = {
 def compute(node: Node) -> Array:
     """Return the operator's output, or raise NotCovered with the reason."""
     run = OPERATORS.get(node.operator.name)
-    require(run is not None, "no profile")
+    require(run is not None, "no replay, though a profile" if node.operator.name in PROFILED else "no profile")
     assert run is not None
     require(len(node.operator.outputs) == 1, f"{len(node.operator.outputs)} outputs")
     try:

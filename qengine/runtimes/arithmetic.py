@@ -147,11 +147,13 @@ SUMS = {
     "int32": "+ z in int32 (wraps), clamp",
     "int16-wraps": "saturate to int16, + z in int16 (wraps), clamp",
     "int16-saturates": "saturate to int16, + z saturating, clamp",
+    "int16-cut": "the low 16 bits, + z in int16 (wraps), clamp",
 }
 ADDITIONS = {
     "int32": k.ADD_INT32,
     "int16-wraps": k.ADD_INT16_WRAPS,
     "int16-saturates": k.ADD_INT16_SATURATES,
+    "int16-cut": k.ADD_INT16_CUT,
 }
 
 
@@ -211,7 +213,7 @@ class Staged:
     def run(self, acc: Array, scales: tuple[Array, Array, Array], zero_point: Array, to: Target) -> Array:
         """Return the output codes."""
         multiplier = np.asarray(recipes.apply(self.recipe, *scales), np.float64)
-        if self.addition != "int16-wraps" and multiplier.size and float(multiplier.max()) < SMALL:
+        if self.addition not in ("int16-wraps", "int16-cut") and multiplier.size and float(multiplier.max()) < SMALL:
             # Nothing is shifted left, and what saturates is beyond the 8-bit clamp: a scheme, whose form is faster.
             return Scheme(SAME_BELOW_HALF[self.order], self.recipe).run(acc, scales, zero_point, to)
         laid = lay({"acc": acc}, {"multiplier": multiplier, "zero_point": zero_point})

@@ -23,6 +23,8 @@ MEASURED, CHECKED = "2026-11-21", "2026-11-22"
 #: Fronts of operators that were not run on TensorFlow.
 NOT_RUN = frozenset({"lookup", "rows", "resizing", "sequence"})
 PATHS = ("xnnpack", "opt", "ref")
+#: Variant of MUL: rows of uint8 codes against one code each.
+ONE_CODE = "u8-one"
 
 FP32, FP32_WRAPS = Scheme("fp32"), Scheme("fp32", overflow="wrap")
 UP, AWAY = Scheme("double-up", overflow="wrap"), Scheme("double", overflow="wrap")
@@ -35,7 +37,7 @@ RNDNU, RNDNU16 = Staged("rndnu-neon", "float32", "int16-saturates"), Scheme("rnd
 SME2 = FloatChain(32, "half-even", "float32")
 DW_3X3 = Staged("double-up-left-after", addition="int16-saturates")
 INT16X8, VCVT = Scheme("int16x8", overflow="wrap"), Scheme("vcvt")
-MUL_OPT = Staged("double", "float32", "int16-wraps")
+MUL_OPT, MUL_ONE = Staged("double", "float32", "int16-wraps"), Staged("double", "float32", "int16-cut")
 VADD = AffineSum(
     20, "half-up", (2.0**-10, 2.0**8), "XNNPACK declines such an operator, and the builtin kernel runs (path 'opt')"
 )
@@ -216,7 +218,9 @@ def _x86(mean: FloatMean) -> Iterator[Family]:
     yield _family("MUL", "", "product", (FP32, MUL_OPT, AWAY_FLOAT32), 10_485_760,
                   body=(16, "elements"), tail=AWAY_FLOAT32, tail_count=2_400)  # fmt: skip
     yield _family("MUL", "u8", "product", (FP32, MUL_OPT, AWAY_FLOAT32), 300_900, **U8, date=CHECKED,
-                  body=(16, "elements"), tail=AWAY_FLOAT32)  # fmt: skip
+                  body=(8, "elements"), tail=AWAY_FLOAT32)  # fmt: skip
+    yield _family("MUL", ONE_CODE, "product", (None, MUL_ONE, None), 57_360, **U8, date=CHECKED,
+                  body=(8, "elements"), tail=AWAY_FLOAT32, how="rows of codes against one code each")  # fmt: skip
     yield _family("MEAN", "keepdims", "mean", (mean, MEAN_BODY, MEAN_REF), 245_760,
                   body=(16, "channels"), tail=MEAN_TAIL, tail_count=840)  # fmt: skip
     yield _family("MEAN", "nokeep", "mean", (mean, MEAN_REF, MEAN_REF), 245_760)
@@ -235,6 +239,13 @@ def _x86(mean: FloatMean) -> Iterator[Family]:
                   dtype="float32", body=(8, "elements"), tail=SUBTRACTING)  # fmt: skip
     yield _family("DEQUANTIZE", "u8f32", "dequantization", (SUBTRACTING, EXPANDED, SUBTRACTING), 30_000,
                   dtype="float32", code_dtype="uint8", body=(8, "elements"), tail=SUBTRACTING)  # fmt: skip
+
+
+def _litert() -> Iterator[Family]:
+    """Yield what was run on LiteRT alone, on x86-64."""
+    more: dict[str, Any] = {**I16, "date": CHECKED, "how": _UNDELEGATED}
+    yield _family(FC, "pert_i16x8_biasint64", "t", (FP64_X86, FP64_X86, FP64_X86), 4_800, **more)
+    yield _family(FC, "pert_i16x8_biasint32", "t", (UP_PRODUCT, UP_PRODUCT, FP64_X86), 4_800, **more)
 
 
 def _arm() -> Iterator[Family]:
@@ -276,9 +287,10 @@ def _arm() -> Iterator[Family]:
                   how="opt: shapes that the 3x3 kernel does not take")  # fmt: skip
     yield _family(DW, "i16x8_biasint64", "c", (INT16X8, INT16X8, INT16X8), 393_000, **I16, how=_UNDELEGATED)
     yield from _common(arm=True)
-    for variant, kind in (("", {}), ("u8", U8)):
-        yield _family("MUL", variant, "product", (RNDNU, MUL_OPT, AWAY_FLOAT32), 3_900_000, **kind,
-                      body=(16, "elements"), tail=AWAY_FLOAT32)  # fmt: skip
+    yield _family("MUL", "", "product", (RNDNU, MUL_OPT, AWAY_FLOAT32), 3_900_000,
+                  body=(16, "elements"), tail=AWAY_FLOAT32)  # fmt: skip
+    yield _family("MUL", "u8", "product", (RNDNU, MUL_OPT, AWAY_FLOAT32), 3_900_000, **U8,
+                  body=(8, "elements"), tail=AWAY_FLOAT32, how="width of the body as on x86-64")  # fmt: skip
     yield _family("MEAN", "keepdims", "mean", (MEAN_ARM, MEAN_BODY, MEAN_REF), 123_000,
                   body=(16, "channels"), tail=MEAN_TAIL)  # fmt: skip
     yield _family("MEAN", "nokeep", "mean", (MEAN_ARM, MEAN_REF, MEAN_REF), 123_000)
@@ -338,7 +350,7 @@ _SKYLAKE = "Xeon with AVX512-VNNI and AMX"
 
 def rows() -> Iterator[Profile]:
     """Yield all rows, newest runtime first."""
-    for family in _x86(MEAN_X86):
+    for family in (*_x86(MEAN_X86), *_litert()):
         yield from _profiles("litert", ("2.3.0",), X86, family, _SKYLAKE)
     for family in _arm():
         yield from _profiles("litert", ("2.3.0",), ARM, family, _EMULATED)

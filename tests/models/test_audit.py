@@ -303,6 +303,27 @@ def test_pairs_sums_and_codes_are_tried(tmp_path: Path, rng: np.random.Generator
                 assert pair.witness.outputs == (y[k], z[k])
 
 
+@pytest.mark.parametrize(("b", "variant"), [((1, 3, 21), "u8"), ((1, 1, 1), "u8-one")])
+def test_rows_of_products_are_counted(b: tuple[int, ...], variant: str, tmp_path: Path) -> None:
+    """MUL of shapes that differ: each row has a body of eight uint8 codes, and what follows it is the reference's."""
+    scales = {"a_scale": 1.9, "b_scale": 0.9, "out_scale": 0.5}
+    zeros = {"a_zp": 239, "b_zp": 128, "out_zp": 128}
+    shapes = (1, 3, 21) if variant == "u8-one" else (2, 3, 21), b, (1, 3, 21) if variant == "u8-one" else (2, 3, 21)
+    tensors = [
+        Tensor(shape, "uint8", scale, zero)
+        for shape, scale, zero in zip(shapes, scales.values(), zeros.values(), strict=True)
+    ]
+    (layer,) = qe.audit(saved(tmp_path, network(tensors, [Op("MUL", [0, 1], 2, "MulOptions")], [0, 1], [2]))).layers
+    codes = np.arange(256).astype(np.uint8)
+    given: dict[str, Any] = {"a": codes[:, None], "b": codes, **scales, **zeros}
+    body = qe.emulate("litert", "MUL", "opt", variant=variant, **given)
+    other = qe.emulate("litert", "MUL", "ref", variant="u8", **given)
+    pair = layer.pairs[2]
+    assert pair.sides == ("litert:opt", "litert:ref")
+    assert pair.regions == {"body": np.count_nonzero(body != other), "rest": 0}
+    assert pair.divergent == pair.regions["body"] > 0
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
 def test_real_numbers_are_counted(dtype: str, tmp_path: Path) -> None:
     """QUANTIZE of float32: against `qe.emulate` on every number about some ties, and on all of a coarse grid."""

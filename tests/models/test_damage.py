@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 
 from qengine.exceptions import DomainError, DTypeError, InputFileError
+from qengine.models.graph import read_graph
+from qengine.models.replay import random_inputs
+from qengine.models.replay_runtime import record, record_apart
 from qengine.models.tensors import open_tensors
+from tests.cli.running import qengine
 from tests.models.files import every_format, lite_file, onnx_file
+from tests.models.networks import Op, Tensor, network, tiny
 
 FILES = ["c.npy", "f.npy", "i.npy", "s.npz", "z.npz", "t.csv", "w.safetensors", "m.tflite", "m.onnx"]
 
@@ -66,3 +71,26 @@ def test_flipped_bytes(file: str, tmp_path: Path, rng: np.random.Generator) -> N
         path.write_bytes(bytes(broken))
         found.add(outcome(path))
     assert {"InputFileError", "read"} <= found
+
+
+def test_a_model_that_brings_the_interpreter_down(tmp_path: Path) -> None:
+    """LiteRT aborts on codes without scales: the command says so, and lives."""
+    pytest.importorskip("ai_edge_litert.interpreter", reason="needs the extra: pip install '.[runtimes]'")
+    path = tmp_path / "m.tflite"
+    path.write_bytes(network([Tensor((1, 4))] * 3, [Op("ADD", [0, 1], 2, "AddOptions")], [0, 1], [2]))
+    ran = qengine("replay", path, "--against", "litert", "--path", "opt")
+    assert ran.code == 2
+    assert "cannot run it: it was ended by SIGABRT" in ran.err
+
+
+def test_a_process_of_its_own_records_the_same(tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert.interpreter", reason="needs the extra: pip install '.[runtimes]'")
+    path = tmp_path / "m.tflite"
+    path.write_bytes(tiny())
+    graph = read_graph(path)
+    inputs = random_inputs(graph, 3)
+    here, apart = (run(graph, inputs, "ref") for run in (record, record_apart))
+    assert list(here) == list(apart)
+    assert all(np.array_equal(here[k], apart[k]) and here[k].dtype == apart[k].dtype for k in here)
+    with pytest.raises(DomainError, match=r"ai-edge-litert .* cannot run it: "):
+        record_apart(graph, {0: inputs[0][:, :1]}, "ref")

@@ -335,6 +335,9 @@ def test_an_operator_that_is_not_covered_is_listed(tmp_path: Path) -> None:
     assert [(row.index, row.name, row.reason) for row in got.skipped] == [
         (1, "FLOOR_DIV", "no profile"), (2, "RELU", "input 0 (tensor 2) has no value"),
     ]  # fmt: skip
+    ops[1] = Op("UNIDIRECTIONAL_SEQUENCE_LSTM", [1, 1], 2)
+    path.write_bytes(network(tensors, ops, [0], [3]))
+    assert qe.replay(path, got[0]).skipped[0].reason == "no replay, though a profile"
     # From the runtime's recording the rest goes on.
     model = Model(read_graph(path))
     recorded = {2: np.array([[-7, 7, 1, 1]], np.int8)}
@@ -354,6 +357,7 @@ def test_what_is_not_covered_comes_from_the_runtime(tmp_path: Path) -> None:
     data = json.loads(ran.out)
     assert [row["name"] for row in data["not_covered"]] == ["HARD_SWISH", "EXP"]
     assert [row["chained"] for row in data["tensors"]] == [None, 0, None, 0]
+    assert data["elements"] == 2 * 60  # what is taken from the runtime is not compared
     table = qengine("replay", path, "--against", "litert", "--path", "ref").out
     assert "not covered" in table
     assert "not done" in table
@@ -493,6 +497,44 @@ def test_broadcasts_live(op: str, dtype: str, tmp_path: Path, rng: np.random.Gen
             agreed(content, tmp_path, k, way, f"{op} {dtype} {a} {b}")
 
 
+@pytest.mark.parametrize("multiplier", [1, 3])
+def test_depthwise_sums_below_int32_live(multiplier: int, tmp_path: Path) -> None:
+    """Products below -2**31: a grouped convolution wraps where the zero point is added, a depthwise one saturates."""
+    channels = 5 * multiplier
+    tensors = [
+        Tensor((1, 3, 4, 5), "int8", 4.0, -128),
+        Tensor((1, 2, 2, channels), "int8", 0.2, 0, np.ones((1, 2, 2, channels), np.int8), 3),
+        Tensor((channels,), "int32", 0.8, 0, np.full(channels, -(10**8), np.int32)),
+        Tensor((1, 3, 4, channels), "int8", 2.0**-7, -7),
+    ]  # fmt: skip
+    options = window("dw", 1, 1, DepthMultiplier=multiplier)
+    content = single(Op("DEPTHWISE_CONV_2D", [0, 1, 2], 3, "DepthwiseConv2DOptions", 3, options), tensors)
+    agreed(content, tmp_path, 1, "xnnpack", f"multiplier {multiplier}")
+
+
+def test_axes_of_one_element_that_the_runtime_drops_live(tmp_path: Path) -> None:
+    """XNNPACK gives the sum of (1, 1) and (1, 1, 1) with a fused clamp two axes: the codes are what is compared."""
+    constant = Tensor((1, 1, 1), "int8", 0.5, 0, np.ones((1, 1, 1), np.int8))
+    tensors = [Tensor((1, 1), "int8", 0.5, 0), constant, Tensor((1, 1, 1), "int8", 1.0, 0)]
+    op = Op("ADD", [0, 1], 2, "AddOptions", 2, {"FusedActivationFunction": 1})
+    agreed(single(op, tensors), tmp_path, 1, "xnnpack", "ADD")
+
+
+@pytest.mark.parametrize("way", PATHS)
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_products_beyond_16_bits_live(dtype: str, way: str, tmp_path: Path) -> None:
+    """Products of thousands of codes: bodies, their rests, rows and single codes overflow each in its own way."""
+    for k, (a, b) in enumerate([((1, 6, 5, 37),) * 2, ((11,), (11,)), ((25,), (1,)), *SHAPES]):
+        zeros = (111, -5, 100) if dtype == "int8" else (239, 128, 128)
+        shapes = a, b, np.broadcast_shapes(a, b)
+        tensors = [
+            Tensor(shape, dtype, scale, zero)
+            for shape, scale, zero in zip(shapes, (1.9, 0.9, 0.08), zeros, strict=True)
+        ]
+        content = single(Op("MUL", [0, 1], 2, "MulOptions"), tensors)
+        agreed(content, tmp_path, k, way, f"MUL {dtype} {a} {b}")
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8"])
 def test_where_xnnpack_declines_live(dtype: str, tmp_path: Path) -> None:
     """At the ends of the ratios that XNNPACK takes, and beyond, where its path runs the optimized kernel."""
@@ -520,6 +562,28 @@ def test_what_leaves_a_kernel_is_not_covered(tmp_path: Path) -> None:
     codes = [np.zeros((2, 4), np.int8)]
     assert "XNNPACK does not start" in qe.replay(path, codes).skipped[0].reason
     assert qe.replay(path, codes, path="ref")[2].tolist() == [[0] * 3] * 2
+
+
+def test_int16_with_one_scale_takes_the_product_in_float32(tmp_path: Path) -> None:
+    """FULLY_CONNECTED with an int32 bias: f32(0.0003 * 0.007) and its double lie on either side of ties."""
+    path, n = tmp_path / "m.tflite", 4000
+    si, sw, so = np.float32(3e-4), np.float32(7e-3), np.float32(0.02)
+    bias = np.rint((np.arange(n) * 8 + 0.5) * np.float64(so) / (np.float64(si) * np.float64(sw))).astype(np.int32)
+    tensors = [
+        Tensor((1, 1), "int16", si, 0), Tensor((n, 1), "int8", sw, 0, np.ones((n, 1), np.int8)),
+        Tensor((n,), "int32", si * sw, 0, bias), Tensor((1, n), "int16", so, 0),
+    ]  # fmt: skip
+    op = Op("FULLY_CONNECTED", [0, 1, 2], 3, "FullyConnectedOptions", 11, {"QuantizedBiasType": 2})
+    path.write_bytes(network(tensors, [op], [0], [3]))
+    columns: dict[str, Any] = {"acc": bias, "in_scale": si, "w_scale": sw, "out_scale": so, "zero_point": 0}
+    for way in PATHS:
+        got = qe.replay(path, np.zeros((1, 1), np.int16), path=way)[3][0]
+        one, many = (
+            qe.emulate("litert", "FULLY_CONNECTED", way, variant=f"{kind}_i16x8_biasint32", **columns)
+            for kind in ("pert", "perch")
+        )
+        assert np.array_equal(got, one)
+        assert (one != many).any() == (way != "ref")
 
 
 def test_weights_that_are_an_input_are_not_kept(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -146,6 +146,23 @@ def test_small_multipliers_run_as_schemes(
             assert np.array_equal(fast, stages(order, addition, recipe, columns, dtype))
 
 
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_products_of_uint8_overflow_in_16_bits(backend: str) -> None:
+    """20 * (255 * 255) is 1300500: saturated to int16 it leaves the codes above, its low 16 bits are -10220."""
+    same: dict[str, Any] = {
+        "a": [255, 3, 0], "b": 255, "a_scale": 20.0, "b_scale": 1.0, "out_scale": 1.0, "a_zp": [0, 0, 255], "b_zp": 0,
+        "backend": backend,
+    }  # fmt: skip
+    products = np.array([1300500, 15300, -1300500])
+    for variant, kept in (("u8", np.clip(products, -32768, 32767)), ("u8-one", products)):
+        for zero in (0, 200):
+            expected = (kept + zero).astype(np.int16).clip(0, 255)
+            got = qe.emulate("litert", "MUL", "opt", variant=variant, out_zp=zero, **same)
+            assert got.tolist() == expected.tolist()
+    assert qe.emulate("litert", "MUL", "ref", variant="u8", out_zp=200, **same).tolist() == [255, 255, 0]
+    assert qe.get_profile("litert", "MUL", "opt", variant="u8").body.width == 8
+
+
 def test_small_float_multipliers_cannot_overflow() -> None:
     """Below 1/2 the wrapping epilogue of x86-64 has nothing to wrap: the same result, by the faster path."""
     acc = np.array([-(2**31), -(2**31) + 1, -6, -5, 0, 5, 6, 2**31 - 1], np.int32)

@@ -256,6 +256,44 @@ def test_accumulators(op: str, dtype: str, variant: str, rng: np.random.Generato
             same(got, runtime(path), f"{op} {variant} {path} C={channels} {si, so, zo}")
 
 
+@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize(
+    ("op", "bits"),
+    [(op, bits) for op in ("CONV_2D", "FULLY_CONNECTED") for bits in (32, 64)] + [("DEPTHWISE_CONV_2D", 64)],
+)
+def test_int16_accumulators(op: str, bits: int, single: bool, rng: np.random.Generator) -> None:
+    """Near-ties of int16 codes, with one weight scale and with one a channel: recipes differ."""
+    channels, depthwise = 64, op == "DEPTHWISE_CONV_2D"
+    tables = {"CONV_2D": "Conv2DOptions", "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions"}
+    for _ in range(6):
+        si, so = np.float32(rng.uniform(1e-4, 1e-3)), np.float32(rng.uniform(1e-3, 1e-1))
+        sw = rng.uniform(1e-3, 1e-2, 1 if single else channels).astype(np.float32)
+        real = np.broadcast_to(np.float64(si) * sw / np.float64(so), channels)
+        acc = np.rint((rng.integers(-32000, 32000, channels) + 0.5) / real).astype(np.int64)
+        acc = acc.clip(-(2**31), 2**31 - 1)
+        options: dict[str, Any] = {"table": tables.get(op, "FullyConnectedOptions"), "version": 11 if single else 12}
+        image: tuple[int, ...] = (1, 1, 1, channels if depthwise else 1)
+        shape, out = (1, 1, 1, channels) if depthwise else (channels, 1, 1, 1), (1, 1, 1, channels)
+        if op == "FULLY_CONNECTED":
+            image, shape, out = (1, 1), (channels, 1), (1, channels)
+        else:
+            options |= {"strideH": 1, "strideW": 1, "padding": 1, "version": 5}
+            options |= {"depthMultiplier": 1} if depthwise else {}
+        if bits == 32:
+            options["quantizedBiasType"] = 2
+        tensors = [
+            Tensor(image, "int16", si), Tensor(shape, "int8", sw, 0, np.ones(shape, np.int8), 3 if depthwise else 0),
+            Tensor((channels,), f"int{bits}", si * sw, 0, acc.astype(f"int{bits}")),
+        ]  # fmt: skip
+        content = build(op, tensors, [Tensor(out, "int16", so)], options)
+        variant = f"{'pert_' if single and op == 'FULLY_CONNECTED' else ''}i16x8_biasint{bits}"
+        for path in PATHS:
+            got = qe.emulate(
+                "litert", op, path, variant=variant, acc=acc, in_scale=si, w_scale=sw, out_scale=so, zero_point=0
+            )
+            same(got, run(content, path, np.zeros(image, np.int16))[0], f"{op} {variant} {path} {si, so}")
+
+
 @pytest.mark.parametrize("activation", ["RELU", "RELU6", "RELU_N1_TO_1"])
 @pytest.mark.parametrize(("op", "dtype", "variant"), [row for row in ACCUMULATING if row[2] != "pertensor"])
 def test_fused_activation_of_accumulators(
