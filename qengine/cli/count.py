@@ -32,7 +32,12 @@ if TYPE_CHECKING:
 @click.option("--engine", type=str, help="lattice | staircase | scan  [default: the fastest that applies]")
 @click.option("--backend", type=str, help="cpu | cuda | reference")
 @click.option(
-    "--list", "listed", type=Count(), default=0, metavar="N", help="List the first N of the first two schemes."
+    "--list",
+    "listed",
+    type=Count(),
+    default=0,
+    metavar="N",
+    help="List the first N of the first two schemes; more than 1,000 as lines of CSV behind the tables.",
 )
 @click.option("--csv", "csv_path", type=str, metavar="FILE", help="Write the counts, one line a channel.")
 @click.option("--picture", type=str, metavar="FILE", help="Draw all pairs, and divergence against shift: .png or .svg.")
@@ -54,7 +59,7 @@ def command(
       qengine count single double fp32 --scales 0.05296 0.02409 0.11484 --dtype int8 --zero-point -126 --list 5
     """
     from ..exact.divergence import compare_schemes
-    from ..report.divergence import first_divergent, layer_counts, parts, to_csv
+    from ..report.divergence import TABLE_ROWS, divergent, layer_counts, lines, parts, to_csv
     from ..report.files import check_target, write_file
     from ..requant.scales import scale_table
     from ..requant.schemes import SCHEMES
@@ -89,10 +94,13 @@ def command(
     if as_json:
         more: dict[str, Any] = {"layers": layer_counts(result)} if result.table is not None else {}
         if listed:
-            more["listed"] = [item.to_dict() for item in first_divergent(result, listed)]
+            more["listed"] = [item.to_dict() for item in divergent(result, listed)]
         emit_json(result.to_dict() | more)
     else:
         emit(parts(result, listed))
+        if listed > TABLE_ROWS and not result.ordered[0].equal:
+            for block in lines(result, listed):
+                click.echo(block, nl=False)
 
 
 def _drawn(result: SchemeComparison, path: str) -> bytes:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Pairs that are listed one by one; channels up to which differences are told apart; columns of the layers' table.
 LISTED_PAIRS, FEW_CHANNELS, LAYER_COLUMNS = 28, 64, 6
+#: Rows of a list that are drawn as a table, which takes all of them at once; more are lines of text.
+TABLE_ROWS = 1000
 
 
 def _plural(count: int, noun: str) -> str:
@@ -173,7 +175,10 @@ def _cells(found: Divergence, channel: bool) -> list[str]:
 
 
 def parts(result: SchemeComparison, listed: int = 0) -> Iterator[RenderableType]:
-    """Yield the header, the pairs or their matrix, layers, witnesses, and the first `listed` of the first pair."""
+    """Yield the header, the pairs or their matrix, layers, witnesses, and the first `listed` of the first pair.
+
+    Of more than `TABLE_ROWS` the title alone comes, last: `lines` follow it.
+    """
     yield from _header(result)
     if len(result.ordered) <= LISTED_PAIRS:
         yield _couples(result)
@@ -190,9 +195,9 @@ def parts(result: SchemeComparison, listed: int = 0) -> Iterator[RenderableType]
     if listed and result.ordered[0].equal:
         a, b = result.ordered[0].schemes
         yield Text(f"nothing to list: {a} and {b} agree on every accumulator")
-    elif listed:
+    elif 0 < listed <= TABLE_ROWS:
         yield listing(result, listed)
-    elif len(result.ordered) <= LISTED_PAIRS:
+    elif not listed and len(result.ordered) <= LISTED_PAIRS:
         seen = _witnesses(result)
         if seen is not None:
             yield seen
@@ -202,31 +207,46 @@ def parts(result: SchemeComparison, listed: int = 0) -> Iterator[RenderableType]
         f"{_plural(len(result.ordered), 'pair')} of schemes decided in {result.seconds:.3f} s"
     )
     yield Text(f"digest {result.digest}")
+    if listed > TABLE_ROWS and not result.ordered[0].equal:
+        yield Text(_title(result, listed))
 
 
-def first_divergent(result: SchemeComparison, most: int) -> list[Divergence]:
-    """Return the first divergent accumulators of the first two schemes, channel by channel, explained."""
-    couple, found = result.ordered[0], list[Any]()
-    for channel in np.flatnonzero(couple.by_channel):
-        inputs = itertools.islice(couple.inputs(int(channel)), most - len(found))
-        found += [couple.explained(acc, int(channel)) for acc in inputs]
-        if len(found) >= most:
-            break
-    return found
+def divergent(result: SchemeComparison, most: int) -> Iterator[Divergence]:
+    """Yield the first divergent accumulators of the first two schemes, channel by channel, explained."""
+    couple = result.ordered[0]
+    every = (
+        (acc, int(channel)) for channel in np.flatnonzero(couple.by_channel) for acc in couple.inputs(int(channel))
+    )
+    return (couple.explained(acc, channel) for acc, channel in itertools.islice(every, most))
+
+
+def _title(result: SchemeComparison, most: int) -> str:
+    couple = result.ordered[0]
+    of = _plural(couple.divergent, "divergent accumulator")
+    return f"First {integer(min(most, couple.divergent))} of {of}: {couple.schemes[0]} / {couple.schemes[1]}"
+
+
+def lines(result: SchemeComparison, most: int) -> Iterator[str]:
+    """Yield a header and one line of CSV for each of the first divergent accumulators, some hundred lines at a time."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["channel", "acc", "exact", *result.ordered[0].schemes, "why"])
+    for number, item in enumerate(divergent(result, most), 1):
+        writer.writerow([item.channel, item.acc, repr(item.exact), *item.outputs, item.why])
+        if number % 512 == 0:
+            yield out.getvalue()
+            out.seek(0)
+            out.truncate()
+    yield out.getvalue()
 
 
 def listing(result: SchemeComparison, most: int) -> Grid:
     """Draw the first divergent accumulators of the first two schemes."""
-    couple = result.ordered[0]
-    found = first_divergent(result, most)
-    grid = table(
-        f"First {len(found):,} of {_plural(couple.divergent, 'divergent accumulator')}: "
-        f"{couple.schemes[0]} / {couple.schemes[1]}"
-    )
+    grid = table(_title(result, most))
     channel = result.channels > 1
     for name in (*(["channel"] if channel else []), "acc", "exact", "outputs", "why"):
         grid.add_column(name, right=name != "why", wrap=name == "why")
-    for item in found:
+    for item in divergent(result, most):
         cells = _cells(item, channel)
         grid.add_row(*cells[:-2], f"{item.exact:.12g}", *cells[-2:])
     return grid

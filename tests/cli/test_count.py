@@ -85,6 +85,23 @@ def test_list() -> None:
     assert qengine("count", "single", "double", *MULTIPLIER, "--list", "2").code == 0
 
 
+def test_long_lists_are_lines_of_csv() -> None:
+    wanted = as_json(qengine("count", "single", "double", "--scales", SAMPLE, "--list", "1200", "--json"))["listed"]
+    ran = qengine("count", "single", "double", "--scales", SAMPLE, "--list", "1200")
+    title, text = ran.out.split("channel,acc,exact,", 1)
+    assert "First 1,200 of" in title.splitlines()[-1]
+    rows = list(csv.DictReader(io.StringIO(f"channel,acc,exact,{text}")))
+    assert len(rows) == 1200
+    for row, item in zip(rows, wanted, strict=True):
+        assert [int(row[name]) for name in ("channel", "acc", "single", "double")] == [
+            item["channel"], item["acc"], *item["outputs"]
+        ]  # fmt: skip
+        assert (float(row["exact"]), row["why"]) == (item["exact"], item["why"])
+    equal = qengine("count", "single", "double", *MULTIPLIER, "--range", "0", "9", "--list", "2000")
+    assert "nothing to list" in equal.out
+    assert "channel,acc" not in equal.out
+
+
 def test_all_schemes() -> None:
     data = as_json(qengine("count", "--all-schemes", *MULTIPLIER, "--dtype", "int8", "--json"))
     names = [row.name for row in qe.schemes()]

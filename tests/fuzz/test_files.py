@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import qengine as qe
 from qengine.exceptions import QEngineError
+from qengine.models.replay_inputs import read_inputs
 from qengine.models.tensors import open_tensors
 from tests.fuzz import harness
 
@@ -63,17 +65,16 @@ def _npy(shape: str) -> bytes:
 
 
 def _deep_onnx(depth: int) -> bytes:
-    onnx = pytest.importorskip("onnx")
-    graph = b""
-    for _ in range(depth):  # GraphProto.node, NodeProto.attribute, AttributeProto.g
-        for tag in (0x32, 0x2A, 0x0A):
-            size, length = len(graph), b""
-            while size > 127:
-                length += bytes([size & 127 | 128])
-                size >>= 7
-            graph = bytes([tag]) + length + bytes([size]) + graph
-    assert onnx
-    return b"\x3a" + graph[1:]
+    pytest.importorskip("onnx")
+    inner = b""
+    # AttributeProto.g, NodeProto.attribute, GraphProto.node, again and again; the last is ModelProto.graph.
+    for tag in (*(0x32, 0x2A, 0x0A) * depth, 0x3A):
+        size, length = len(inner), b""
+        while size > 127:
+            length += bytes([size & 127 | 128])
+            size >>= 7
+        inner = bytes([tag]) + length + bytes([size]) + inner
+    return inner
 
 
 HOSTILE = {
@@ -89,6 +90,10 @@ HOSTILE = {
     "nested graphs": ("t.onnx", lambda: _deep_onnx(2000)),
     "offsets that point at themselves": ("t.tflite", lambda: b"\x04\0\0\0TFL3" + b"\x04\0\0\0" * 2000),
     "offsets beyond the file": ("t.tflite", lambda: b"\xf0\xff\xff\x7fTFL3" + b"\xff" * 400),
+    "a model of offsets that point at themselves": ("network.tflite", lambda: b"\x04\0\0\0TFL3" + b"\x04\0\0\0" * 2000),
+    "a model of nested graphs": ("audit.onnx", lambda: _deep_onnx(2000)),
+    "an input that is a zip bomb": ("inputs.npz", _zip_bomb),
+    "an input of 2**47": ("inputs.npy", lambda: _npy(f"({1 << 47},)")),
     "nested checkpoint": ("checkpoint.lines", lambda: b"[" * 100_000 + b"\n"),
     "a cell of a megabyte": ("scales.csv", lambda: b"input_scale,weight_scale,output_scale\n1,2," + b"3" * (1 << 20)),
     "a count of a megabyte": ("count.txt", lambda: b"9" * (1 << 20)),
@@ -110,10 +115,15 @@ def test_hostile_files_are_refused_in_little_memory(case: str, tmp_path: Path) -
     assert most < 48 << 20
 
 
-@pytest.mark.parametrize("name", ["\0", "\ud800", "x" * 5000, "", ".", "/", "t.npy/", "nul\0.npy"])
+@pytest.mark.parametrize("name", ["\0", "\ud800", "x" * 5000, "", ".", "/", "t.npy/", "nul\0.npy", "\ud800.npy"])
 def test_names_that_no_file_has(name: str) -> None:
     with pytest.raises(QEngineError):
         open_tensors(name)
+    with pytest.raises(QEngineError):
+        read_inputs(harness.network(), name)
+    for model in (name, f"{name}.onnx"):
+        with pytest.raises(QEngineError):
+            qe.audit(model)
     for reader in (harness.read_scales, harness.read_rows):
         with pytest.raises(QEngineError):
             reader(name)

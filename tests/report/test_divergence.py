@@ -11,7 +11,7 @@ import pytest
 
 import qengine as qe
 from qengine.exact.comparison import SchemeComparison
-from qengine.report.divergence import first_divergent, layers, parts, to_csv
+from qengine.report.divergence import divergent, layers, parts, to_csv
 from qengine.report.terminal import Grid, to_text
 from qengine.requant.scales import ScaleTable
 
@@ -83,14 +83,14 @@ def test_hostile_names() -> None:
 def test_listing() -> None:
     result = qe.compare_schemes("single", "double", multiplier=[0.25, 0.1], acc_range=(-30, 30))
     counts = result.divergent[0]
-    found = first_divergent(result, int(counts[0]) + 1)
+    found = list(divergent(result, int(counts[0]) + 1))
     assert [item.channel for item in found] == [0] * int(counts[0]) + [1]
     assert all(item.outputs[0] != item.outputs[1] for item in found)
     grid = next(grid for grid in grids(result, 5) if (grid.title or "").startswith("First 5 of"))
     assert [line[1] for line in grid.lines] == [str(item.acc) for item in found[:5]]
-    assert len(first_divergent(result, 10**6)) == counts.sum()
+    assert sum(1 for _ in divergent(result, 10**6)) == counts.sum()
     equal = qe.compare_schemes("single", "double", multiplier=NINETIETH, dtype="int8")
-    assert first_divergent(equal, 5) == []
+    assert list(divergent(equal, 5)) == []
     assert "nothing to list: single and double agree on every accumulator" in to_text(*parts(equal, 5))
 
 
