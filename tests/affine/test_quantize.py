@@ -476,7 +476,7 @@ def test_out_overlaps_what_is_read(backend, rng):
         (np.zeros(7, np.int8), DomainError, r"out must have shape \(8,\) and dtype int8; got \(7,\) and int8"),
         (np.zeros((8, 1), np.int8), DomainError, r"got \(8, 1\) and int8"),
         (np.zeros(8, np.uint8), DomainError, r"dtype int8; got \(8,\) and uint8"),
-        (np.zeros(8, np.float32), DomainError, "got .* and float32"),
+        (np.zeros(8, np.float32), DomainError, r"got .* and float32"),
         ([0] * 8, DTypeError, "out must be a NumPy array; got list"),
     ],
 )
