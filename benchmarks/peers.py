@@ -32,9 +32,9 @@ STEP = np.float32(1 / 16)
 PARAMS = qe.QuantParams(float(STEP), Z, -128, 127)
 CENTRED = qe.QuantParams(float(STEP), 0, -128, 127)
 SWEPT = 1 << 24
-#: Vector instructions that a pair of single and double cannot do without: product, bias and shift of either, the sign's
-#: share of the bias of one, a comparison, a count.
-OF_A_PAIR = 9
+#: Vector instructions that evaluating a pair of single and double takes at least, where accumulators come in order:
+#: an addition and a shift for either, a difference, a sum.
+OF_A_PAIR = 6
 Call = Callable[[], Any]
 
 
