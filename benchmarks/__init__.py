@@ -9,7 +9,8 @@ From a fresh clone::
 
 and, with asv, in the same environment (`asv machine --yes` once before)::
 
-    asv run --config benchmarks/asv.conf.json --python=same --quick --bench "$(python benchmarks/choices.py)"
+    QENGINE_BENCH_QUICK=1 asv run --config benchmarks/asv.conf.json --python=same --quick \\
+        --bench "$(python benchmarks/choices.py smoke)"
     asv run --config benchmarks/asv.conf.json --python=same [--bench NAME]
 
 (asv keeps the results of an existing environment only with ``--set-commit-hash $(git rev-parse HEAD)``.)

@@ -8,14 +8,17 @@ from __future__ import annotations
 import re
 import sys
 
-#: `report.py --quick`: each room's own figures, one or two rows a room, under 3 minutes on two cores.
+#: `report.py --quick`: each room's own figures, what README's Speed quotes; under 3 minutes on two cores.
 QUICK = (
     r"bench_requantize\.RequantizeRate\.track_elements_per_second_per_core.*\b(single|double|fp32)\b(?!-)",
     r"bench_requantize\.RequantizeRate\.track_ratio_to_reference.*\b(single|double|fp32)\b(?!-)",
+    r"bench_requantize\.RequantizePlainLoop\..*\b(single|double|fp32)\b(?!-)",
     r"bench_requantize\.RequantizeMemory\..*\ball\b",
     r"bench_requantize\.RequantizeChannelsRate\..*single.*last axis",
-    r"bench_sweep\.SweepRate\..*(accumulator, single double|pair, single double|scales, single double)\W+one\W*$",
-    r"bench_sweep\.SweepReference\..*(accumulator, single double|pair, single double|scales, single double)\W*$",
+    r"bench_sweep\.SweepRate\..*(accumulator|uniform draws|a pair), single double\W+one\W*$",
+    r"bench_sweep\.SweepRate\..*scales, single double fp32\W+one\W*$",
+    r"bench_sweep\.SweepReference\..*(accumulator|uniform draws|a pair), single double\W*$",
+    r"bench_sweep\.SweepReference\..*scales, single double fp32\W*$",
     r"bench_errors\.ErrorReport\..*all threads",
     r"bench_errors\.Quantize\.track_rate",
     r"bench_exact\.Count\.track_time.*(lattice, single double|staircase, single double, int8)\W*$",
@@ -27,7 +30,7 @@ QUICK = (
     r"bench_peers\.(Limits|Memory)\.",
     r"bench_peers\.Small\.track_call.*\b100\b",
     r"bench_cold\.Start\.",
-    r"bench_cold\.Command\..*explain",
+    r"bench_cold\.Command\..*(explain|sweep, one multiplier)",
 )
 
 #: `report.py --smoke`, part of .ci/run: one row a room that also compares results. Its times mean nothing.

@@ -149,14 +149,14 @@ def _numpy_fp32(size: int) -> Call:
 
 
 def _torch_single(size: int) -> Call:
-    torch = _torch()
+    torch = torch_package()
     acc, shift = torch.from_numpy(common.accumulators(size)), 31 + RIGHT
     half = 1 << (shift - 1)
     return lambda: (((acc.to(torch.int64) * VALUE + half) >> shift) + Z).clamp(-128, 127).to(torch.int8)
 
 
 def _torch_fp32(size: int) -> Call:
-    torch = _torch()
+    torch = torch_package()
     acc, scale = torch.from_numpy(common.accumulators(size)), float(SCALE32)
     return lambda: ((acc.to(torch.float32) * scale).round() + Z).clamp(-128, 127).to(torch.int8)
 
@@ -205,7 +205,7 @@ def _numpy_quantize64(size: int) -> Call:
 
 
 def _torch_quantize(size: int) -> Call:
-    torch = _torch()
+    torch = torch_package()
     x, scale = torch.from_numpy(samples(size)), float(STEP)
     return lambda: torch.quantize_per_tensor(x, scale, Z, torch.qint8).int_repr()
 
@@ -246,7 +246,7 @@ def _numpy_dequantize(size: int) -> Call:
 
 
 def _torch_dequantize(size: int) -> Call:
-    torch = _torch()
+    torch = torch_package()
     q = torch._make_per_tensor_quantized_tensor(torch.from_numpy(codes(size)), float(STEP), Z)
     return lambda: q.dequantize()
 
@@ -280,7 +280,7 @@ def _gfloat_e4m3(size: int) -> Call:
 
 
 def _torch_e4m3(size: int) -> Call:
-    torch = _torch()
+    torch = torch_package()
     x = torch.from_numpy(samples(size))
     return lambda: x.to(torch.float8_e4m3fn).view(torch.uint8)
 
@@ -330,7 +330,8 @@ def _python_sweep(size: int) -> Call:
 # --- packages ------------------------------------------------------------------------------------------------
 
 
-def _torch() -> Any:
+def torch_package() -> Any:
+    """Return torch, on one thread of the host, without its warning about what it will replace."""
     import warnings
 
     import torch
