@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import qengine as qe
 from qengine import backends
 from qengine.kernels.cuda import load
 
-from . import common
+from . import common, peers
 
 #: 2**28 accumulators are 1 GiB: twenty times the last cache of an H100.
 ELEMENTS = 1 << (24 if common.QUICK else 28)
@@ -77,13 +78,15 @@ def _requantize(scheme: str, channels: int | None) -> tuple[Callable[[], Any], i
 
 def _quantize(convention: str) -> tuple[Callable[[], Any], int]:
     x, params = samples(), qe.QuantParams(0.03, -3, -128, 127)
-    return lambda: qe.quantize(x, params, convention=convention), 5
+    out = load.array_module().empty(x.shape, np.int8)
+    return lambda: qe.quantize(x, params, convention=convention, out=out), 5
 
 
 def _dequantize(convention: str) -> tuple[Callable[[], Any], int]:
     params = qe.QuantParams(0.03, -3, -128, 127)
     codes = qe.quantize(samples(), params, convention=convention)
-    return lambda: qe.dequantize(codes, params, convention=convention), 5
+    out = load.array_module().empty(codes.shape, np.float32)
+    return lambda: qe.dequantize(codes, params, convention=convention, out=out), 5
 
 
 MATERIALIZED: dict[str, Callable[[], tuple[Callable[[], Any], int]]] = {
@@ -113,6 +116,56 @@ class DeviceMaterialized:
     @common.tracked("x copy", lambda *_: GOAL_OF_COPY)
     def track_share_of_copy(self, name: str) -> float:
         return ELEMENTS * self.bytes / device_seconds(self.call) / copy_bandwidth()
+
+
+def _torch_requantize(torch: Any) -> Callable[[], Any]:
+    acc, scale = torch.as_tensor(accumulators(), device="cuda"), float(np.float32(common.MULTIPLIER))
+    return lambda: (acc.to(torch.float32) * scale).round().clamp(-128, 127).to(torch.int8)
+
+
+def _torch_quantize(torch: Any) -> Callable[[], Any]:
+    x = torch.as_tensor(samples(), device="cuda")
+    return lambda: torch.quantize_per_tensor(x, 0.03, -3, torch.qint8)
+
+
+def _torch_dequantize(torch: Any) -> Callable[[], Any]:
+    q = _torch_quantize(torch)()
+    return lambda: q.dequantize()
+
+
+#: The same on the same device: a name of `MATERIALIZED`, and how one does it with torch.
+TORCH: dict[str, Callable[[Any], Callable[[], Any]]] = {
+    "requantize fp32, one multiplier": _torch_requantize,
+    "quantize torch": _torch_quantize,
+    "dequantize xnnpack": _torch_dequantize,
+}
+
+
+def device_torch() -> Any:
+    """Return torch, or skip, as asv understands it, where it is missing or sees no device."""
+    if find_spec("torch") is None:
+        raise NotImplementedError("torch is not installed")
+    torch = peers.torch_package()
+    if not torch.cuda.is_available():
+        raise NotImplementedError(f"torch {torch.__version__} sees no CUDA device")
+    return torch
+
+
+class DevicePeers:
+    """Torch on the same device: how many times faster qengine is. Both work on the default stream."""
+
+    params = (tuple(TORCH),)
+    param_names = ("call",)
+    timeout = 300
+
+    def setup(self, name: str) -> None:
+        require_device()
+        self.theirs = TORCH[name](device_torch())
+        self.ours, _ = MATERIALIZED[name]()
+
+    @common.tracked("times", lambda name: 1.0)
+    def track_times_faster_than_torch(self, name: str) -> float:
+        return device_seconds(self.theirs) / device_seconds(self.ours)
 
 
 class DeviceErrors:

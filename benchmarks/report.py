@@ -1,4 +1,7 @@
-"""Run every ``track_*`` without asv and print one table: ``python benchmarks/report.py [--quick] [--json [FILE]]``."""
+"""Run ``track_*`` without asv and print one table: ``python benchmarks/report.py [--quick | --smoke] [--json [FILE]]``.
+
+Exit code 1 if a benchmark raises or outputs differ that should be equal; times and missed goals of time decide nothing.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,20 @@ import platform
 import re
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 MODULES = (
-    "bench_requantize", "bench_sweep", "bench_errors", "bench_exact", "bench_peers", "bench_cold", "bench_cluster",
+    "bench_requantize", "bench_sweep", "bench_errors", "bench_exact", "bench_audit", "bench_peers", "bench_cold",
+    "bench_cluster",
 )  # fmt: skip
+#: Outputs that differ where none may: the one unit whose goal is a matter of right and wrong.
+WRONG = "outputs"
 #: Units of which less is better.
-TIMES = ("s", "ms", "us", "ns", "outputs")
+TIMES = ("s", "ms", "us", "ns", WRONG)
 
 
 def cpu_model() -> str:
@@ -99,39 +106,57 @@ def line(name: str, row: dict[str, Any], seconds: float) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run every track_* benchmark and print one table.")
-    parser.add_argument("--quick", action="store_true", help="fewer samples: under 3 minutes")
+    few = parser.add_mutually_exclusive_group()
+    few.add_argument("--quick", action="store_true", help="fewer rows (choices.QUICK), fewer samples: under 3 minutes")
+    few.add_argument("--smoke", action="store_true", help="a few rows that compare results (choices.SMOKE)")
     parser.add_argument("--match", default="", metavar="REGEX", help="only benchmarks whose name matches")
     parser.add_argument(
         "--json", nargs="?", const="", metavar="FILE",
         help="also write JSON  [default file: benchmarks/results/<cpu>-<date>.json]",
     )  # fmt: skip
     options = parser.parse_args()
-    if options.quick:
+    short = "quick" if options.quick else "smoke" if options.smoke else ""
+    if short:
         os.environ["QENGINE_BENCH_QUICK"] = "1"
-    about = environment(options.quick)
+    from benchmarks import choices
+
+    chosen = re.compile(choices.pattern(short) if short else "")
+    about = environment(bool(short))
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     cores = f"{about['threads']} of {about['cores']} cores"
     print(f"{about['cpu']}, {about['vectors']}, {cores}, {about['date']}, load {about['load']}")
     print(versions, flush=True)
-    results = []
+    results, wrong, begun = [], [], time.perf_counter()
     for name, cls, method, parameters in tracks(options.match):
+        if not chosen.search(name):
+            continue
         start = time.perf_counter()
         try:
             row = measure(cls, method, parameters)
         except NotImplementedError as reason:
             print(f"{name}: skipped, {reason}", flush=True)
             continue
+        except Exception:  # the others still run; the exit code tells
+            traceback.print_exc()
+            wrong.append(f"{name} raised")
+            continue
+        if row["unit"] == WRONG and row["met"] is False:
+            wrong.append(f"{name}: {row['value']:g} outputs differ, where {row['goal']:g} may")
         results.append({"name": f"{cls.__name__}.{method}", "parameters": parameters} | row)
         print(line(name, row, time.perf_counter() - start), flush=True)
-    about["load_after"] = environment(options.quick)["load"]
+    about["load_after"] = environment(bool(short))["load"]
     missed = sum(row["met"] is False for row in results)
-    print(f"{len(results)} figures, {missed} goals missed")
+    print(f"{len(results)} figures, {missed} goals missed, {time.perf_counter() - begun:.0f} s")
     if options.json is not None:
         slug = re.sub(r"[^a-z0-9]+", "-", f"{about['cpu']} {about['cores']} cores".lower()).strip("-")
         path = Path(options.json or HERE / "results" / f"{slug}-{about['date']}.json")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(about | {"results": results}, indent=1) + "\n", encoding="utf-8")
-    return 0
+    if not results:
+        wrong.append("no benchmark matches, or all skip")
+    for text in wrong:
+        print(f"wrong: {text}", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

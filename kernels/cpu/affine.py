@@ -36,10 +36,13 @@ from ..codes import (
     ZERO_POINT_FUSED,
 )
 from . import philox
-from .jit import fma, inlined, inner, kernel, wide
+from .jit import fence, fma, inlined, inner, kernel, stream, wide
+from .streams import LINE, aligned_block, ask_ahead, lead
 
 #: Elements a block: half a group of draws, so that eight buffers of float64 fit the first-level cache.
 BLOCK = DRAW_GROUP // 2
+#: Codes a block where the values leave past the caches.
+STREAM_BLOCK = 1024
 f32, f64, u64 = np.float32, np.float64, np.uint64
 
 
@@ -361,21 +364,39 @@ def quantizing(quantizer, dtype):
     return run
 
 
-@kernel
-def _dequantize_one(q, single, scale, zero_point, out):
-    """One scale for all: ``(q - z) * s`` in the type of the values."""
+@inner
+def _values_part(q, start, count, single, scale, zero_point, out, at):
+    """Write ``(q - z) * s`` for ``q[start : start + count]`` into ``out[at :]``, in the type of the values."""
     wide()
+    first, to = u64(start), u64(at)
     if single and abs(zero_point) < 2.0**30:  # codes have 16 bits: int32 holds the difference
         s, z = f32(scale), np.int32(zero_point)
-        for i in range(u64(q.size)):
-            out[i] = f32(np.int32(np.int32(q[i]) - z)) * s
+        for i in range(u64(count)):
+            out[to + i] = f32(np.int32(np.int32(q[first + i]) - z)) * s
     elif single:
         s, z = f32(scale), np.int32(zero_point)
-        for i in range(u64(q.size)):
-            out[i] = f32(np.int32(q[i]) - z) * s
+        for i in range(u64(count)):
+            out[to + i] = f32(np.int32(q[first + i]) - z) * s
     else:
-        for i in range(u64(q.size)):
-            out[i] = (f64(q[i]) - zero_point) * scale
+        for i in range(u64(count)):
+            out[to + i] = (f64(q[first + i]) - zero_point) * scale
+
+
+@kernel
+def _dequantize_one(q, single, scale, zero_point, out):
+    """One scale for all."""
+    p = lead(q, out)
+    _values_part(q, np.int64(0), p, single, scale, zero_point, out, np.int64(0))
+    if p < q.size:
+        last = p + (q.size - p) // STREAM_BLOCK * STREAM_BLOCK
+        buffer, address = aligned_block(out, STREAM_BLOCK)
+        source, target, step, width = q.ctypes.data, out.ctypes.data, out.itemsize, q.itemsize
+        for start in range(p, last, STREAM_BLOCK):
+            ask_ahead(source + width * start, width * STREAM_BLOCK)
+            _values_part(q, start, STREAM_BLOCK, single, scale, zero_point, buffer, np.int64(0))
+            stream(target + step * start, address, STREAM_BLOCK * step // LINE)
+        fence()
+        _values_part(q, last, q.size - last, single, scale, zero_point, out, last)
 
 
 @kernel

@@ -45,6 +45,24 @@ def floor_in_order(first, a, bp, bn, t, y):
 
 
 @inner
+def differences_in_order(first, count, a, b1, b2, t):
+    """Sum of ``floor((a x + b1) / 2**t) - floor((a x + b2) / 2**t)`` over `count` consecutive x of one sign.
+
+    Nothing is written: two additions and two shifts a pair, all in registers. ``|a x + b| < 2**63`` as above; each
+    difference is ``(b1 - b2) >> t`` or one more, so that a sum counts both.
+    """
+    wide()
+    s = t & 63
+    v, w = a * first + b1, a * first + b2
+    total = np.int64(0)
+    for _ in range(np.uint64(count)):
+        total += (v >> s) - (w >> s)
+        v += a
+        w += a
+    return total
+
+
+@inner
 def floor_runs(x, run, run_channel, a, bp, bn, t, zero, y):
     """Floor form, run by run; see `requantize.floor_pairs` for the widths and for `zero`."""
     x2, y2 = x.view(np.int64), y.view(np.int64)

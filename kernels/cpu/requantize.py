@@ -7,36 +7,13 @@ time whose low words are merged into int32, then clamp, zero point and narrowing
 import numpy as np
 
 from ..codes import HALF_EVEN
-from .jit import fence, inner, kernel, prefetch, stream, wide
+from .jit import fence, inner, kernel, stream, wide
+from .streams import LINE, aligned_block, ask_ahead, lead
 
 #: Elements a block of an array that fits the caches: both passes over it stay in the first level.
 BLOCK = 4096
-#: A larger array goes in small blocks, each asking for memory AHEAD bytes further on, since the hardware's prefetch
-#: stops at page ends and falls behind where passes alternate; results leave past the caches. LINE is a cache line.
-STREAM_BLOCK, AHEAD, LINE, CACHED = 256, 3072, 64, 1 << 20
-
-
-@inner
-def _lead(x, out):
-    """Elements before `out` reaches a cache line, where the array is large; all of them where it is not."""
-    if x.size * x.itemsize <= CACHED:
-        return x.size
-    return min(((-out.ctypes.data) % LINE) // out.itemsize, x.size)
-
-
-@inner
-def _ask_ahead(address):
-    """Prefetch what a block of int32 that starts at `address` will be followed by, AHEAD bytes on."""
-    for line in range(4 * STREAM_BLOCK // LINE):
-        prefetch(address + AHEAD + LINE * line)
-
-
-@inner
-def _aligned(like):
-    """Return (buffer, its address): a block of elements like those of an array, at a multiple of LINE."""
-    raw = np.empty(STREAM_BLOCK + LINE, like.dtype)
-    lead = ((-raw.ctypes.data) % LINE) // raw.itemsize
-    return raw[lead : lead + STREAM_BLOCK], raw.ctypes.data + lead * raw.itemsize
+#: Elements a block of a larger array.
+STREAM_BLOCK = 256
 
 
 @inner
@@ -120,10 +97,10 @@ def _floor_stream(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, scratch
     waits for the stores on their way to memory.
     """
     x2, y2 = x.view(np.int64), scratch.view(np.int64)
-    buffer, address = _aligned(out)
+    buffer, address = aligned_block(out, STREAM_BLOCK)
     source, target, step = x.ctypes.data, out.ctypes.data, out.itemsize
     for start in range(0, x.size, STREAM_BLOCK):
-        _ask_ahead(source + 4 * start)
+        ask_ahead(source + 4 * start, 4 * STREAM_BLOCK)
         floor_pairs(x2, start // 2, STREAM_BLOCK // 2, a, bp, bn, t, zero, y2, 0)
         if wrap:
             _wrap_clamp(scratch, low, high, z, qmin, qmax, buffer, 0, STREAM_BLOCK)
@@ -135,7 +112,7 @@ def _floor_stream(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, scratch
 
 @inner
 def _floor_segment32(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, scratch, out):
-    p = _lead(x, out)
+    p = lead(x, out)
     _floor_blocks(x[:p], a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, scratch, out[:p])
     if p < x.size:
         q = p + (x.size - p) // STREAM_BLOCK * STREAM_BLOCK
@@ -243,15 +220,15 @@ def half_away64(v):
 
 @inner
 def _float32_segment(x, s, rounding, inside, low, high, z, clamped, out):
-    p = _lead(x, out) if x.itemsize == 4 else x.size
+    p = lead(x, out) if x.itemsize == 4 else x.size
     _float32_block(x, 0, p, s, rounding, inside, low, high, z, clamped, out, 0)
     if p == x.size:
         return
     q = p + (x.size - p) // STREAM_BLOCK * STREAM_BLOCK
-    buffer, address = _aligned(out)
+    buffer, address = aligned_block(out, STREAM_BLOCK)
     source, target, step = x.ctypes.data, out.ctypes.data, out.itemsize
     for start in range(p, q, STREAM_BLOCK):  # as in _floor_stream
-        _ask_ahead(source + 4 * start)
+        ask_ahead(source + 4 * start, 4 * STREAM_BLOCK)
         _float32_block(x, start, STREAM_BLOCK, s, rounding, inside, low, high, z, clamped, buffer, 0)
         stream(target + step * start, address, STREAM_BLOCK * step // LINE)
     fence()

@@ -26,6 +26,7 @@ from . import philox
 from .draws import draw_quantile, draw_real, draw_uniform, draw_with_real, draw_word, exponentiate
 from .evaluate import (
     count_zeros,
+    differences_in_order,
     domain_runs,
     finish_runs,
     float32_drawn,
@@ -44,13 +45,47 @@ from .evaluate import (
     split,
     split_q31,
 )
-from .jit import ZERO, kernel
+from .jit import ZERO, inner, kernel
 from .tally import DIFFERS, OUTSIDE, compare_keys, compare_runs
 
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 
 # How a table's accumulators are drawn: constants of the compiled kernel.
 _IN_ORDER, _ONE_WORD, _UNIFORM, _QUANTILE = 0, 1, 2, 3
+
+
+@inner
+def _differ_by_units(rules, a, bp, bn, t, bare):
+    """Tell whether two floor forms, unclamped, differ by at most 1, and on each side of 0 with one sign.
+
+    They share mantissa and shift, as all do that take the same Q0.31 multiplier: the difference of the two lines is
+    ``(b1 - b2) / 2**t`` everywhere on a side, ``|b1 - b2| < 2**63``.
+    """
+    if rules.shape[0] != 2 or not (bare[0] and bare[1]) or rules[0, 0] != FLOOR or rules[1, 0] != FLOOR:
+        return False
+    if a[0, 0] != a[1, 0] or t[0, 0] != t[1, 0]:
+        return False
+    up, down = (bp[0, 0] - bp[1, 0]) >> t[0, 0], (bn[0, 0] - bn[1, 0]) >> t[0, 0]
+    return -1 <= up <= 0 and -1 <= down <= 0
+
+
+@inner
+def _count_units(first, last, a, bp, bn, t, counts, differences, largest, witnesses):
+    """Count the accumulators ``first .. last - 1`` by sums alone; False if a witness has to be looked for."""
+    zero = min(max(np.int64(0), first), last)
+    below = differences_in_order(first, zero - first, a[0, 0], bn[0, 0], bn[1, 0], t[0, 0])
+    above = differences_in_order(zero, last - zero, a[0, 0], bp[0, 0], bp[1, 0], t[0, 0])
+    differ = abs(below) + abs(above)
+    if differ and witnesses.shape[1] and witnesses[0, witnesses.shape[1] - 1] < 0:
+        return False
+    up = max(below, 0) + max(above, 0)
+    differences[0, 0, DIFFERENCE_LIMIT + 2] += up
+    differences[0, 0, DIFFERENCE_LIMIT] += differ - up
+    if differ:
+        largest[0] = max(largest[0], 1)
+    counts[0] += last - first - differ
+    counts[1] += differ
+    return True
 
 
 @functools.cache
@@ -74,9 +109,21 @@ def table_kernel(draw, masked, floor, float32, float64, nested):
         fits = np.empty((schemes, GROUP), np.uint8)
         keys = np.empty(GROUP, np.uint8)
         all_fit = np.ones(schemes, np.uint8)
+        units = False
+        if draw == _IN_ORDER:
+            if floor and not masked:
+                units = _differ_by_units(rules, a, bp, bn, t, bare)
         for group in range(start // GROUP, (stop + GROUP - 1) // GROUP):
             base = group * GROUP
             p, q = max(start - base, 0), min(stop - base, GROUP)
+            if draw == _IN_ORDER:
+                if floor and not masked:
+                    if units:
+                        first = acc_low[0] + base
+                        if _count_units(
+                            first + p, first + q, a, bp, bn, t, counts[0, bins_of[0]], differences, largest, witnesses
+                        ):  # fmt: skip
+                            continue
             if channels > 1:
                 for r in range(run_channel.size):
                     run_channel[r] = (base // run + r) % channels * stride % channels

@@ -13,6 +13,7 @@ from qengine.kernels import codes
 
 from .. import backends
 from ..arguments import integer
+from ..backends import outputs
 from ..backends.quantizers import Quantizer
 from ..exceptions import DomainError, DTypeError
 from .conventions import DEQUANTIZATIONS, STEPS, ZERO_POINTS, Convention, get_convention
@@ -150,11 +151,35 @@ def group_last(
     return arrays.moveaxis(x, axis, -1), moved, axis
 
 
-def _back(arrays: Any, out: npt.NDArray[Any], moved: int | None) -> npt.NDArray[Any]:
-    """Undo what `group_last` moved."""
+def _target(
+    arrays: Any, out: npt.NDArray[Any] | None, shape: tuple[int, ...], moved: int | None, dtype: Any,
+    source: npt.NDArray[Any],
+) -> tuple[npt.NDArray[Any] | None, npt.NDArray[Any]]:  # fmt: skip
+    """Return (what the caller gets, if it is there already, and what a kernel that reads `source` writes).
+
+    `shape` has the axis that `group_last` moved at its end.
+    """
+    if out is None:
+        return None, arrays.empty(shape, dtype)
     if moved is None:
-        return out
-    result: npt.NDArray[Any] = arrays.ascontiguousarray(arrays.moveaxis(out, -1, moved))
+        return outputs.target(arrays, out, shape, dtype, source)
+    given = list(shape[:-1])
+    given.insert(moved, shape[-1])
+    result, _ = outputs.target(arrays, out, tuple(given), dtype, source)
+    return result, arrays.empty(shape, dtype)
+
+
+def _finished(
+    arrays: Any, result: npt.NDArray[Any] | None, target: npt.NDArray[Any], moved: int | None
+) -> npt.NDArray[Any]:
+    """Return the result in the caller's order of axes: what the kernel wrote, or what is copied of it."""
+    if target is result:
+        return target
+    ordered = target if moved is None else arrays.moveaxis(target, -1, moved)
+    if result is None:
+        fresh: npt.NDArray[Any] = ordered if moved is None else arrays.ascontiguousarray(ordered)
+        return fresh
+    result[...] = ordered
     return result
 
 
@@ -174,6 +199,7 @@ def quantize(
     convention: str | Convention = "calculator",
     seed: int = 0,
     backend: str | None = None,
+    out: npt.NDArray[Any] | None = None,
 ) -> npt.NDArray[Any]:
     """Quantize real numbers to integer codes, bit for bit as a convention does.
 
@@ -200,6 +226,10 @@ def quantize(
         Key of stochastic rounding, in ``[0, 2**63 - 1]``. The draw of element i (in C order, with the axis of groups
         moved last) depends on the seed and i alone: the same bits on every back end.
     backend : {"reference", "cpu", "cuda"}, optional
+    out : array, optional
+        Array for the codes, of x's shape and of ``params.dtype``, writable; on the device of a device x. Repeated calls
+        save the time that new memory takes. It may overlap x. Where x is refused for a NaN or an infinity, which is
+        known only at the end, it holds nothing of use.
 
     Returns
     -------
@@ -221,6 +251,7 @@ def quantize(
 
     Examples
     --------
+    >>> import numpy as np
     >>> import qengine as qe
     >>> p = qe.QuantParams(0.5, 0, -128, 127)
     >>> x = [0.25, 0.75, -0.25, -0.75, 100.0]                        # ties at 0.5, 1.5, -0.5, -1.5; and beyond
@@ -230,28 +261,31 @@ def quantize(
     array([  1,   2,  -1,  -2, 127], dtype=int8)
     >>> qe.quantize([-1.25, 0.14, 1.46], qe.choose_qparams((-1.5, 1.5)))
     array([-106,   12,  124], dtype=int8)
+    >>> codes = np.empty(5, np.int8)                                 # memory for call after call
+    >>> qe.quantize(x, p, out=codes) is codes
+    True
     """
 
-    def work(arrays: Any, name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return _quantize(arrays, name, array, params, rounding, convention, seed)
+    def work(arrays: Any, name: str, array: npt.NDArray[Any], given: Any) -> npt.NDArray[Any]:
+        return _quantize(arrays, name, array, params, rounding, convention, seed, given)
 
-    result: npt.NDArray[Any] = backends.call_where_it_lives(backend, "x", x, work)
+    result: npt.NDArray[Any] = outputs.call_into(backend, "x", x, out, work)
     return result
 
 
 def _quantize(
     arrays: Any, name: str, x: npt.NDArray[Any], params: QuantParams, rounding: str | None,
-    convention: str | Convention, seed: int,
+    convention: str | Convention, seed: int, out: npt.NDArray[Any] | None = None,
 ) -> npt.NDArray[Any]:  # fmt: skip
     """Quantize an array of one package, NumPy or CuPy, which `arrays` is."""
     given = samples(x)
     array, params, moved = group_last(given, _params(params), arrays)
     plan = quantizer(params, array.shape, convention, rounding, seed)
-    out = arrays.empty(array.shape, params.dtype)
     flat = arrays.ascontiguousarray(array).reshape(-1)
-    if flat.size and not backends.load(name).quantize(flat, plan, out.reshape(-1)):
+    result, target = _target(arrays, out, array.shape, moved, params.dtype, flat)
+    if flat.size and not backends.load(name).quantize(flat, plan, target.reshape(-1)):
         _refuse_nonfinite(arrays, given)
-    return _back(arrays, out, moved)
+    return _finished(arrays, result, target, moved)
 
 
 def _params(params: Any) -> QuantParams:
@@ -261,7 +295,12 @@ def _params(params: Any) -> QuantParams:
 
 
 def dequantize(
-    q: Any, params: QuantParams, *, convention: str | Convention = "calculator", backend: str | None = None
+    q: Any,
+    params: QuantParams,
+    *,
+    convention: str | Convention = "calculator",
+    backend: str | None = None,
+    out: npt.NDArray[Any] | None = None,
 ) -> npt.NDArray[Any]:
     """Return the real numbers that codes stand for.
 
@@ -277,6 +316,9 @@ def dequantize(
     params : QuantParams
     convention : str or Convention
     backend : {"reference", "cpu", "cuda"}, optional
+    out : array, optional
+        Array for the numbers, of q's shape and of the type below, writable; on the device of a device q. It may overlap
+        q, and is not written where q or the parameters are refused.
 
     Returns
     -------
@@ -299,16 +341,17 @@ def dequantize(
     array([-0.1,  0.2], dtype=float32)
     """
 
-    def work(arrays: Any, name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return _dequantize(arrays, name, array, params, convention, True)
+    def work(arrays: Any, name: str, array: npt.NDArray[Any], given: Any) -> npt.NDArray[Any]:
+        return _dequantize(arrays, name, array, params, convention, True, given)
 
-    result: npt.NDArray[Any] = backends.call_where_it_lives(backend, "q", q, work)
+    result: npt.NDArray[Any] = outputs.call_into(backend, "q", q, out, work)
     return result
 
 
 def _dequantize(
-    arrays: Any, name: str, array: npt.NDArray[Any], params: QuantParams, convention: str | Convention, check: bool
-) -> npt.NDArray[Any]:
+    arrays: Any, name: str, array: npt.NDArray[Any], params: QuantParams, convention: str | Convention, check: bool,
+    out: npt.NDArray[Any] | None = None,
+) -> npt.NDArray[Any]:  # fmt: skip
     """Dequantize an array of one package; `check` says that codes outside the range may occur."""
     if array.dtype.kind not in "iu":
         raise DTypeError(f"q must hold integer codes; got dtype {array.dtype}.")
@@ -319,12 +362,11 @@ def _dequantize(
     if check:
         _check_codes(array, flat, params)
     plan = quantizer(params, array.shape, convention, None, 0)
-    out = arrays.empty(
-        array.shape, np.float64 if get_convention(convention).dequantization == "float64" else np.float32
-    )  # fmt: skip
+    dtype = np.float64 if get_convention(convention).dequantization == "float64" else np.float32
+    result, target = _target(arrays, out, array.shape, moved, dtype, flat)
     if array.size:
-        backends.load(name).dequantize(flat, plan, out.reshape(-1))
-    return _back(arrays, out, moved)
+        backends.load(name).dequantize(flat, plan, target.reshape(-1))
+    return _finished(arrays, result, target, moved)
 
 
 @functools.cache

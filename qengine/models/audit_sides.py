@@ -248,6 +248,8 @@ class RuntimeSide:
                 not row.facts.get("turned"), "that ONNX Runtime turns int8 codes into uint8 was seen on x86-64 alone"
             )
         op, variant = self._translated(row, path)
+        if path == "xnnpack" and row.facts.get("grouped"):
+            op = "CONV_2D"
         try:
             profile = candidates(self.runtime, op, path, version=self.version, isa=self.isa, variant=variant)[0]
         except UnknownNameError as error:

@@ -128,6 +128,8 @@ def accumulating(node: Node, ranges: Mapping[int, Range]) -> Requantizing:
             "filter": size, "stride": g.stride, "dilation": g.dilation, "pixels": math.prod(g.out),
             "padding": "SAME" if node.options["Padding"] == 0 else "VALID", "batch": x.shape[0],
             "inputs": math.prod(shaped.shape[:3]), "multiplier": shaped.shape[3] // x.shape[3] if depthwise else 1,
+            # XNNPACK runs several outputs a channel as a grouped convolution.
+            "grouped": depthwise and variant == "perchannel" and channels > x.shape[3],
         }  # fmt: skip
     least, greatest = accumulator_range(shaped, (low, high), weights.bias, vertical, horizontal)
     routes, refused = {}, {}

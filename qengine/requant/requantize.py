@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from .. import backends
 from ..arguments import integer, real
+from ..backends import outputs
 from ..backends.forms import INT32_MAX, INT32_MIN, FloorRule
 from ..exceptions import DomainError, DTypeError, brief
 from . import recipes
@@ -103,25 +104,6 @@ def _prepare_one(
     return prepared, prepared.total
 
 
-def _output(out: npt.NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    if out.shape != shape or out.dtype != dtype:
-        raise DomainError(f"out must have shape {shape} and dtype {dtype.name}; got {out.shape} and {out.dtype.name}.")
-    if isinstance(out, np.ndarray) and not out.flags.writeable:
-        raise DomainError("out must be writable; got a read-only array.")
-    return out
-
-
-def _device_output(engine: backends.DeviceBackend, acc: Any, out: Any) -> Any:
-    """Return a caller's device array to write into, once it is where acc is and says of itself that it is writable."""
-    if backends.read_only(out):
-        raise DomainError("out must be writable; got a read-only array.")
-    given = backends.adopt("out", out)
-    numbers = engine.device_number_of(acc), engine.device_number_of(given)
-    if numbers[0] != numbers[1]:
-        raise DomainError(f"out must be on the device of acc, {numbers[0]}; got an array on device {numbers[1]}.")
-    return given
-
-
 def requantize(
     acc: Any,
     multiplier: Any,
@@ -206,31 +188,21 @@ def requantize(
     """
     if not isinstance(scheme, str):
         scheme = get_scheme(scheme)
-    name = backends.choose(backend, acc) if out is None else backends.choose(backend, acc, out)
-    array = backends.adopt("acc", acc)
     if type(multiplier) is not float:
         backends.refuse_device("multiplier", multiplier)
     if type(zero_point) is not int:
         backends.refuse_device("zero_point", zero_point)
     if not isinstance(multiplier, (QuantizedMultiplier, int, float, np.number)):
         multiplier = backends.parameter("multiplier", multiplier)
-    if isinstance(array, np.ndarray):
-        if out is not None and not isinstance(out, np.ndarray):
-            raise DTypeError(f"out must be a NumPy array; got {type(out).__name__}.")
+
+    def work(arrays: Any, name: str, array: npt.NDArray[Any], given: Any) -> npt.NDArray[Any]:
+        array = _accumulators(acc, array)
         return _requantize(
-            np, name, _accumulators(acc, array), multiplier, scheme, zero_point, dtype, qmin, qmax, axis, out, overflow
-        )  # fmt: skip
-    if out is not None and not backends.on_device(out):
-        raise DTypeError(f"out must be an array on a CUDA device, as acc is; got {type(out).__name__}.")
-    engine = backends.device_backend()
-    given = None if out is None else _device_output(engine, array, out)
-    with engine.on_device_of(array):
-        result = _requantize(
-            engine.array_module(), name, _accumulators(acc, array), multiplier, scheme, zero_point, dtype, qmin, qmax,
-            axis, given, overflow,
-        )  # fmt: skip
-        handed = engine.hand_over(result, acc if out is None else out)
-    return handed if out is None else out
+            arrays, name, array, multiplier, scheme, zero_point, dtype, qmin, qmax, axis, given, overflow
+        )
+
+    result: npt.NDArray[Any] = outputs.call_into(backend, "acc", acc, out, work)
+    return result
 
 
 def _requantize(
@@ -263,7 +235,7 @@ def _requantize(
             array = arrays.broadcast_to(array, shape)
 
     # Kernels read two int32 as one int64 and write whole cache lines: both sides start at their own alignment.
-    work = (arrays.ascontiguousarray(array) if _aligned(array) else array.copy()).reshape(folded)
+    work = (arrays.ascontiguousarray(array) if outputs.aligned(array) else array.copy()).reshape(folded)
     form, epilogue = prepared.form, prepared.epilogue
     if not (total and work.dtype == _INT32):
         _check_accumulators(prepared.row, work, *prepared.domain, shape, form.exponent, epilogue.wrap)
@@ -273,20 +245,11 @@ def _requantize(
             work = (work.astype(np.int64) << arrays.asarray(split[0])[:, None]).astype(np.int32)
             form = split[1]
 
-    result = arrays.empty(shape, prepared.dtype) if out is None else _output(out, shape, prepared.dtype)
-    direct = out is None or (
-        result.flags.c_contiguous and _aligned(result) and not arrays.may_share_memory(result, work)
-    )
-    target = result if direct else arrays.empty(shape, prepared.dtype)
+    result, target = outputs.target(arrays, out, shape, prepared.dtype, work)
     backends.load(name).requantize(work, form, epilogue, target.reshape(folded))
-    if not direct:
+    if target is not result:
         result[...] = target
     return result
-
-
-def _aligned(array: npt.NDArray[Any]) -> bool:
-    """Tell whether elements lie at multiples of their size; those of a device always do."""
-    return not isinstance(array, np.ndarray) or array.flags.aligned
 
 
 def _real(multiplier: Any) -> float:

@@ -1,6 +1,7 @@
 """quantize, dequantize, fake_quantize: inputs of every kind, channels, groups, draws, threads, errors."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -410,3 +411,120 @@ def test_unknown_names(backend):
         qe.quantize([1.0], p, rounding="half-evn", backend=backend)
     with pytest.raises(UnknownNameError):
         qe.quantize([1.0], p, backend="gpu")
+
+
+# ---------------------------------------------------------------------------------------------------------
+# out=
+
+
+def outs(shape, dtype):
+    """Arrays of a shape, each with its memory: contiguous, transposed, strided, reversed, misaligned."""
+    raw = np.full(math.prod(shape) * np.dtype(dtype).itemsize + 1, 77, np.uint8)
+    wide = np.full((*shape[:-1], 2 * shape[-1]), 77, dtype)
+    return (
+        np.full(shape, 77, dtype), np.full(shape, 77, dtype, order="F"), wide[..., 1::2],
+        np.full(shape, 77, dtype)[::-1], raw[1:].view(dtype).reshape(shape),
+    )  # fmt: skip
+
+
+OUT_PARAMS = {
+    "one": qe.QuantParams(0.37, 5, -128, 127),
+    "channels": qe.QuantParams([0.37, 0.11, 2.0, 0.05], [5, -3, 0, 127], -128, 127, axis=1),
+    "groups of the first axis": qe.QuantParams(np.full((2, 4, 9), 0.37), 5, -128, 127, axis=0, group=2),
+}
+
+
+@pytest.mark.parametrize("convention", ["calculator", "onnx"])
+@pytest.mark.parametrize("kind", OUT_PARAMS)
+def test_out(kind, convention, backend, rng):
+    p, x = OUT_PARAMS[kind], rng.standard_normal((3, 4, 9)).astype(np.float32) * 20
+    wanted = qe.quantize(x, p, convention=convention, backend=backend)
+    values = qe.dequantize(wanted, p, convention=convention, backend=backend)
+    for out in outs(x.shape, np.int8):
+        assert qe.quantize(x, p, convention=convention, backend=backend, out=out) is out
+        np.testing.assert_array_equal(out, wanted)
+    for out in outs(x.shape, values.dtype):
+        assert qe.dequantize(wanted, p, convention=convention, backend=backend, out=out) is out
+        np.testing.assert_array_equal(out, values)
+    memory = np.full((3, 4, 18), 77, np.int8)
+    qe.quantize(x, p, convention=convention, backend=backend, out=memory[..., ::2])
+    assert (memory[..., 1::2] == 77).all()
+
+
+def test_out_overlaps_what_is_read(backend, rng):
+    p, x = OUT_PARAMS["one"], rng.standard_normal(5001).astype(np.float32) * 20
+    wanted = qe.quantize(x, p, backend=backend)
+    memory = x.copy()
+    front = memory.view(np.int8)[:5001]
+    qe.quantize(memory, p, backend=backend, out=front)
+    np.testing.assert_array_equal(front, wanted)
+    values = qe.dequantize(wanted, p, convention="onnx", backend=backend)
+    room = np.zeros(5001, np.float32)
+    codes = room.view(np.int8)[-5001:]
+    codes[:] = wanted
+    qe.dequantize(codes, p, convention="onnx", backend=backend, out=room)
+    np.testing.assert_array_equal(room, values)
+    whole = qe.QuantParams(1.0, 0, -128, 127)  # the same type in and out
+    reals = np.arange(-100.0, 100.0)
+    assert qe.dequantize(qe.quantize(reals, whole, backend=backend), whole, backend=backend, out=reals) is reals
+    np.testing.assert_array_equal(reals, np.arange(-100.0, 100.0))
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "text"),
+    [
+        (np.zeros(7, np.int8), DomainError, r"out must have shape \(8,\) and dtype int8; got \(7,\) and int8"),
+        (np.zeros((8, 1), np.int8), DomainError, r"got \(8, 1\) and int8"),
+        (np.zeros(8, np.uint8), DomainError, r"dtype int8; got \(8,\) and uint8"),
+        (np.zeros(8, np.float32), DomainError, r"got .* and float32"),
+        ([0] * 8, DTypeError, "out must be a NumPy array; got list"),
+    ],
+)
+def test_wrong_out(out, error, text, backend):
+    p = OUT_PARAMS["one"]
+    with pytest.raises(error, match=text):
+        qe.quantize(np.ones(8), p, backend=backend, out=out)
+    with pytest.raises(error, match=text.replace("int8;", "float64;")):
+        qe.dequantize(np.ones(8, np.int8), p, backend=backend, out=out)
+
+
+def test_out_is_not_written_where_arguments_are_refused(backend):
+    p, codes, values = OUT_PARAMS["one"], np.full(4, 77, np.int8), np.full(4, 77.0)
+    for out in (codes, values):
+        out.flags.writeable = False
+    with pytest.raises(DomainError, match="out must be writable; got a read-only array"):
+        qe.quantize(np.ones(4), p, backend=backend, out=codes)
+    with pytest.raises(DomainError, match="out must be writable"):
+        qe.dequantize(np.ones(4, np.int8), p, backend=backend, out=values)
+    for out in (codes, values):
+        out.flags.writeable = True
+    with pytest.raises(DomainError, match=r"q must hold codes in \[-128, 127\]; got 300 at index 2"):
+        qe.dequantize(np.array([1, 2, 300, 4]), p, backend=backend, out=values)
+    with pytest.raises(DTypeError, match="x must"):
+        qe.quantize(np.ones(4, complex), p, backend=backend, out=codes)
+    with pytest.raises(DomainError, match="seed must be"):
+        qe.quantize(np.ones(4), p, seed=-1, backend=backend, out=codes)
+    assert (codes == 77).all()
+    assert (values == 77.0).all()
+    with pytest.raises(DomainError, match="x must be finite; got 1 NaN"):
+        qe.quantize([1.0, np.nan, 2.0, 3.0], p, backend=backend, out=codes)
+
+
+def test_out_of_a_large_array_on_threads(rng):
+    p, x = OUT_PARAMS["one"], rng.standard_normal((1 << 20) + 77, np.float32)
+    for convention in ("onnx", "calculator"):
+        q = qe.quantize(x, p, convention=convention)
+        for lead in (0, 1, 63):
+            room = np.full(x.size + 128, 77, np.int8)
+            qe.quantize(x, p, convention=convention, out=room[lead : lead + x.size])
+            np.testing.assert_array_equal(room[lead : lead + x.size], q)
+            assert (room[:lead] == 77).all()
+            assert (room[lead + x.size :] == 77).all()
+            back = qe.dequantize(q, p, convention=convention)
+            numbers = np.full(x.size + 128, 77, back.dtype)
+            qe.dequantize(q, p, convention=convention, out=numbers[lead : lead + x.size])
+            np.testing.assert_array_equal(numbers[lead : lead + x.size], back)
+            assert (numbers[:lead] == 77).all()
+            assert (numbers[lead + x.size :] == 77).all()
+    want = qe.dequantize(q[:5000], p, convention="calculator", backend="reference")
+    np.testing.assert_array_equal(back[:5000], want)

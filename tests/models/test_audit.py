@@ -509,3 +509,33 @@ def test_damaged_files(tmp_path: Path, rng: np.random.Generator) -> None:
         qe.audit(tmp_path / "missing.tflite")
     with pytest.raises(InputFileError, match="TFL3"):
         qe.audit(saved(tmp_path, b"hello, this is no model"))
+
+
+@pytest.mark.parametrize(("multiplier", "op"), [(1, "DEPTHWISE_CONV_2D"), (3, "CONV_2D")])
+def test_xnnpack_runs_several_outputs_a_channel_as_a_grouped_convolution(
+    multiplier: int, op: str, tmp_path: Path
+) -> None:
+    """The two differ below -2**31: there one wraps where the zero point is added, the other saturates."""
+    channels = 5 * multiplier
+    tensors = [
+        Tensor((1, 3, 4, 5), "int8", 4.0, -128),
+        Tensor((1, 2, 2, channels), "int8", np.full(channels, 0.2, "f4"), 0, np.ones((1, 2, 2, channels), np.int8), 3),
+        Tensor((channels,), "int32", np.full(channels, 0.8, np.float32), 0, np.full(channels, -(10**8), np.int32)),
+        Tensor((1, 3, 4, channels), "int8", 2.0**-7, -7),
+    ]  # fmt: skip
+    options = window("dw", 1, 1, DepthMultiplier=multiplier)
+    path = tmp_path / "depthwise.tflite"
+    path.write_bytes(
+        network(tensors, [Op("DEPTHWISE_CONV_2D", [0, 1, 2], 3, "DepthwiseConv2DOptions", 3, options)], [0], [3])
+    )
+    (row,) = rows(read_graph(path))
+    (xnnpack, reference) = parse_sides(["litert:xnnpack", "litert:ref"], "litert")
+    assert xnnpack.regions(row)[0].kernel.profile.op == op
+    assert reference.regions(row)[0].kernel.profile.op == "DEPTHWISE_CONV_2D"
+    (pair,) = qe.audit(path, ["litert:xnnpack", "litert:ref"]).layers[0].pairs
+    columns: dict[str, Any] = {"in_scale": 4.0, "w_scale": np.float32(0.2), "out_scale": 2.0**-7, "zero_point": -7}
+    first, second = (
+        int(qe.emulate("litert", name, way, acc=-(10**8), **columns))
+        for name, way in ((op, "xnnpack"), ("DEPTHWISE_CONV_2D", "ref"))
+    )
+    assert (pair.status == "equal") == (first == second) == (multiplier == 3)

@@ -289,3 +289,23 @@ def test_unmasked_plans_have_nothing_outside(backend: str) -> None:
         w = make_work(make_plan(ALL, pairs=4000, **options))
         outside = tally_of(backend, w, 0, 4000)["outside"]
         assert (outside[w.total] == 0).all()
+
+
+@pytest.mark.parametrize("witnesses", [0, 8, 3000])
+@pytest.mark.parametrize("names", [("single", "double"), ("double", "single"), ("single", "half-away")])
+def test_sums_of_consecutive_accumulators(names: tuple[str, str], witnesses: int) -> None:
+    """The loop that sums differences alone, its cuts at 0 and its tiles: the reference's tally."""
+    for value, shift, low, high in (
+        (1_518_500_250, -1, -30_011, 40_017), (1_527_099_593, -6, -100_001, -7), (1_395_864_371, -3, 5, 70_000),
+        (1 << 30, 0, -9_999, 20_000), (1 << 30, -2, -8_192, 8_191), ((1 << 31) - 1, -30, 2**31 - 50_000, 2**31 - 1),
+        (1 << 30, -30, -(2**31), 50_000 - 2**31),
+    ):  # fmt: skip
+        options: dict[str, Any] = {
+            "multiplier": qe.QuantizedMultiplier(value, shift), "acc": f"all:{low}:{high}", "witnesses": witnesses,
+        }  # fmt: skip
+        wanted = qe.sweep(*names, backend="reference", **options)
+        for tile_pairs in (None, 4099):
+            got = qe.sweep(*names, backend="cpu", tile_pairs=tile_pairs, threads=1, **options)
+            assert got.digest == wanted.digest
+            assert got.histogram == wanted.histogram
+            assert got.max_abs_diff == wanted.max_abs_diff

@@ -421,3 +421,61 @@ def test_wide_integers(kind: str, device: Any) -> None:
     for bad in (2**53 + 1, *([-(2**53) - 1] if kind == "<i8" else [2**64 - 1])):
         with pytest.raises(qe.DomainError, match=str(bad)):
             qe.quantize(device.asarray(np.array([1, bad], kind)), params)
+
+
+# ---------------------------------------------------------------------------------------------------------
+# out=
+
+
+def test_out(device: Device, rng: np.random.Generator) -> None:
+    x = rng.standard_normal((6, 8)).astype(np.float32) * 20
+    for p in (
+        qe.QuantParams(0.37, 5, -128, 127),
+        qe.QuantParams(np.full((3, 8), 0.37), 5, -128, 127, axis=0, group=2),
+    ):
+        wanted = qe.quantize(x, p, backend="reference")
+        values = qe.dequantize(wanted, p, convention="onnx", backend="reference")
+        memory = device.full((6, 16), 77, np.int8)
+        for out in (device.full((6, 8), 77, np.int8), memory[:, ::2]):
+            assert qe.quantize(device.asarray(x), p, out=out) is out
+            assert np.array_equal(out.get(), wanted)
+        assert (memory.get()[:, 1::2] == 77).all()
+        numbers = device.full((6, 16), 77, np.float32)
+        for out in (device.full((6, 8), 77, np.float32), numbers[:, ::2]):
+            assert qe.dequantize(device.asarray(wanted), p, convention="onnx", out=out) is out
+            assert np.array_equal(out.get(), values)
+        assert (numbers.get()[:, 1::2] == 77).all()
+    memory = device.asarray(x.ravel())  # codes over the front of their own numbers
+    front = memory.view(np.int8)[:48]
+    p = qe.QuantParams(0.37, 5, -128, 127)
+    qe.quantize(memory, p, out=front)
+    assert np.array_equal(front.get(), qe.quantize(x.ravel(), p, backend="reference"))
+
+
+def test_wrong_out(device: Device) -> None:
+    p, x, q = qe.QuantParams(0.37, 5, -128, 127), device.asarray(np.ones(8, np.float32)), np.ones(8, np.int8)
+    with pytest.raises(qe.DTypeError, match="out must be an array on a CUDA device, as x is; got ndarray"):
+        qe.quantize(x, p, out=np.empty(8, np.int8))
+    with pytest.raises(qe.DTypeError, match="out must be an array on a CUDA device, as q is; got ndarray"):
+        qe.dequantize(device.asarray(q), p, out=np.empty(8))
+    with pytest.raises(qe.DTypeError, match="out must be a NumPy array; got"):
+        qe.dequantize(q, p, out=device.empty(8, np.float64))
+    with pytest.raises(qe.BackendError, match=r"'cpu' was asked for, but an array .* lives on a CUDA device"):
+        qe.quantize(np.ones(8), p, backend="cpu", out=device.empty(8, np.int8))
+    with pytest.raises(qe.DomainError, match=r"out must have shape \(8,\) and dtype int8; got \(4,\) and int8"):
+        qe.quantize(x, p, out=device.empty(4, np.int8))
+    with pytest.raises(qe.DomainError, match=r"and dtype float64; got .* and float32"):
+        qe.dequantize(device.asarray(q), p, out=device.empty(8, np.float32))
+
+
+def test_out_of_other_kinds(stand_in: HostDevice) -> None:
+    p, x = qe.QuantParams(0.5, 0, -128, 127), np.float32([0.25, 0.75, -0.25, -0.75])  # ties to even
+    out = Foreign(stand_in.empty(4, np.int8))
+    assert qe.quantize(Foreign(stand_in.asarray(x)), p, out=out) is out
+    assert out.array.get().tolist() == [0, 2, 0, -2]
+    values = Foreign(stand_in.empty(4, np.float64))
+    assert qe.dequantize(out, p, out=values) is values
+    assert values.array.get().tolist() == [0.0, 1.0, 0.0, -1.0]
+    out.array._host.flags.writeable = False
+    with pytest.raises(qe.DomainError, match="out must be writable; got a read-only array"):
+        qe.quantize(Foreign(stand_in.asarray(x)), p, out=out)

@@ -68,6 +68,9 @@ def test_quantize(torch: Any, x: npt.NDArray[Any]) -> None:
     given = torch.from_numpy(x).cuda()
     codes = qe.quantize(x, PARAMS, backend="reference")
     is_tensor(torch, qe.quantize(given, PARAMS), codes)
+    out = torch.empty(SHAPE, dtype=torch.int8, device="cuda")
+    assert qe.quantize(given, PARAMS, out=out) is out
+    is_tensor(torch, out, codes)
     is_tensor(torch, qe.dequantize(torch.from_numpy(codes).cuda(), PARAMS), qe.dequantize(codes, PARAMS))
     is_tensor(torch, qe.fake_quantize(given, PARAMS), qe.fake_quantize(x, PARAMS, backend="reference"))
     is_tensor(
