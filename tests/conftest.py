@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,11 @@ import pytest
 
 import qengine as qe
 from qengine import backends
+
+# Started in the background, or by nohup, processes ignore these and hand that on: tests send them to their children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 SEED = int(os.environ.get("QENGINE_TEST_SEED", "20261121"))
 REQUIRED = {name.strip() for name in os.environ.get("QENGINE_REQUIRE_BACKENDS", "").split(",") if name.strip()}

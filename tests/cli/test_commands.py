@@ -30,6 +30,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The self-test with few values, and a server that ends at once: tests/test_selftest.py and tests/web run them."""
     monkeypatch.setattr(selftest, "structured_values", lambda: [-585, -1, 0, 1, 2, 585])
     monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)
+    monkeypatch.setattr(os, "_exit", sys.exit)
 
 
 def as_json(ran: Ran) -> Any:

@@ -164,7 +164,7 @@ def test_pdf_of_the_worked_example() -> None:
     pdf = analysis_pdf("w.csv", [item], [], "", "raise")
     assert analysis_pdf("w.csv", [item], [], "", "raise") == pdf
     text = pages(pdf)
-    assert len(text) == 3
+    assert len(text) == 2
     if any(text):
         joined = " ".join(" ".join(text).split())
         for figure in (

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import qengine as qe
-from qengine.affine import error_report as module
+from qengine.affine import measure as module
 from qengine.exceptions import DomainError, DTypeError
 from qengine.kernels.codes import ERROR_BINS, NOT_FAST
 from qengine.kernels.cuda import errors

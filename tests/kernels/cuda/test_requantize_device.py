@@ -475,7 +475,7 @@ def test_pieces_cover_an_array_once(shape: tuple[int, ...], piece: int, monkeypa
 def test_forms_of_every_rule_have_a_code(scheme: Scheme) -> None:
     from qengine.requant.requantize import _prepare_one
 
-    prepared, _ = _prepare_one(scheme, M, 3, np.dtype(np.int8), np.dtype(np.int32), None, None, "error")
+    prepared, _ = _prepare_one(scheme, M, 3, np.dtype(np.int8), None, None, False)
     table, rule = cuda._plan(prepared.form, prepared.epilogue)
     assert table.size == 1
     assert (rule == kernels.FLOOR) == isinstance(scheme.rule, FloorRule)
