@@ -25,7 +25,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 MODULES = (
     "bench_requantize", "bench_sweep", "bench_errors", "bench_exact", "bench_audit", "bench_peers", "bench_cold",
-    "bench_cluster",
+    "bench_cluster", "bench_long",
 )  # fmt: skip
 #: Outputs that differ where none may: the one unit whose goal is a matter of right and wrong.
 WRONG = "outputs"
