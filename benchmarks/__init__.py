@@ -18,7 +18,8 @@ and, with asv, in the same environment (`asv machine --yes` once before)::
 `bench_requantize`, `bench_sweep`, `bench_errors`, `bench_exact` (counts, staircases, the census, identification),
 `bench_peers` (other packages, the machine's limits, short calls, the grid of schemes, back ends, sizes and threads),
 `bench_audit` (audits and replays; real models where ``../shared`` is), `bench_cold` (import, every command),
-`bench_cluster` (one worker and two on this machine), `bench_long` (10^10 pairs with a checkpoint; minutes), `bench_cuda` (skips without a device). `choices` says which rows ``--quick`` takes, and ``--smoke``: the few of
+`bench_cluster` (one worker and two on this machine), `bench_long` (10^10 pairs with a checkpoint; minutes),
+`bench_cuda` (skips without a device). `choices` says which rows ``--quick`` takes, and ``--smoke``: the few of
 ``.ci/run`` that compare results, whatever their times.
 
 ``time_*`` are asv's own timings. ``track_*`` are rates and ratios whose two sides are timed in turn in one
