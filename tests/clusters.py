@@ -19,7 +19,7 @@ class Processes:
         self.processes: list[subprocess.Popen[bytes]] = []
         self.workers: list[subprocess.Popen[bytes]] = []
         self.scheduler = self._start(
-            "scheduler", "--port", "0", "--scheduler-file", str(self.file), "--idle-timeout", "300 s",
+            "scheduler", "--port", "0", "--scheduler-file", str(self.file), "--idle-timeout", "900 s",
             "--no-show", "--no-dashboard",
         )  # fmt: skip
         until(lambda: self.file.exists() and self.file.read_text().endswith("}"), "the scheduler's file")

@@ -109,11 +109,21 @@ def shared(request: pytest.FixtureRequest) -> Path:
 
 
 @pytest.fixture(scope="session")
-def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def clusters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Any]]:
+    """The clusters of the session, the running one last."""
+    started: list[Any] = []
+    yield started
+    for one in started:
+        one.stop()
+
+
+@pytest.fixture
+def processes(clusters: list[Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A scheduler and two workers of dask, processes of their own, for all tests of the session."""
     pytest.importorskip("distributed", reason="dask is not installed: pip install 'qengine-numerics[cluster]'")
     from tests.clusters import Processes
 
-    running = Processes(tmp_path_factory.mktemp("cluster"), workers=2)
-    yield running
-    running.stop()
+    # A scheduler that nobody asks for some minutes ends by itself; tests of clusters may lie further apart.
+    if not clusters or clusters[-1].scheduler.poll() is not None:
+        clusters.append(Processes(tmp_path_factory.mktemp("cluster"), workers=2))
+    return clusters[-1]
