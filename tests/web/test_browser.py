@@ -243,7 +243,8 @@ def test_reset(opened: Callable[..., Watched]) -> None:
     page = watched.go("/")
     page.click("#example")
     watched.calculated()
-    page.click("#reset")
+    with page.expect_navigation():
+        page.click("#reset")
     until(page, "document.querySelector('#results').children.length === 0 && !document.getElementById('values').value")
     assert urlsplit(page.url).query == ""
 
