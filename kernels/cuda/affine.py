@@ -27,8 +27,8 @@ from ..codes import (
 from . import grid, load
 from .grid import THREADS
 
-#: Records as affine.cu reads them. Single: float32 elements and arithmetic, doubles: float32 elements and float64
-#: arithmetic, general: the rest. Bounds are of x, rest is added to the bits of the rounded sum.
+#: Records as affine_quantize.cuh reads them. Single: float32 elements and arithmetic, doubles: float32 elements and
+#: float64 arithmetic, general: the rest. Bounds are of x, rest is added to the bits of the rounded sum.
 SINGLE = np.dtype(
     [
         ("low", np.float32), ("high", np.float32), ("negative_scale", np.float32), ("inverse", np.float32),
@@ -47,7 +47,7 @@ GENERAL = np.dtype(
         ("spare", np.int32),
     ]
 )  # fmt: skip
-#: Records of dequantization.
+#: Records of dequantization, as affine_dequantize.cuh reads them.
 CODE_SINGLE = np.dtype(
     [("scale", np.float32), ("product", np.float32), ("zero_point", np.int32), ("spare", np.int32)]
 )  # fmt: skip

@@ -19,7 +19,7 @@ from ..codes import (
 from . import load
 
 THREADS, FAST_THREADS, WARP = 256, 128, 32
-#: Elements of a piece, and quantizers that the fast loop takes together (errors.cuh, errors.cu).
+#: Elements of a piece, and quantizers that the fast loop takes together (errors.cuh, errors_fast.cuh).
 PIECE, TOGETHER = 8192, 4
 #: Runs of one channel of at least this many elements are cut into pieces for warps; shorter ones make columns.
 LONG_RUN = 4 * WARP

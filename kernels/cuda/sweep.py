@@ -27,7 +27,7 @@ from . import exhaustive, load
 
 THREADS = 256
 INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
-#: Schemes and cells of one launch, as sweep.cu lays out its shared memory.
+#: Schemes and cells of one launch, as sweep.cu and sweep_cells.cuh lay out the shared memory.
 SCHEMES, CELLS = 16, 7424
 FIXED_CELLS = 1 + DIFFERENCE_CELLS
 #: With more schemes, evaluating each of them once is cheaper than a kernel for each couple.

@@ -395,7 +395,7 @@ def test_numbers_of_the_texts_are_those_of_the_codes() -> None:
         known = {key: value for key, value in defined.items() if key != "F64_BIAS"}
         assert len(known) > 20
         assert {key: int(value) for key, value in known.items()} == {key: getattr(codes, key) for key in known}
-    wide = re.search(r"#define QE_DEQUANTIZE_WIDE (\d+)", sources.texts()["affine.cu"])
+    wide = re.search(r"#define QE_DEQUANTIZE_WIDE (\d+)", sources.texts()["affine_dequantize.cuh"])
     assert wide is not None
     assert int(wide[1]) == kernels.DEQUANTIZE_WIDE
 

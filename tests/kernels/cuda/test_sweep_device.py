@@ -167,7 +167,9 @@ def test_other_plans_take_the_kernel_for_any(schemes: tuple[str, ...], options: 
 def test_numbers_of_both_sides() -> None:
     """What the kernels' text and its Python both state."""
     texts = sources.texts()
-    defined = dict(re.findall(r"^#define QE_(\w+) (\d+)\b", texts["sweep.cu"] + texts["draws.cuh"], re.MULTILINE))
+    defined = dict(
+        re.findall(r"^#define QE_(\w+) (\d+)\b", texts["sweep_cells.cuh"] + texts["draws.cuh"], re.MULTILINE)
+    )
     for name, number in (
         ("GROUP", GROUP), ("RUN", RUN), ("LIMIT", DIFFERENCE_LIMIT), ("MOST_BINS", BINS), ("THREADS", kernels.THREADS),
         ("MOST_SCHEMES", kernels.SCHEMES), ("MOST_CELLS", kernels.CELLS),
