@@ -14,9 +14,11 @@ from ..runtimes.columns import LIMITS
 from ..runtimes.tflite import VADD
 from .attainable import accumulator_range, spans
 from .graph import Graph, GraphTensor, Operator
+from .replay_accumulating import EIGHT_BITS, LARGEST_SCALE, variant_of, weights_of
+from .replay_elementwise import MULTIPLIED, broadcast_rows
 from .replay_movers import MOVERS
 from .replay_node import EIGHT, Choice, Geometry, Node, NotCovered, eight, per_tensor, require
-from .replay_operators import CONVERTED, EIGHT_BITS, LARGEST_SCALE, MULTIPLIED, broadcast_rows, variant_of, weights_of
+from .replay_operators import CONVERTED
 from .requantizing import ACCUMULATORS, CODES, PAIRS, REACH, REALS, SUMS, Requantizing, integers, place_of, scales
 from .source import Array
 

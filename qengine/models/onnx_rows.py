@@ -14,8 +14,9 @@ import numpy as np
 from ..runtimes.tflite import VADD
 from .attainable import accumulator_range, spans
 from .onnx_graph import Codes, Node, OnnxGraph
+from .replay_accumulating import LARGEST_SCALE
+from .replay_elementwise import MULTIPLIED
 from .replay_node import require
-from .replay_operators import LARGEST_SCALE, MULTIPLIED
 from .requantizing import ACCUMULATORS, CODES, PAIRS, SUMS, Requantizing, integers, scales
 from .source import Array
 

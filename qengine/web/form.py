@@ -7,6 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Self, TypeVar, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core.core_schema import ValidationInfo
+from starlette.datastructures import FormData, UploadFile
 
 from ..exceptions import UnknownNameError
 from .errors import RequestRefusedError, of_validation
@@ -17,6 +18,8 @@ LOOKS = "x-form"
 TEXT, ENTRIES = 200, 64
 #: Commas beside those of samples, opening brackets (of pasted lists, too), braces and colons of a JSON text at most.
 COMMAS, LISTS, NAMES = 1000, 1 << 18, 4096
+#: Fields of a browser's form at most.
+FIELDS = 600
 
 Options = Sequence[tuple[str, str]]
 F = TypeVar("F", bound="Form")
@@ -182,3 +185,17 @@ class Form(BaseModel):
             raise of_validation(error.errors(include_url=False, include_input=False)) from None
         except (ValueError, RecursionError) as error:  # no JSON at all, or digits beyond all measure
             raise RequestRefusedError(f"The request cannot be read: {error}", status=400) from None
+
+
+def parts_of(data: FormData) -> tuple[list[tuple[str, str]], UploadFile | None]:
+    """Return the fields of a browser's form, and its file if one was chosen."""
+    pairs: list[tuple[str, str]] = []
+    file: UploadFile | None = None
+    for name, value in data.multi_items():
+        if isinstance(value, str):
+            pairs.append((name, value))
+        elif name != "file":
+            raise RequestRefusedError(f"The field {name[:80]!r} takes no file; 'file' does.", status=400)
+        elif value.filename:
+            file = value
+    return pairs, file

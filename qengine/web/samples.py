@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+from starlette.datastructures import UploadFile
 
 from ..exceptions import QEngineError
 from ..models.source import TensorSource
@@ -146,3 +147,10 @@ def check_scales(
             "granularity", f"At most {most:,} scales are taken here; these settings have {scales:,}. Take "
             "larger groups, or use the command line.", 413,
         )  # fmt: skip
+
+
+def tensor_of(form: Any, file: UploadFile | None, caps: Limits) -> TensorSource:
+    """Return the tensor that a form holds: its file if one was sent, or its values."""
+    if file is None:
+        return pasted(form.name, form.values, form.shape, caps)
+    return uploaded(form.name, file.filename or "", file.file, form.shape, caps)

@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 import qengine as qe
-from qengine.web import app
+from qengine.web import responses
 from qengine.web.pages import PAGES
 from tests.web.serving import TEXT, WORKED, answer
 
-STATIC = Path(app.__file__).parent / "static"
+STATIC = Path(responses.__file__).parent / "static"
 
 
 class Controls(HTMLParser):
@@ -122,8 +122,8 @@ def test_a_link_fills_the_form_without_script(client: httpx.Client) -> None:
 
 def test_plotly_comes_from_the_installed_package(client: httpx.Client) -> None:
     response = client.get("/static/plotly.min.js")
-    assert response.content == app.plotly_script().read_bytes()
-    for name in app.plotly_styles():
+    assert response.content == responses.plotly_script().read_bytes()
+    for name in responses.plotly_styles():
         assert f'id="{name}"' in client.get("/").text
 
 
