@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.affine import test_conventions, test_golden_affine, test_quantize
 
-from .device import HostDevice
-from .test_requantize_shim import _of_a_back_end
-
-
-@pytest.fixture
-def backend(stand_in: HostDevice) -> str:
-    return "cuda"
-
-
-@pytest.fixture
-def other_backend(stand_in: HostDevice) -> str:
-    return "cuda"
-
+from .suites import on_the_stand_in
 
 #: Loops over every channel and group alone, on the reference: test_affine_device.py compares whole arrays.
 SLOW = {"test_channels_equal_a_loop_over_channels", "test_groups_equal_a_loop_over_groups"}
-for module in (test_quantize, test_conventions, test_golden_affine):
-    globals().update({name: test for name, test in _of_a_back_end(module).items() if name not in SLOW})
+
+globals().update(on_the_stand_in(test_quantize, test_conventions, test_golden_affine, elsewhere=SLOW))
 committed = test_golden_affine.committed

@@ -15,7 +15,7 @@ from qengine.affine import measure as module
 from qengine.exceptions import DomainError, DTypeError
 from qengine.kernels.codes import ERROR_BINS, NOT_FAST
 from qengine.kernels.cuda import errors
-from tests.affine.test_error_report import SUMS, alike, same_bits
+from tests.affine.reports import SUMS, alike, same_bits
 from tests.affine.test_metrics import close
 
 from .device import HostDevice

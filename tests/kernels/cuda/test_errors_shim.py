@@ -1,15 +1,17 @@
-"""The CUDA error pass on the host: the suites of the other back ends, run on the stand-in for a device."""
+"""The CUDA error pass on the host: the suites of the other back ends."""
 
 from __future__ import annotations
 
-import inspect
-from types import ModuleType
+from tests.affine import (
+    reports,
+    test_error_bits,
+    test_error_formats,
+    test_error_refusals,
+    test_error_report,
+    test_metrics,
+)
 
-import pytest
-
-from tests.affine import test_error_report, test_metrics
-
-from .device import HostDevice
+from .suites import on_the_stand_in
 
 #: What is measured at length elsewhere, or beyond a minute here.
 ELSEWHERE = {
@@ -20,27 +22,6 @@ ELSEWHERE = {
     "test_overflow_to_nan_or_infinity_is_counted_and_left_out", "test_errors_on_an_edge",
 }  # fmt: skip
 
-
-@pytest.fixture
-def backend(stand_in: HostDevice) -> str:
-    return "cuda"
-
-
-@pytest.fixture
-def other_backend(stand_in: HostDevice) -> str:
-    return "cuda"
-
-
-def _of_a_back_end(module: ModuleType) -> dict[str, object]:
-    return {
-        name: function
-        for name, function in vars(module).items()
-        if name.startswith("test_")
-        and name not in ELSEWHERE
-        and {"backend", "other_backend"} & set(inspect.signature(function).parameters)
-    }
-
-
-globals().update(_of_a_back_end(test_metrics))
-globals().update(_of_a_back_end(test_error_report))
-long, small_tiles = test_error_report.long, test_error_report.small_tiles
+SUITES = test_metrics, test_error_report, test_error_bits, test_error_formats, test_error_refusals
+globals().update(on_the_stand_in(*SUITES, elsewhere=ELSEWHERE))
+long, small_tiles = reports.long, reports.small_tiles

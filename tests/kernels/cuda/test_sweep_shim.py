@@ -1,33 +1,9 @@
-"""The CUDA sweep on the host: the suite of the other back ends, on a stand-in for the device."""
+"""The CUDA sweep on the host: the suite of the other back ends."""
 
 from __future__ import annotations
 
-import inspect
-from types import ModuleType
-
-import pytest
-
 from tests.sweeps import test_tiles
 
-from .device import HostDevice
+from .suites import on_the_stand_in
 
-
-@pytest.fixture
-def backend(stand_in: HostDevice) -> str:
-    return "cuda"
-
-
-@pytest.fixture
-def other_backend(stand_in: HostDevice) -> str:
-    return "cuda"
-
-
-def _of_a_back_end(module: ModuleType) -> dict[str, object]:
-    return {
-        name: function
-        for name, function in vars(module).items()
-        if name.startswith("test_") and {"backend", "other_backend"} & set(inspect.signature(function).parameters)
-    }
-
-
-globals().update(_of_a_back_end(test_tiles))
+globals().update(on_the_stand_in(test_tiles))
