@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -11,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +28,10 @@ GXX_OPTIONS = (
     "-fsanitize=undefined,float-cast-overflow", "-fno-sanitize=vptr", "-static-libubsan",
     "-Wall", "-Wextra", "-Werror",
 )  # fmt: skip
+#: What every room is compiled for.
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
+#: Seconds after which a compilation that nobody used is removed: texts change, and none is ever used again.
+UNUSED = 14 * 86400
 
 
 class Failed(AssertionError):
@@ -60,20 +66,39 @@ def _cache() -> Path:
 def kept(name: str, key: list[str], make: Callable[[Path], None]) -> Path:
     """Return the folder that `make` filled for this key; whoever comes while another makes it waits."""
     target = _cache() / f"{name}-{hashlib.sha256(chr(0).join(key).encode()).hexdigest()[:24]}"
-    if target.is_dir():
+    if _still_there(target):
         return target
     import fcntl  # not on Windows, which has no g++ here
 
-    with (_cache() / f"{target.name}.lock").open("w") as lock:
+    # One of a few files that stay: to remove one that somebody may hold would let two make the same.
+    with (_cache() / f"lock-{target.name[-2:]}").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.is_dir():
+        if not _still_there(target):
             folder = Path(tempfile.mkdtemp(dir=_cache()))
             try:
                 make(folder)
                 folder.rename(target)
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
+            _prune()
     return target
+
+
+def _still_there(target: Path) -> bool:
+    """Whether the folder is there; if so its time is now, so that nobody prunes it."""
+    with contextlib.suppress(FileNotFoundError):
+        os.utime(target)
+        return True
+    return False
+
+
+def _prune() -> None:
+    """Remove what nobody has used for `UNUSED` seconds, and what those left who were killed."""
+    for path in _cache().iterdir():
+        with contextlib.suppress(OSError):  # another process removes it, too
+            if path.is_dir() and time.time() - path.stat().st_mtime > UNUSED:
+                # Away by its name first: who is killed here leaves no half of it.
+                shutil.rmtree(path.rename(tempfile.mkdtemp(dir=_cache())))
 
 
 # ---------------------------------------------------------------------------------------------------------
@@ -248,6 +273,10 @@ class Resources:
     spill_stores: int
     spill_loads: int
     shared: int
+
+
+Nvrtc = Callable[..., Compiled]
+Nvcc = Callable[[str, str], tuple[Path, dict[str, Resources]]]
 
 
 def compile_nvcc(room: str, arch: str) -> tuple[Path, dict[str, Resources]]:

@@ -9,7 +9,7 @@ import pytest
 from qengine import backends
 from tests.conftest import serving
 
-from . import build
+from . import build, sass
 from .device import Cuda, HostDevice, install
 
 
@@ -22,7 +22,7 @@ def shim() -> Callable[..., build.Shim]:
 
 
 @pytest.fixture
-def nvrtc() -> Callable[..., build.Compiled]:
+def nvrtc() -> build.Nvrtc:
     """``nvrtc(text, options)``: compile as CuPy does."""
     if build.nvrtc_library() is None:
         pytest.skip("no NVRTC on this machine: pip install nvidia-cuda-nvrtc-cu12")
@@ -30,11 +30,18 @@ def nvrtc() -> Callable[..., build.Compiled]:
 
 
 @pytest.fixture
-def nvcc() -> Callable[..., object]:
+def nvcc() -> build.Nvcc:
     """``nvcc(room, arch)``: compile to a cubin, with the resources of each kernel."""
     if build.nvcc() is None:
         pytest.skip("no nvcc on this machine")
     return build.compile_nvcc
+
+
+@pytest.fixture
+def nvdisasm() -> None:
+    """What `sass` reads machine code with."""
+    if sass.disassembler() is None:
+        pytest.skip("no nvdisasm on this machine: pip install nvidia-cuda-nvdisasm")
 
 
 ORDERS = {"backward": 1, "shuffled": 7}

@@ -5,15 +5,11 @@ At 3.0 TB/s an H100 moves 600e9 float32 and bytes a second, and issues 29.6e12 i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from . import build, sass
-from .test_requantize_sass import disassemble
 
-__all__ = ["disassemble"]
+pytestmark = pytest.mark.usefixtures("nvdisasm")
 
 #: Instructions an element of the loops that store bytes of codes.
 QUANTIZE = {
@@ -30,14 +26,10 @@ DEQUANTIZE = {"dequantize_tensor_f32": (8.0, 4), "dequantize_tensor_f64": (10.0,
 REGISTERS = 80
 
 
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
-def test_budgets(
-    arch: str,
-    nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]],
-    disassemble: Callable[[Path], dict[str, list[sass.Loop]]],
-) -> None:
+@pytest.mark.parametrize("arch", build.ARCHITECTURES)
+def test_budgets(arch: str, nvcc: build.Nvcc) -> None:
     cubin, resources = nvcc("affine", arch)
-    found = disassemble(cubin)
+    found = sass.loops(cubin)
     for kernel, budget in QUANTIZE.items():
         # Four codes are one 4-byte store; the loops that find the numbers of their columns hold more loads.
         main = [loop for loop in found[kernel] if loop.elements(4) >= 8 and loop.elements(4) == 4 * loop.count("LDG")]
@@ -57,13 +49,10 @@ def test_budgets(
         assert resources[kernel].registers <= REGISTERS, kernel
 
 
-def test_a_cast_keeps_up_with_the_memory(
-    nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]],
-    disassemble: Callable[[Path], dict[str, list[sass.Loop]]],
-) -> None:
+def test_a_cast_keeps_up_with_the_memory(nvcc: build.Nvcc) -> None:
     """float32 to a small float, ties to even, four at a time: fewer than the 49 instructions an element of the head."""
     cubin, _ = nvcc("formats", "sm_90")
-    main = [loop for loop in disassemble(cubin)["encode_f32"] if loop.elements(4) == 4 and loop.count("LDG") == 1]
+    main = [loop for loop in sass.loops(cubin)["encode_f32"] if loop.elements(4) == 4 and loop.count("LDG") == 1]
     assert len(main) == 1
     assert main[0].count() / 4 <= 42
     assert not main[0].count("CALL", "MUFU", "BAR")

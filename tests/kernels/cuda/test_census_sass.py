@@ -5,12 +5,11 @@ Of an H100 multiprocessor's clock: 128 instructions issue, 64 of them on the int
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from . import build, sass
+
+pytestmark = pytest.mark.usefixtures("nvdisasm")
 
 #: Codes of a turn of the loop over residues.
 STEP = 16
@@ -22,21 +21,10 @@ LOOPS = {"census_floor": 180, "census_any": 520}
 REGISTERS = 128
 
 
-@pytest.fixture(scope="module")
-def disassemble() -> Callable[[Path], dict[str, list[sass.Loop]]]:
-    if sass.disassembler() is None:
-        pytest.skip("no nvdisasm on this machine: pip install nvidia-cuda-nvdisasm")
-    return sass.loops
-
-
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
-def test_budgets(
-    arch: str,
-    nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]],
-    disassemble: Callable[[Path], dict[str, list[sass.Loop]]],
-) -> None:
+@pytest.mark.parametrize("arch", build.ARCHITECTURES)
+def test_budgets(arch: str, nvcc: build.Nvcc) -> None:
     cubin, resources = nvcc("census", arch)
-    found = disassemble(cubin)
+    found = sass.loops(cubin)
     # Two loops, one for each sign of the accumulators: those without a conversion or a branch but their own.
     main = [loop for loop in found["census_like"] if loop.count("BRA") == 1 and loop.count() >= 4 * STEP - 8]
     main = [loop for loop in main if not loop.count("I2F", "F2I", "D", "LD", "ST", "CALL")]

@@ -5,8 +5,6 @@ For sm_90 by both compilers; for the others by one, and by both with ``--runslow
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +12,6 @@ import pytest
 from qengine.kernels.cuda import sources
 
 from . import build
-
-ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
-
 
 #: Rooms that nvcc compiles for every architecture all the same, for the budgets of their machine code.
 BUDGETED = {"affine", "census", "exhaustive", "requantize", "sweep"}
@@ -31,13 +26,13 @@ def cases(compiler: str) -> list[Any]:
             if build.nvcc() and arch != "sm_90" and (room in BUDGETED) == (compiler == "nvrtc")
             else [],
         )
-        for arch in ARCHITECTURES
+        for arch in build.ARCHITECTURES
         for room in sources.rooms()
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("arch", "room"), cases("nvrtc"))
-def test_nvrtc(room: str, arch: str, nvrtc: Callable[..., build.Compiled]) -> None:
+def test_nvrtc(room: str, arch: str, nvrtc: build.Nvrtc) -> None:
     compiled = nvrtc(sources.assemble(room), build.nvrtc_options(arch))
     assert compiled.log == ""
     for name in sources.kernels(room):
@@ -45,8 +40,8 @@ def test_nvrtc(room: str, arch: str, nvrtc: Callable[..., build.Compiled]) -> No
 
 
 @pytest.mark.parametrize("room", sources.rooms())
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_nvcc(room: str, arch: str, nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]]) -> None:
+@pytest.mark.parametrize("arch", build.ARCHITECTURES)
+def test_nvcc(room: str, arch: str, nvcc: build.Nvcc) -> None:
     _, resources = nvcc(room, arch)
     assert set(resources) == set(sources.kernels(room))
     spilling = {name: used for name, used in resources.items() if used.spill_stores or used.spill_loads or used.stack}

@@ -8,12 +8,11 @@ are out of reach while sums must be right to 1e-13 and the sum of e, which cance
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from . import build, sass
+
+pytestmark = pytest.mark.usefixtures("nvdisasm")
 
 TOGETHER, STEP = 4, 4
 #: (instructions, float64 instructions) an element and quantizer.
@@ -24,9 +23,7 @@ REGISTERS = 170
 ISSUED, DOUBLES = 132 * 128 * 1.755e9, 132 * 64 * 1.755e9
 
 
-def test_budgets(nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]]) -> None:
-    if sass.disassembler() is None:
-        pytest.skip("no nvdisasm on this machine: pip install nvidia-cuda-nvdisasm")
+def test_budgets(nvcc: build.Nvcc) -> None:
     cubin, resources = nvcc("errors", "sm_90")
     found = sass.loops(cubin)
     for kernel, (instructions, doubles) in BUDGETS.items():

@@ -5,7 +5,6 @@ An H100 multiprocessor issues 128 thread instructions a clock, of them 64 of the
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from qengine.kernels.cuda import sources
 
 from . import build, sass
 
-ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
+pytestmark = pytest.mark.usefixtures("nvdisasm")
 
 #: Pairs of a turn of the loop.
 STEP = 16
@@ -27,13 +26,6 @@ BUDGETS = {
 }
 #: With 32 registers a thread all 2048 threads of a multiprocessor run at a time; two more leave 1792.
 REGISTERS = 34
-
-
-@pytest.fixture(scope="module")
-def disassemble() -> Callable[[Path], dict[str, list[sass.Loop]]]:
-    if sass.disassembler() is None:
-        pytest.skip("no nvdisasm on this machine: pip install nvidia-cuda-nvdisasm")
-    return sass.loops
 
 
 def within_budgets(arch: str, found: dict[str, list[sass.Loop]]) -> None:
@@ -49,34 +41,22 @@ def within_budgets(arch: str, found: dict[str, list[sass.Loop]]) -> None:
         assert not loop.count("I2F", "F2I", "LD", "ST", "CALL", "MUFU", "POPC"), kernel
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_budgets(
-    arch: str,
-    nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]],
-    disassemble: Callable[[Path], dict[str, list[sass.Loop]]],
-) -> None:
+@pytest.mark.parametrize("arch", build.ARCHITECTURES)
+def test_budgets(arch: str, nvcc: build.Nvcc) -> None:
     cubin, resources = nvcc("exhaustive", arch)
-    within_budgets(arch, disassemble(cubin))
+    within_budgets(arch, sass.loops(cubin))
     assert all(resources[kernel].registers <= REGISTERS for kernel in BUDGETS)
 
 
-@pytest.mark.parametrize("arch", ARCHITECTURES)
-def test_budgets_of_nvrtc(
-    arch: str,
-    nvrtc: Callable[..., build.Compiled],
-    disassemble: Callable[[Path], dict[str, list[sass.Loop]]],
-    tmp_path: Path,
-) -> None:
+@pytest.mark.parametrize("arch", build.ARCHITECTURES)
+def test_budgets_of_nvrtc(arch: str, nvrtc: build.Nvrtc, tmp_path: Path) -> None:
     """As CuPy compiles it."""
     cubin = tmp_path / "exhaustive.cubin"
     cubin.write_bytes(nvrtc(sources.assemble("exhaustive"), build.nvrtc_options(arch)).binary)
-    within_budgets(arch, disassemble(cubin))
+    within_budgets(arch, sass.loops(cubin))
 
 
-def test_conversions_are_seen(
-    nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]],
-    disassemble: Callable[[Path], dict[str, list[sass.Loop]]],
-) -> None:
+def test_conversions_are_seen(nvcc: build.Nvcc) -> None:
     """A product with conversions would be found: the requantization has them."""
     cubin, _ = nvcc("requantize", "sm_90")
-    assert any(loop.count("I2F", "F2I") for loop in disassemble(cubin)["requantize_float32_tensor"])
+    assert any(loop.count("I2F", "F2I") for loop in sass.loops(cubin)["requantize_float32_tensor"])

@@ -5,12 +5,11 @@ At 3.0 TB/s an H100 moves 600e9 int32 -> int8 elements a second, and issues 29.6
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from . import build, sass
+
+pytestmark = pytest.mark.usefixtures("nvdisasm")
 
 #: Instructions an element of the loops that store bytes.
 BUDGETS = {
@@ -24,21 +23,10 @@ REGISTERS = 80
 ROW_REGISTERS = 64
 
 
-@pytest.fixture(scope="module")
-def disassemble() -> Callable[[Path], dict[str, list[sass.Loop]]]:
-    if sass.disassembler() is None:
-        pytest.skip("no nvdisasm on this machine: pip install nvidia-cuda-nvdisasm")
-    return sass.loops
-
-
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
-def test_budgets(
-    arch: str,
-    nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]],
-    disassemble: Callable[[Path], dict[str, list[sass.Loop]]],
-) -> None:
+@pytest.mark.parametrize("arch", build.ARCHITECTURES)
+def test_budgets(arch: str, nvcc: build.Nvcc) -> None:
     cubin, resources = nvcc("requantize", arch)
-    found = disassemble(cubin)
+    found = sass.loops(cubin)
     for kernel, budget in BUDGETS.items():
         # Four bytes of results are one 4-byte store.
         main = [loop for loop in found[kernel] if loop.elements(4) >= 8 and not loop.count("STG.E.EF.128")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from pathlib import Path
 
 import numpy as np
@@ -57,3 +58,19 @@ def test_barriers_and_failures(tmp_path: Path) -> None:
     out[:] = 0
     assert run(0) == ""
     assert np.array_equal(out, wanted)
+
+
+def test_what_nobody_uses_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "_cache", lambda: tmp_path)
+
+    def make(folder: Path) -> None:
+        (folder / "text").write_text("made")
+
+    old, used = build.kept("old", ["1"], make), build.kept("used", ["2"], make)
+    for folder in (old, used):
+        os.utime(folder, (0, 0))
+    assert build.kept("used", ["2"], make) == used
+    new = build.kept("new", ["3"], make)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == sorted([new.name, used.name])
+    assert (used / "text").read_text() == "made"
+    assert build.kept("old", ["1"], make) == old

@@ -7,12 +7,11 @@ pair with two words, for multiplier and accumulator or for an accumulator, spend
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from . import build, sass
+
+pytestmark = pytest.mark.usefixtures("nvdisasm")
 
 #: Kernel -> (pairs of the loop's body, instructions a pair at most, ALU ones, wide products, pairs a clock that an
 #: H100's three pipes allow).
@@ -28,21 +27,10 @@ BUDGETS = {
 REGISTERS = 64
 
 
-@pytest.fixture(scope="module")
-def disassemble() -> Callable[[Path], dict[str, sass.Loop]]:
-    if sass.disassembler() is None:
-        pytest.skip("no nvdisasm on this machine: pip install nvidia-cuda-nvdisasm")
-    return sass.stretches
-
-
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
-def test_budgets(
-    arch: str,
-    nvcc: Callable[..., tuple[Path, dict[str, build.Resources]]],
-    disassemble: Callable[[Path], dict[str, sass.Loop]],
-) -> None:
+@pytest.mark.parametrize("arch", build.ARCHITECTURES)
+def test_budgets(arch: str, nvcc: build.Nvcc) -> None:
     cubin, resources = nvcc("sweep", arch)
-    found = disassemble(cubin)
+    found = sass.stretches(cubin)
     for kernel, (pairs, most, alu, wide, fastest) in BUDGETS.items():
         loop = found[kernel]
         # The body of the loop: all pairs are drawn and counted in it, each by one operation on shared memory.
