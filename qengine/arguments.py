@@ -17,6 +17,8 @@ from .exceptions import DomainError, DTypeError, InputFileError, UnknownNameErro
 
 #: Bytes of the longest path that Linux takes, its end included.
 _LONGEST_PATH = 4096
+#: Told (done, total) while a call works, in whatever it counts; what it raises ends the work.
+Progress = Callable[[int, int], None]
 
 
 def chosen(kind: str, value: Any, known: Iterable[str]) -> str:

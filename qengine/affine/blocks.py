@@ -102,7 +102,7 @@ class BlockTensor:
             arrays, table = engine.array_module(), _table(self.format.element)
             (rows, shape), (of_rows, _) = (_rows(arrays, array, self.axis) for array in (codes, scales))
             exact = self.format.scale == "e8m0"
-            values, found = engine.formats().decode_blocks(
+            values, found = backends.kernels("cuda", "formats").decode_blocks(
                 rows, table, of_rows, block, self.tensor_scale, exact, target
             )  # fmt: skip
             place = int(found[0])
@@ -120,7 +120,7 @@ class BlockTensor:
 
 def format_kernels(backend: str | None, *arrays: Any) -> Any:
     """Return the kernels' module of the back end that serves the call."""
-    return backends.load(backends.choose(backend, *arrays)).formats()
+    return backends.kernels(backends.choose(backend, *arrays), "formats")
 
 
 def _rows(arrays: Any, array: npt.NDArray[Any], axis: int) -> tuple[npt.NDArray[Any], tuple[int, ...]]:
@@ -199,7 +199,7 @@ def _encode_exponents(arrays: Any, x: npt.NDArray[Any], overflow: str, rounding:
         raise DomainError(f"rounding of a number format must be deterministic; got {rounding!r}.")
     if not isinstance(x, np.ndarray):
         flat = arrays.ascontiguousarray(x).reshape(-1)
-        codes, odd = backends.device_backend().formats().exponents(flat, chosen.code)
+        codes, odd = backends.kernels("cuda", "formats").exponents(flat, chosen.code)
         if int(odd[0]) < flat.size:
             _refuse_nonfinite(arrays, x)
             _refuse_nonpositive(x)
@@ -286,7 +286,7 @@ def encode(
             _refuse_nonfinite(np, array)
             return _codes(array.reshape(1, -1), name, encoded, numbers, 1.0).reshape(array.shape)
         rows = arrays.ascontiguousarray(array).reshape(1, -1)
-        codes, _, _, odd = backends.device_backend().formats().encode(rows, encoded, numbers, 1.0)
+        codes, _, _, odd = backends.kernels("cuda", "formats").encode(rows, encoded, numbers, 1.0)
         if odd[0]:
             _refuse_nonfinite(arrays, array)
         on_device: npt.NDArray[np.uint8] = codes.reshape(array.shape)
@@ -348,7 +348,7 @@ def _decode_on_device(arrays: Any, array: npt.NDArray[Any], element: Element) ->
     found = engine.codes_outside(flat, 0, element.levels - 1)
     if found is not None:
         raise _no_code(element, flat[found].item(), index_text(found, array.shape))
-    values = engine.formats().decode(flat.astype(np.uint8, copy=False), _table(element))
+    values = backends.kernels("cuda", "formats").decode(flat.astype(np.uint8, copy=False), _table(element))
     result: npt.NDArray[np.float32] = values.reshape(array.shape)
     return result
 
@@ -463,7 +463,7 @@ def _blocks_on_device(
         if not math.isfinite(amax):
             _refuse_nonfinite(arrays, array)
     tensor_scale = row.tensor_scale(amax)
-    codes, scales, scale_codes, odd = engine.formats().encode(rows, encoded, numbers, tensor_scale)
+    codes, scales, scale_codes, odd = backends.kernels("cuda", "formats").encode(rows, encoded, numbers, tensor_scale)
     if odd[0]:
         _refuse_nonfinite(arrays, array)
 

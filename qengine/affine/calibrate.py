@@ -43,7 +43,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from ..arguments import chosen, flag, integer, real
+from ..arguments import Progress, chosen, flag, integer, real
 from ..exceptions import DomainError, DTypeError
 from . import ranges
 from .histogram import Histogram, calibration_kernels
@@ -187,7 +187,7 @@ class RangeFinder:
         self, *, bits: int = 8, mode: str = "symmetric", signed: bool = True, narrow: bool = False,
         method: str = "minmax", axis: int | None = None, group: int | None = None, percentile: float = 99.99,
         gamma: float = 1.0, candidates: int = 100, include_zero: bool = False, scale_dtype: str = "float64",
-        source: str | None = None, progress: ranges.Progress | None = None,
+        source: str | None = None, progress: Progress | None = None,
     ) -> QuantParams:  # fmt: skip
         """Return the parameters that a method chooses; arguments and errors as in `choose_qparams`."""
         target = Target.of(bits, mode, signed, narrow, scale_dtype)
@@ -223,7 +223,7 @@ class RangeFinder:
 
     def _from_samples(
         self, target: Target, way: _Method, segments: Segments, low: Reals, high: Reals, include_zero: bool,
-        progress: ranges.Progress | None,
+        progress: Progress | None,
     ) -> tuple[Reals, Reals]:  # fmt: skip
         if way.name == "entropy" and segments.params_group is not None:
             raise DomainError("entropy compares histograms of 2048 bins: not for groups. Use mse, sqnr or minmax.")
@@ -247,7 +247,7 @@ class RangeFinder:
         return _range(target, way, low, high, include_zero, find, segments.restore)
 
     def _from_histogram(
-        self, target: Target, way: _Method, axis: int | None, include_zero: bool, progress: ranges.Progress | None
+        self, target: Target, way: _Method, axis: int | None, include_zero: bool, progress: Progress | None
     ) -> tuple[Reals, Reals]:
         histogram = self.histogram(axis)
         low, high = histogram.extremes()
@@ -272,7 +272,7 @@ class RangeFinder:
         return _range(target, way, low, high, include_zero, find, lambda values: values)
 
 
-def _told(rows: npt.NDArray[Any], progress: ranges.Progress | None) -> Iterator[npt.NDArray[Any]]:
+def _told(rows: npt.NDArray[Any], progress: Progress | None) -> Iterator[npt.NDArray[Any]]:
     """Yield the rows, and say before each how many are done."""
     for r in range(rows.shape[0]):
         if progress is not None:
@@ -357,7 +357,7 @@ def choose_qparams(
     method: str = "minmax", axis: int | None = None, group: int | None = None, percentile: float = 99.99,
     gamma: float = 1.0, candidates: int = 100, include_zero: bool = False, scale_dtype: str = "float64",
     nonfinite: str = "raise", source: str | None = None, backend: str | None = None,
-    progress: ranges.Progress | None = None,
+    progress: Progress | None = None,
 ) -> QuantParams:  # fmt: skip
     """Choose scale and zero point for samples, a histogram, or a real range.
 

@@ -14,10 +14,10 @@ import numpy.typing as npt
 from qengine.kernels.codes import ERROR_BINS
 
 from .. import backends
+from ..arguments import Progress
 from ..exceptions import DomainError
 from .error_report import ErrorReport, ErrorRow, before, error_report
 from .formats import get_format
-from .ranges import Progress
 from .resolve import resolve
 from .spec import QuantSpec
 

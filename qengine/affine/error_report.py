@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .. import backends
 from .._version import __version__
-from ..arguments import callback, chosen, flag, integer, real
+from ..arguments import Progress, callback, chosen, flag, integer, real
 from ..backends.quantizers import ErrorPlan
 from ..exceptions import DomainError
 from ..work.checkpoint import Checkpoint, open_checkpoint
@@ -25,7 +25,6 @@ from ..work.cluster import ClusterExecutor, connect
 from .measure import Array, Chunked, in_memory, measure
 from .metrics import HIGHER_IS_BETTER, METRICS, Errors, bin_edges
 from .params import QuantParams, normal_axis
-from .ranges import Progress
 from .resolve import Resolved, resolve
 from .segments import samples
 from .spec import QuantSpec, as_specs

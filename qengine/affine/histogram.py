@@ -35,7 +35,7 @@ _FIELDS = ("mantissa_bits", "axis", "min", "max", "nonfinite", "keys", "counts")
 
 def calibration_kernels(backend: str | None, *arrays: Any) -> Any:
     """Return the kernel module of the back end that serves a call, imported on first use."""
-    return backends.load(backends.choose(backend, *arrays)).calibration()
+    return backends.kernels(backends.choose(backend, *arrays), "calibrate")
 
 
 class Histogram:

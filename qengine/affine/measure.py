@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
+from ..arguments import Progress
 from ..backends.quantizers import ErrorPlan
 from ..exceptions import DomainError
 from ..work.checkpoint import Checkpoint
 from ..work.cluster import ClusterExecutor
 from ..work.run import Tile, cut, run
 from .metrics import Totals
-from .ranges import Progress
 from .segments import samples
 from .windows import Windowed
 

@@ -12,14 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
+from ..arguments import Progress
 from ..exceptions import DomainError
 from .params import Target
 from .segments import Segments
 
 Reals = npt.NDArray[np.float64]
 Pair = tuple[Reals, Reals]
-#: Told (segments done, segments) between the kernels of a search; what it raises ends the work.
-Progress = Callable[[int, int], None]
 #: A run of the search: (scale, zero point, unit, best cost, index), all a segment, the last two changed in place.
 Run = Callable[[Reals, Reals, Reals, Reals, npt.NDArray[np.int64]], None]
 

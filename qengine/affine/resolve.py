@@ -14,6 +14,7 @@ from qengine.kernels import codes
 from qengine.kernels.reference.formats import block_scales
 
 from .. import backends
+from ..arguments import Progress
 from ..backends.quantizers import Quantizer
 from ..exceptions import DomainError
 from ..work.cluster import ClusterExecutor
@@ -24,7 +25,6 @@ from .formats import Format, get_format
 from .histogram import Histogram
 from .params import QuantParams, Target, normal_axis
 from .quantize import group_last, layout, quantizer
-from .ranges import Progress
 from .spec import QuantSpec
 from .tasks import ExtremesTask, HistogramTask, extremes
 

@@ -47,24 +47,6 @@ class Backend(Protocol):
     def error_tile(self, x: npt.NDArray[Any], first: int, plan: ErrorPlan) -> ErrorTile:
         """Sum up the errors of flat x, whose element 0 is element `first` of its tensor."""
 
-    def calibration(self) -> Any:
-        """Return the module of kernels for calibration: extrema, count_keys, search, search_weighted."""
-
-    def formats(self) -> Any:
-        """Return the module of kernels for number formats: reconstruct."""
-
-    def runtimes(self) -> Any:
-        """Return the module of kernels for operators of runtimes: staged, staged_sum, affine_sum, float_chain ..."""
-
-    def convolutions(self) -> Any:
-        """Return the module of kernels for the sums of convolutions: patches, totals, depthwise."""
-
-    def staircase(self) -> Any:
-        """Return the module of kernels for staircases: compare, whether rules are CLOSED there, sizes of tiles."""
-
-    def census(self) -> Any:
-        """Return the module of kernels for the census: by_thresholds, or `tile` where multipliers are made there."""
-
 
 class DeviceBackend(Backend, Protocol):
     """What a back end whose arrays live on a device provides beside that."""
@@ -119,6 +101,15 @@ BACKENDS: dict[str, _Row] = {
         ),
     )
 }  # fmt: skip
+#: Rooms of kernels that callers take as modules, ``qengine.kernels.<back end>.<room>``, and what each is for.
+ROOMS = {
+    "calibrate": "calibration",  # extrema, count_keys, search, search_weighted
+    "census": "the census",  # by_thresholds, or `tile` where multipliers are made there
+    "convolutions": "the sums of convolutions",  # patches, totals, depthwise
+    "formats": "number formats",  # reconstruct
+    "runtimes": "operators of runtimes",  # staged, staged_sum, affine_sum, float_chain ...
+    "staircase": "staircases",  # compare, whether rules are CLOSED there, sizes of tiles
+}
 _serving: set[str] = set()
 _chosen: contextvars.ContextVar[str | None] = contextvars.ContextVar("qengine_backend", default=None)
 
@@ -145,6 +136,25 @@ def load(name: str) -> Backend:
     module = cast(Backend, importlib.import_module(_row(name).module, __name__))
     _serving.add(name)
     return module
+
+
+def kernels(name: str, room: str) -> Any:
+    """Return a back end's module of kernels, one of `ROOMS`, imported on first use.
+
+    Raises
+    ------
+    BackendError
+        The back end cannot serve, or has no such room.
+    """
+    load(name)
+    return _kernels(name, room)
+
+
+@functools.cache
+def _kernels(name: str, room: str) -> Any:
+    if importlib.util.find_spec(f"qengine.kernels.{name}.{room}") is None:
+        raise BackendError(f"back end {name!r} has no kernels for {ROOMS[room]}: use backend='cpu'.")
+    return importlib.import_module(f"qengine.kernels.{name}.{room}")
 
 
 def device_backend() -> DeviceBackend:

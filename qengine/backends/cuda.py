@@ -18,7 +18,7 @@ from qengine.kernels.cuda import affine, errors, load
 from qengine.kernels.cuda import requantize as kernels
 from qengine.kernels.cuda.load import PIECE
 
-from ..exceptions import BackendError, DTypeError
+from ..exceptions import DTypeError
 from .forms import ROUNDING_CODES, Epilogue, FloatRule, FloorRule, Form
 from .quantizers import ErrorPlan, ErrorTile, Quantizer
 
@@ -218,45 +218,3 @@ def tiles_at_once(plan: ErrorPlan, size: int) -> int:
     """Return how many tiles of `size` elements one call of `error_tiles` should be given."""
     number: int = errors.tiles_at_once(errors.prepare(plan), size)
     return number
-
-
-def calibration() -> Any:
-    """Return the kernels for calibration."""
-    from qengine.kernels.cuda import calibrate
-
-    return calibrate
-
-
-def formats() -> Any:
-    """Return the kernels for number formats."""
-    from qengine.kernels.cuda import formats
-
-    return formats
-
-
-def _lacks(what: str) -> BackendError:
-    return BackendError(f"back end 'cuda' has no kernels for {what}: use backend='cpu'.")
-
-
-def runtimes() -> Any:
-    """Return the kernels for operators of runtimes."""
-    raise _lacks("operators of runtimes")
-
-
-def convolutions() -> Any:
-    """Return the kernels for the sums of convolutions."""
-    raise _lacks("the sums of convolutions")
-
-
-def staircase() -> Any:
-    """Return the kernels for staircases."""
-    from qengine.kernels.cuda import staircase
-
-    return staircase
-
-
-def census() -> Any:
-    """Return the kernels for the census."""
-    from qengine.kernels.cuda import census
-
-    return census

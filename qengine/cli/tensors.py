@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..arguments import Progress
 from ..exceptions import DomainError, DTypeError, InputFileError, UnknownNameError
 from .options import Count, emit, emit_json, json_option
 
@@ -238,6 +239,6 @@ def _is_real(text: str) -> bool:
     return True
 
 
-def progress_from(progress: Callable[[int, int], None] | None, before: int, total: int) -> Any:
+def progress_from(progress: Progress | None, before: int, total: int) -> Any:
     """Return the progress of one tensor of several: `before` elements of `total` came before it."""
     return None if progress is None else lambda done, size: progress(before + done, total)

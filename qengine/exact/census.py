@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from .. import arguments, backends
 from .._version import __version__
+from ..arguments import Progress
 from ..backends.cpu import thread_count
 from ..exceptions import DomainError, DTypeError, brief
 from ..requant.schemes import Scheme, get_scheme
@@ -50,8 +51,6 @@ ACCUMULATORS, SUMS = 1 << 13, 32
 #: Multipliers a tile of a cluster at most; of closed forms, tiles of this machine.
 REMOTE_MULTIPLIERS, REMOTE = {"cpu": 1 << 20, "cuda": 1 << 28, "reference": 1 << 14}, 64
 
-Progress = Callable[[int, int], None] | None
-
 
 def census(
     a: str | Scheme,
@@ -70,7 +69,7 @@ def census(
     cluster: Any = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    progress: Progress = None,
+    progress: Progress | None = None,
 ) -> CensusResult:
     """Count the pairs (multiplier, accumulator) on which two schemes differ: exact, over all of them.
 

@@ -130,7 +130,7 @@ class Question:
         sides = self.ends(shift)
         if not _few_codes(sides):
             return TILE
-        wing = backends.load(self.backend).census() if self.backend == "cuda" else None
+        wing = backends.kernels(self.backend, "census") if self.backend == "cuda" else None
         size, codes = (TILE, CODES_A_TILE) if wing is None else (wing.TILE, wing.CODES_A_TILE)
         return max(1, min(size, codes // max(1, staircase.covering_codes(sides)[1])))
 
@@ -184,7 +184,7 @@ class Question:
             compared = int(np.maximum(high - low + 1, 0).sum())
         rules, *numbers = staircase.kernel_numbers(sides)
         codes = staircase.covering_codes(sides)
-        wing = backends.load(self.backend).census()
+        wing = backends.kernels(self.backend, "census")
         divergent, signed, multipliers, most, place = wing.tile(
             rules, numbers, shift, mantissa, size, low, high, *codes, like
         )

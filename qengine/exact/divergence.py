@@ -15,13 +15,14 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .. import arguments, backends
+from ..arguments import Progress
 from ..backends.cpu import thread_count
 from ..exceptions import BackendError, DomainError
 from ..requant.multiplier import QuantizedMultiplier, split_real
@@ -36,7 +37,6 @@ from .inputs import DivergentInputs
 from .sides import Side, as_range, common_domain, side
 
 I64 = npt.NDArray[np.int64]
-Progress = Callable[[int, int], None] | None
 ENGINES = ("lattice", "staircase", "scan")
 #: Codes up to which thresholds of K > 2 schemes cost less than a floor sum a pair.
 FEW_CODES = 1 << 9
@@ -56,7 +56,7 @@ def count_divergence(
     weights: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
     engine: str | None = None,
     backend: str | None = None,
-    progress: Progress = None,
+    progress: Progress | None = None,
 ) -> int | I64:
     """Count the accumulators on which two schemes give different outputs: ``#{x : A(x) != B(x)}``.
 
@@ -142,7 +142,7 @@ def compare_schemes(
     cluster: Any = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    progress: Progress = None,
+    progress: Progress | None = None,
 ) -> SchemeComparison:
     """Count exactly, for every pair of K schemes and every channel, where they differ.
 
@@ -372,7 +372,7 @@ def _choose(pair: Sequence[Side], schemes: int, engine: str | None, backend: str
 def _compare(
     rows: Sequence[Scheme], multiplier: Any, scales: Any, acc_range: Any, dtype: npt.DTypeLike | None,
     zero_point: Any, qmin: int | None, qmax: int | None, weights: Any, engine: str | None, outside: str,
-    progress: Progress, backend: str, cluster: Any = None, checkpoint: str | os.PathLike[str] | None = None,
+    progress: Progress | None, backend: str, cluster: Any = None, checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
 ) -> SchemeComparison:  # fmt: skip
     begun = time.perf_counter()
@@ -415,7 +415,7 @@ def _weighted_engines(
 
 def _fill(
     result: SchemeComparison, pairs: Sequence[tuple[int, int]], domains: Sequence[tuple[I64, I64]], given: Any,
-    progress: Progress, backend: str, kept: Checkpoint | None, executor: ClusterExecutor | None,
+    progress: Progress | None, backend: str, kept: Checkpoint | None, executor: ClusterExecutor | None,
 ) -> None:  # fmt: skip
     """Count every pair by its engine."""
     sides, weights = result.sides, result.weights

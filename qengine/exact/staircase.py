@@ -287,7 +287,7 @@ def cumulative_weights(weights: Any, channels: int) -> tuple[I64, I64]:
 
 def _compare(sides: Sequence[Side], lo: Any, hi: Any, weights: Any, full: bool, backend: str | None) -> I64:
     """Run the comparison: (fields, C, pairs)."""
-    engine = backends.load(backends.choose(backend)).staircase()
+    engine = backends.kernels(backends.choose(backend), "staircase")
     domain = _domains(sides, lo, hi)
     first, n = covering_codes(sides)
     numbers, channels = kernel_numbers(sides), sides[0].channels

@@ -6,12 +6,13 @@ import functools
 import itertools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import arguments
+from ..arguments import Progress
 from ..exact import staircase
 from ..exact.sides import Side as Bound
 from ..exceptions import DomainError, QEngineError
@@ -23,7 +24,6 @@ from .graph import read_graph
 from .requantizing import ACCUMULATORS, CODES, PAIRS, REALS, SUMS, Requantizing, real_numbers
 from .source import Array
 
-Progress = Callable[[int, int], None] | None
 #: States of an operator that are tabulated.
 TABULATED = 1 << 24
 #: What regions of a tensor are called: one, two or three of them.
@@ -274,7 +274,7 @@ def _state(row: Requantizing, channel: int, k: int) -> tuple[int, ...]:
     return (code, code) if row.twins else (code,)
 
 
-def audit(model: os.PathLike[str] | str, schemes: Any = None, *, progress: Progress = None) -> AuditResult:
+def audit(model: os.PathLike[str] | str, schemes: Any = None, *, progress: Progress | None = None) -> AuditResult:
     """Count exactly, operator by operator, on how many attainable states runtimes give different codes.
 
     A state is what one rounding depends on: an accumulator between the least and the greatest that the stored weights,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..arguments import chosen
+from ..arguments import Progress, chosen
 from ..backends import as_numpy
 from ..exceptions import DomainError, DTypeError, QEngineError, UnknownNameError, brief
 from ..runtimes.emulate import emulate
@@ -61,7 +61,7 @@ class Model:
         *,
         recorded: Mapping[int, Array] | None = None,
         forced: bool = False,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress | None = None,
     ) -> Replayed:
         """Run all operators.
 
@@ -373,7 +373,7 @@ def compare(
     real: Mapping[int, Array],
     choice: Choice,
     against: str,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Replay forced and chained, and compare every tensor with `real`."""
     forced = model.run(inputs, choice, recorded=real, forced=True, progress=progress)

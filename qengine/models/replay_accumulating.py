@@ -29,7 +29,7 @@ INT32 = 2
 
 
 def _kernels(node: Node) -> Any:
-    return backends.load(backends.choose(node.choice.backend)).convolutions()
+    return backends.kernels(backends.choose(node.choice.backend), "convolutions")
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -18,7 +18,7 @@ from ..exceptions import InputFileError
 from .source import Array, TensorSource, reading
 
 #: Told how many numbers have been read; what it raises ends the work.
-Progress = Callable[[int], None]
+Tell = Callable[[int], None]
 #: Characters read at once.
 _BLOCK = 1 << 20
 #: Bytes of parsed numbers that stay in memory; more go to a temporary file.
@@ -211,7 +211,7 @@ class _Spool:
             yield np.frombuffer(bytearray(self._file.read(8 * n)), np.float64)
 
 
-def _open_text(text: TextIO, name: str, where: str, progress: Progress | None = None) -> list[TensorSource]:
+def _open_text(text: TextIO, name: str, where: str, progress: Tell | None = None) -> list[TensorSource]:
     reader, spool = NumberReader(where), _Spool()
     with reading(where):
         for values in _arrays(text, reader):
@@ -230,7 +230,7 @@ def _decoded(stream: BinaryIO) -> io.TextIOWrapper:
     return io.TextIOWrapper(stream, encoding="utf-8", errors="surrogateescape", newline=None)
 
 
-def open_text_file(path: Path, progress: Progress | None = None) -> list[TensorSource]:
+def open_text_file(path: Path, progress: Tell | None = None) -> list[TensorSource]:
     """Return the numbers of a text file as one 1-D tensor of the file's stem; parsed once, now.
 
     `progress` is as in `parse_numbers`.
@@ -255,7 +255,7 @@ def open_stdin() -> list[TensorSource]:
         text.detach()  # standard input stays open
 
 
-def parse_numbers(text: str, where: str = "<stdin>", progress: Progress | None = None) -> npt.NDArray[np.float64]:
+def parse_numbers(text: str, where: str = "<stdin>", progress: Tell | None = None) -> npt.NDArray[np.float64]:
     r"""Return the numbers of a text, flat.
 
     Numbers are separated by white space, line ends, commas or semicolons (one of the two in a line; one at the end of

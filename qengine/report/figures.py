@@ -14,8 +14,8 @@ from qengine.kernels.codes import ERROR_LINEAR, ERROR_SIDE
 from ..affine.combinations import bits_curve
 from ..affine.error_report import ErrorRow
 from ..affine.formats import get_format
-from ..affine.ranges import Progress
 from ..affine.spec import QuantSpec
+from ..arguments import Progress
 from .charts import format_bits
 from .errors import percent
 from .samples import Samples, Tracer

@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 
 from .._version import __version__
 from ..affine.error_report import ErrorRow
-from ..affine.ranges import Progress
+from ..arguments import Progress
 from .charts import comparison_figure, tensors_figure
 from .errors import TITLES, best_table, channels_table, lines_table, rows_table
 from .escape import shown

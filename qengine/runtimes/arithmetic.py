@@ -50,7 +50,7 @@ class Target:
     @property
     def kernels(self) -> Any:
         """The back end's kernels of this room."""
-        return backends.load(self.backend).runtimes()
+        return backends.kernels(self.backend, "runtimes")
 
 
 class Description(NamedTuple):

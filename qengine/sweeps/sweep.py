@@ -18,7 +18,7 @@ from qengine.kernels.codes import GROUP
 
 from .. import backends
 from .._version import __version__
-from ..arguments import callback, chosen, integer, real
+from ..arguments import Progress, callback, chosen, integer, real
 from ..backends.pairs import Work
 from ..exceptions import DomainError, DTypeError, brief
 from ..requant.multiplier import QuantizedMultiplier
@@ -81,7 +81,7 @@ def sweep(
     cluster: Any = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SweepResult:
     """Count how often two or more schemes disagree over pairs (multiplier, accumulator).
 
@@ -194,7 +194,7 @@ def run_plan(
     cluster: Any = None,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SweepResult:
     """Run a validated plan."""
     callback("progress", progress)
