@@ -6,7 +6,7 @@ shorter; results are (R, segments a row). Meaning: `qengine.kernels.reference.ca
 
 import numpy as np
 
-from .jit import inner, kernel, read_only, wide
+from .jit import inlined, inner, kernel, read_only, wide
 
 #: Partial sums a segment: a loop over them is a vector operation, and their order is fixed.
 LANES = 32
@@ -91,6 +91,16 @@ def count_keys(row, mantissa_bits):
     return keys, counts
 
 
+@inlined
+def _cost(v, scale, low, high, gamma, unit):
+    """Squared error of one sample, `gamma` times that where its code is clamped."""
+    q = np.rint(v / scale)
+    c = min(max(q, low), high)
+    e = (v - c * scale) * unit
+    e *= e
+    return e if q == c else gamma * e
+
+
 @inner
 def _block(x, weight, start, count, scale, low, high, gamma, unit, lanes):
     """Add the costs of `count` samples to the lanes; whole lanes first, the rest to the first ones."""
@@ -99,22 +109,14 @@ def _block(x, weight, start, count, scale, low, high, gamma, unit, lanes):
     for i in range(start, start + whole, LANES):
         for lane in range(LANES):
             v = np.float64(x[i + lane])
-            q = np.rint(v / scale)
-            c = min(max(q, low), high)
-            e = (v - c * scale) * unit
-            e *= e
-            e = e if q == c else gamma * e
+            e = _cost(v, scale, low, high, gamma, unit)
             if weight is not None:
                 e *= weight[i + lane]
             lanes[lane] += e if v == v else 0.0
     for lane in range(count - whole):
         i = start + whole + lane
         v = np.float64(x[i])
-        q = np.rint(v / scale)
-        c = min(max(q, low), high)
-        e = (v - c * scale) * unit
-        e *= e
-        e = e if q == c else gamma * e
+        e = _cost(v, scale, low, high, gamma, unit)
         if weight is not None:
             e *= weight[i]
         lanes[lane] += e if v == v else 0.0

@@ -7,7 +7,7 @@ Euclid serves all sums, and the divergent accumulators are the returns of a rota
 import numpy as np
 
 from .floor_sums import quotient, sum_four
-from .jit import inner, kernel
+from .jit import inlined, inner, kernel
 from .pieces import (
     A_A,
     A_B,
@@ -180,6 +180,17 @@ def _fill_all(x0, x1, out, n):
     return n + last + 1 - x0
 
 
+@inlined
+def _next(u, x, p, alpha, q, beta, w):
+    """Residue and place of the next visit to ``[0, w)`` after (u, x), by the map that `_rotation` returned."""
+    up = u + alpha
+    if up < w:
+        return up, x + p
+    if u >= beta:
+        return u - beta, x + q
+    return up - beta, x + p + q
+
+
 @inner
 def _fill_like(row, x0, x1, out, n):
     """List the divergent accumulators of ``[x0, x1]``, a part of a piece of like lines, at ``out[n:]``.
@@ -197,20 +208,11 @@ def _fill_like(row, x0, x1, out, n):
     i, u, p, alpha, q, beta = _rotation(a & mask, t, w, u, x1 - x0)
     if i < 0:
         return n
-    x, both = x0 + i, p + q
+    x = x0 + i
     while x <= x1 and n < out.size:
         out[n] = x
         n += 1
-        up = u + alpha
-        if up < w:
-            u = up
-            x += p
-        elif u >= beta:
-            u -= beta
-            x += q
-        else:
-            u = up - beta
-            x += both
+        u, x = _next(u, x, p, alpha, q, beta, w)
     return n
 
 
@@ -289,16 +291,7 @@ def _fill_run(row, x0, x1, h, patience, out, n):
                 rejected += 1
                 if rejected > patience:
                     break
-            up = u + alpha
-            if up < w:
-                u = up
-                x += p
-            elif u >= beta:
-                u -= beta
-                x += q
-            else:
-                u = up - beta
-                x += p + q
+            u, x = _next(u, x, p, alpha, q, beta, w)
         if n == out.size:
             return n
         if rejected > patience:

@@ -29,5 +29,5 @@ def fill(key0, key1, first, words):
 
 @kernel
 def philox_words(key0, key1, first, words):
-    """Entry point of `fill`, for tests and benchmarks."""
+    """Entry point of `fill`, for tests."""
     fill(key0, key1, first, words)

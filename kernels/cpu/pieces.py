@@ -64,7 +64,7 @@ def _line(a, b, t, low, high, z, x):
 
 
 @inner
-def _lifts(a, bp, bn, t, by, to):
+def _lifts(a, bp, bn, by, to):
     """Whether ``a 2**by`` is the multiplier `to` and the biases have room for as many bits: below ``2**62``."""
     if by <= 0 or by > 30 or a << by != to:
         return False
@@ -113,10 +113,10 @@ def cut_pieces(side_a, side_b, lo, hi, values, table):
     """
     a_a, bp_a, bn_a, t_a = side_a[A], side_a[BP], side_a[BN], side_a[T]
     a_b, bp_b, bn_b, t_b = side_b[A], side_b[BP], side_b[BN], side_b[T]
-    if _lifts(a_a, bp_a, bn_a, t_a, t_b - t_a, a_b):
+    if _lifts(a_a, bp_a, bn_a, t_b - t_a, a_b):
         by = t_b - t_a
         a_a, bp_a, bn_a, t_a = a_b, bp_a << by, bn_a << by, t_b
-    elif _lifts(a_b, bp_b, bn_b, t_b, t_a - t_b, a_a):
+    elif _lifts(a_b, bp_b, bn_b, t_a - t_b, a_a):
         by = t_a - t_b
         a_b, bp_b, bn_b, t_b = a_a, bp_b << by, bn_b << by, t_a
     low_a, high_a, z_a = side_a[LOW], side_a[HIGH], side_a[ZERO_POINT]

@@ -182,15 +182,15 @@ def floor_channels(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, out):
 
 
 @kernel
-def floor_rows(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, out):
+def floor_rows(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, out):
     """Floor form of a 2-D array of int32 or int64, parameters 1-D over the last axis (a int32)."""
     for o in range(x.shape[0]):
         _floor_row(x[o], a, bp, bn, t, low, high, z, wrap, qmin, qmax, out[o])
 
 
 @kernel
-def floor_channels64(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, out):
-    """Floor form of a 3-D int64 array, or of any array into int64."""
+def floor_channels64(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, _, out):
+    """Floor form of a 3-D int64 array, or of any array into int64; takes what `floor_channels` takes."""
     outer, channels, _ = x.shape
     for o in range(outer):
         for c in range(channels):

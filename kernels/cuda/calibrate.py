@@ -12,7 +12,6 @@ import numpy as np
 from . import load
 
 THREADS, WARP = 256, 32
-WARPS = THREADS // WARP
 #: Samples of a warp's piece.
 PIECE = 8192
 #: Candidates that a warp takes together.

@@ -39,9 +39,7 @@ struct alignas(8) u32x2 { u32 x, y; };
 
 #if defined(__CUDACC__)  // nvcc and NVRTC
 
-#define QE_ON_DEVICE 1
 #define QE_DEVICE __device__ __forceinline__
-#define QE_CONSTANT __device__ constexpr
 #define QE_SHARED __shared__
 #define QE_UNROLL _Pragma("unroll")
 #define QE_NO_UNROLL _Pragma("unroll 1")
@@ -248,9 +246,7 @@ QE_DEVICE u32 lane_index() { return threadIdx.x & 31u; }
 
 #else  // g++, through the shim
 
-#define QE_ON_DEVICE 0
 #define QE_DEVICE inline
-#define QE_CONSTANT constexpr
 #define QE_SHARED static
 #define QE_UNROLL
 #define QE_NO_UNROLL

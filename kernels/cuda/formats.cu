@@ -60,6 +60,14 @@ struct Blocks {
     u64 rows, length, block, blocks;
     u64 step, row_step;  // the stride in blocks, modulo blocks and divided by them
 };
+QE_DEVICE void move_on(const Blocks &b, u64 &column, u64 &row) {
+    column += b.step;
+    row += b.row_step;
+    if (column >= b.blocks) {
+        column -= b.blocks;
+        ++row;
+    }
+}
 
 // ---- blocks of 4 * lanes elements, lanes a power of two up to 32: four elements a thread, one block a group of lanes.
 // All threads of a warp stay in the loop as long as one of them has a block.
@@ -120,12 +128,7 @@ QE_DEVICE void lane_blocks(const Blocks &b, const X *x, i32 lanes, i32 vectors, 
             }
             if (packed) out.word(begin, word);
         }
-        column += b.step;
-        row += b.row_step;
-        if (column >= b.blocks) {
-            column -= b.blocks;
-            ++row;
-        }
+        move_on(b, column, row);
     }
     if (odd) atomicOr(flag, 1u);
 }
@@ -158,12 +161,7 @@ QE_DEVICE void warp_blocks(
         for (u64 i = begin + lane_index(); i < end; i += QE_WARP) {
             out.element(i, format_code_and_value(rule, widened(x[i]), s));
         }
-        column += b.step;
-        row += b.row_step;
-        if (column >= b.blocks) {
-            column -= b.blocks;
-            ++row;
-        }
+        move_on(b, column, row);
     }
     if (odd) atomicOr(flag, 1u);
 }

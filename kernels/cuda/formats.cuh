@@ -94,12 +94,6 @@ QE_DEVICE Coded stored_scale(i32 kind, i32 emax, i64 threshold, u64 top_bits, f6
 QE_DEVICE f64 whole_scale(i32 kind, f64 stored, f64 tensor_scale) {
     return kind == QE_SCALE_E4M3 ? single(mul_rn_f64(stored, tensor_scale)) : stored;
 }
-QE_DEVICE f64 block_scale(const i64 *row, u64 top_bits, f64 tensor_scale) {
-    i32 kind = (i32)row[QE_FORMAT_SCALE];
-    Coded stored = stored_scale(
-        kind, (i32)row[QE_FORMAT_EMAX], row[QE_FORMAT_SCALE_THRESHOLD], top_bits, tensor_scale);
-    return whole_scale(kind, stored.value, tensor_scale);
-}
 
 // A scale with what dividing by it needs: `inverse` is what x is multiplied by, or (`exact`) the rounded inverse of
 // affine.cuh's divided_by_inverse. A scale of zero makes every x a zero.

@@ -109,7 +109,7 @@ def _channels(form: Form, epilogue: Epilogue, part: slice) -> _Call:
 
         def floor(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> None:
             if many and x.shape[2] == 1:
-                kernels.floor_rows(x[..., 0], *numbers, wrap, qmin, qmax, ZERO, y[..., 0])
+                kernels.floor_rows(x[..., 0], *numbers, wrap, qmin, qmax, y[..., 0])
                 return
             narrow = x.dtype == np.int32 and y.itemsize < 8
             kernel = kernels.floor_channels if narrow else kernels.floor_channels64

@@ -99,7 +99,8 @@ class Integer(_IntegerType):
             self.fail(f"{brief(value)} is not an integer.", param, ctx)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Tell whether a word of the command line is a real number."""
     try:
         float(text)
     except ValueError:
@@ -118,12 +119,12 @@ class ScalesCommand(click.Command):
             joined.append(args[i])
             i += 1
             first = joined[-1].removeprefix("--scales=")
-            if first != joined[-1] and _is_number(first):
+            if first != joined[-1] and is_number(first):
                 joined[-1:] = ["--scales"]
                 args = [*args[:i], first, *args[i:]]
             if joined[-1] == "--scales":
                 numbers = 0
-                while numbers < 3 and i + numbers < len(args) and _is_number(args[i + numbers]):
+                while numbers < 3 and i + numbers < len(args) and is_number(args[i + numbers]):
                     numbers += 1
                 if numbers:
                     joined.append(",".join(args[i : i + numbers]))
@@ -134,7 +135,7 @@ class ScalesCommand(click.Command):
 def parse_scales(text: str) -> str | tuple[float, float, float]:
     """Return the three scales, or the path of a file, that ``--scales`` was given."""
     cells = text.split(",")
-    if all(_is_number(cell) for cell in cells):
+    if all(is_number(cell) for cell in cells):
         if len(cells) != 3:
             raise click.BadParameter(
                 f"takes a file or three numbers S_IN S_W S_OUT; got {len(cells)}.", param_hint="--scales"

@@ -12,7 +12,7 @@ import click
 
 from ..arguments import Progress
 from ..exceptions import DomainError, DTypeError, InputFileError, UnknownNameError
-from .options import Count, emit, emit_json, json_option
+from .options import Count, emit, emit_json, is_number, json_option
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -225,18 +225,10 @@ class RangeCommand(click.Command):
             if joined[-1] == "--":
                 joined += args[i:]
                 break
-            if joined[-1] == "--range" and i + 1 < len(args) and _is_real(args[i]) and _is_real(args[i + 1]):
+            if joined[-1] == "--range" and i + 1 < len(args) and is_number(args[i]) and is_number(args[i + 1]):
                 joined.append(f"{args[i]},{args[i + 1]}")
                 i += 2
         return super().parse_args(ctx, joined)
-
-
-def _is_real(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def progress_from(progress: Progress | None, before: int, total: int) -> Any:

@@ -255,7 +255,7 @@ def _tallied(differences: I64, weights: I64) -> dict[int, int]:
     return dict(zip(values.tolist(), totals.tolist(), strict=True))
 
 
-def _multiplier(comparison: SchemeComparison, side: Side, channel: int) -> QuantizedMultiplier | float:
+def _multiplier(side: Side, channel: int) -> QuantizedMultiplier | float:
     given = side.multiplier
     if isinstance(given, QuantizedMultiplier):
         value, shift = np.ravel(given.value), np.ravel(given.shift)
@@ -267,7 +267,7 @@ def _multiplier(comparison: SchemeComparison, side: Side, channel: int) -> Quant
 def explained(comparison: SchemeComparison, schemes: tuple[str, str], acc: int, channel: int) -> Divergence:
     """Return both outputs of one accumulator with the reason, from the specification in Python integers."""
     sides = [comparison.sides[comparison.schemes.index(name)] for name in schemes]
-    multipliers = [_multiplier(comparison, one, channel) for one in sides]
+    multipliers = [_multiplier(one, channel) for one in sides]
     e = sides[0].epilogue
     zero_point = int(e.zero_point[channel])
     limits = (e.qmin, e.qmax) if e.clamped else (None, None)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ..backends.forms import I64, INT32_MAX, INT32_MIN
 from ..exceptions import BackendError, DomainError, DTypeError, InputFileError, brief, clipped
 from ..requant.multiplier import QuantizedMultiplier
+from ..requant.scales import rows_below
 from .rows import SCALES, Rows, integers, make_rows, output_type, type_limits
 
 Columns = Mapping[str, npt.NDArray[Any]]
@@ -235,13 +236,7 @@ def _read_csv(path: Path) -> tuple[dict[str, npt.NDArray[Any]], I64]:
                 raise InputFileError(f"{path}: line 1: the column {brief(sorted(doubled)[0])} is there twice.")
             rows: list[list[str]] = []
             lines: list[int] = []
-            end = reader.line_num
-            for row in reader:
-                line, end = end + 1, reader.line_num  # a quoted cell may span lines: name the first
-                if not any(cell.strip() for cell in row):
-                    continue
-                if len(row) != len(header):
-                    raise InputFileError(f"{path}: line {line}: {len(row)} cells where the header has {len(header)}.")
+            for line, row in rows_below(path, reader, header):
                 if len(rows) == MAX_ROWS:
                     raise InputFileError(f"{path}: line {line}: more than {MAX_ROWS} rows; split the file.")
                 rows.append(row)

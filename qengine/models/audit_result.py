@@ -12,7 +12,7 @@ import numpy as np
 from .requantizing import ACCUMULATORS, Requantizing
 from .source import Array
 
-EQUAL, DIFFERENT, OPEN, UNKNOWN, PLAIN = "equal", "different", "open", "not covered", "plain"
+EQUAL, DIFFERENT, OPEN, UNKNOWN = "equal", "different", "open", "not covered"
 
 
 @dataclass(frozen=True, slots=True)

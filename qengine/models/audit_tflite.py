@@ -288,7 +288,7 @@ def _plain(graph: Graph, operator: Operator) -> str:
     return ""
 
 
-def _missing(graph: Graph, operator: Operator) -> str:
+def _missing(operator: Operator) -> str:
     """Return why an operator without a reader is not covered."""
     if operator.name in CONTROL:
         return "control flow: it runs other subgraphs"
@@ -344,7 +344,7 @@ def read_row(node: Node, ranges: Mapping[int, Range]) -> Requantizing:
         return Requantizing(plain=True, reason=plain, **bare)
     reader = READERS.get(operator.name)
     if reader is None:
-        return Requantizing(reason=_missing(graph, operator), **bare)
+        return Requantizing(reason=_missing(operator), **bare)
     if len(operator.outputs) != 1:
         return Requantizing(reason=f"{len(operator.outputs)} outputs", **bare)
     try:

@@ -17,7 +17,7 @@ import numpy as np
 from .. import arguments
 from ..exceptions import InputFileError
 from .source import Array, file_size, optional, reading, shape_of
-from .tflite_file import DAMAGE, TYPES, buffer_place
+from .tflite_file import DAMAGE, TYPES, buffer_place, contents_of
 
 #: Names of fused activations by their number in the file.
 FUSED = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
@@ -238,12 +238,7 @@ def read_graph(path: os.PathLike[str] | str) -> Graph:
     if file_size(path) >= 1 << 31:
         raise InputFileError(f"{path}: a TensorFlow Lite file is smaller than 2 GiB.")
     tflite = optional("tflite", path)
-    with reading(path):
-        contents = path.read_bytes()
-    if contents[4:8] != b"TFL3":
-        raise InputFileError(
-            f"{path}: not a TensorFlow Lite model: bytes 4 to 8 must be b'TFL3'; got {contents[4:8]!r}."
-        )
+    contents = contents_of(path)
     with reading(path, *DAMAGE, KeyError):
         model = tflite.Model.GetRootAs(contents)
         if not model.SubgraphsLength():

@@ -197,12 +197,7 @@ class OnnxGraph:
             raise NotCovered(f"{what}: {source.refusal.rstrip('.')}")
         if source.dtype not in ("float32", "int32", *CODE_TYPES):
             raise NotCovered(f"{what} is of type {source.dtype}")
-        found: Array = np.empty(source.size, source.dtype)
-        done = 0
-        for piece in source.chunks():
-            found[done : done + piece.size] = piece
-            done += piece.size
-        return found.reshape(source.shape)
+        return source.read(source.dtype)
 
     def parameters(self, scale: str, zero: str, dtype: str, what: str) -> tuple[Array, Array, str]:
         """Return scales, zero points and the type of the codes; `dtype` where there is no zero point.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from .. import arguments
 from ..exceptions import DomainError, DTypeError, InputFileError, brief
 from .graph import Graph, GraphTensor
@@ -55,9 +53,4 @@ def _values(path: Path, stored: TensorSource, tensor: GraphTensor) -> Array:
         raise DTypeError(f"{where}: {wanted}; got {stored.dtype}.")
     if stored.shape != tensor.shape:
         raise DomainError(f"{where}: {wanted}; got shape {stored.shape}.")
-    values: Array = np.empty(stored.size, stored.dtype)
-    done = 0
-    for piece in stored.chunks():
-        values[done : done + piece.size] = piece
-        done += piece.size
-    return values.reshape(stored.shape)
+    return stored.read(stored.dtype)

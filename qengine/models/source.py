@@ -109,10 +109,10 @@ class TensorSource:
             )
         return self.windows(start, stop) if start < stop else np.empty(0, self.values)
 
-    def read(self) -> Array:
-        """Return the whole tensor in its shape, as one array of dtype `values`. Raises as `chunks` does."""
+    def read(self, dtype: str | None = None) -> Array:
+        """Return the whole tensor in its shape, as one array of dtype `values` or a given one. Raises as `chunks`."""
         pieces = self.chunks()
-        out = np.empty(self.size, self.values)
+        out = np.empty(self.size, dtype or self.values)
         done = 0
         for piece in pieces:
             out[done : done + piece.size] = piece

@@ -88,6 +88,17 @@ def _constant(path: Path, tensor: Any, name: str, kind: str, at: tuple[int, int]
     return TensorSource(name, shape, element.name, "float64", stored.applied(pieces, shape), stored.note(element))
 
 
+def contents_of(path: Path) -> bytes:
+    """Return the bytes of a TensorFlow Lite model; of any other file, InputFileError."""
+    with reading(path):
+        contents = path.read_bytes()
+    if contents[4:8] != b"TFL3":
+        raise InputFileError(
+            f"{path}: not a TensorFlow Lite model: bytes 4 to 8 must be b'TFL3'; got {contents[4:8]!r}."
+        )
+    return contents
+
+
 def open_tflite(path: Path) -> list[TensorSource]:
     """Return the constant tensors of a TensorFlow Lite model, in the file's order.
 
@@ -96,12 +107,7 @@ def open_tflite(path: Path) -> list[TensorSource]:
     """
     size = file_size(path)
     tflite = optional("tflite", path)
-    with reading(path):
-        contents = path.read_bytes()
-    if contents[4:8] != b"TFL3":
-        raise InputFileError(
-            f"{path}: not a TensorFlow Lite model: bytes 4 to 8 must be b'TFL3'; got {contents[4:8]!r}."
-        )
+    contents = contents_of(path)
     kinds = {number: name for name, number in vars(tflite.TensorType).items() if name.isupper()}
     sources = []
     with reading(path, *DAMAGE):

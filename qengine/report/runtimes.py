@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 
-from .terminal import integer, table
+from .terminal import fields_table, integer, table
 
 if TYPE_CHECKING:
     from ..runtimes.row import Profile
@@ -32,13 +32,4 @@ def list_parts(rows: tuple[Profile, ...]) -> Iterator[RenderableType]:
 
 def row_parts(row: Profile) -> Iterator[RenderableType]:
     """Yield everything about one profile."""
-    detail = table(" ".join(filter(None, (row.runtime, row.op, row.path, row.variant))))
-    detail.add_column("field")
-    detail.add_column("value", wrap=True)
-    for field, value in row.to_dict().items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{name}: {v}" for name, v in value.items())
-        elif isinstance(value, list):
-            value = "; ".join(map(str, value))
-        detail.add_row(field, "-" if value in (None, "") else str(value))
-    yield detail
+    yield fields_table(" ".join(filter(None, (row.runtime, row.op, row.path, row.variant))), row.to_dict())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 
-from .terminal import table
+from .terminal import fields_table, table
 
 if TYPE_CHECKING:
     from ..requant.schemes import Scheme
@@ -33,16 +33,7 @@ def list_parts(rows: tuple[Scheme, ...]) -> Iterator[RenderableType]:
 
 def row_parts(row: Scheme) -> Iterator[RenderableType]:
     """Yield everything about one scheme."""
-    detail = table(row.name)
-    detail.add_column("field")
-    detail.add_column("value", wrap=True)
-    for field, value in row.to_dict().items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{k}: {v}" for k, v in value.items())
-        elif isinstance(value, list):
-            value = "; ".join(map(str, value))
-        detail.add_row(field, "-" if value is None else str(value))
-    yield detail
+    yield fields_table(row.name, row.to_dict())
 
 
 def pairs_parts(title: str, pairs: dict[str, Any]) -> Iterator[RenderableType]:

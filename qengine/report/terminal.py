@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
-from typing import IO
+from collections.abc import Mapping
+from typing import IO, Any
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -105,6 +106,20 @@ class Grid:
 def table(title: str | None = None, caption: str | None = None) -> Grid:
     """Return an empty table in the house style."""
     return Grid(title, caption)
+
+
+def fields_table(title: str, fields: Mapping[str, Any]) -> Grid:
+    """Return a table of the fields of a row, one a line; what is empty or None is a dash."""
+    grid = table(title)
+    grid.add_column("field")
+    grid.add_column("value", wrap=True)
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key}: {v}" for key, v in value.items())
+        elif isinstance(value, list):
+            value = "; ".join(map(str, value))
+        grid.add_row(name, "-" if value in (None, "") else str(value))
+    return grid
 
 
 def integer(value: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,24 @@ def read_scales(path: str | Path) -> ScaleTable:
         raise InputFileError(f"{path}: cannot be read as text: {clipped(str(error))}.") from None
 
 
+def rows_below(path: Path, reader: Any, header: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line and the cells of each row that a `csv.reader` finds below the header; empty rows are passed over.
+
+    Raises
+    ------
+    InputFileError
+        A row has another number of cells than the header.
+    """
+    end = reader.line_num
+    for row in reader:
+        line, end = end + 1, reader.line_num  # a quoted cell may span lines: name the first
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) != len(header):
+            raise InputFileError(f"{path}: line {line}: {len(row)} cells where the header has {len(header)}.")
+        yield line, row
+
+
 def _parse(path: Path, file: Iterable[str]) -> ScaleTable:
     reader = csv.reader(file)
     header = [name.strip() for name in next(reader, [])]
@@ -116,13 +134,7 @@ def _parse(path: Path, file: Iterable[str]) -> ScaleTable:
     zero_points: list[int] = []
     texts: list[list[str]] = []
     lines: list[int] = []
-    end = reader.line_num
-    for row in reader:
-        line, end = end + 1, reader.line_num  # a quoted cell may span lines: name the first
-        if not row or not any(cell.strip() for cell in row):
-            continue
-        if len(row) != len(header):
-            raise InputFileError(f"{path}: line {line}: {len(row)} cells where the header has {len(header)}.")
+    for line, row in rows_below(path, reader, header):
         if len(rows) == MAX_ROWS:
             raise InputFileError(f"{path}: line {line}: more than {MAX_ROWS} channels.")
         lines.append(line)
