@@ -1,5 +1,7 @@
 """What callers pass beside arrays, checked in one place: names, integers, reals, flags, callbacks, lists.
 
+And where in an array the first bad value stands, for the text of an error.
+
 NumPy answers a comparison with an array by an array, `bool` is an `int`, `np.timedelta64` is an `np.integer`, and
 Python refuses to print an integer of more than 4300 digits: each turns a plain ``if`` into another package's error.
 """
@@ -12,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .exceptions import DomainError, DTypeError, InputFileError, UnknownNameError, brief
 
@@ -19,6 +22,26 @@ from .exceptions import DomainError, DTypeError, InputFileError, UnknownNameErro
 _LONGEST_PATH = 4096
 #: Told (done, total) while a call works, in whatever it counts; what it raises ends the work.
 Progress = Callable[[int, int], None]
+
+
+def index_text(flat: int, shape: tuple[int, ...]) -> str:
+    """Return ``" at index (i, j)"`` of a flat index, or nothing for a scalar."""
+    if not shape:
+        return ""
+    place = tuple(int(i) for i in np.unravel_index(flat, shape))
+    return f" at index {place if len(place) > 1 else place[0]}"
+
+
+def first_index(bad: npt.NDArray[np.bool_]) -> str:
+    """Return ``" at index (i, j)"`` of the first true element, or nothing for a scalar."""
+    return index_text(int(bad.argmax()), bad.shape)
+
+
+def first_value(values: npt.NDArray[Any], bad: npt.NDArray[np.bool_]) -> Any:
+    """Return the first offending element as a Python scalar."""
+    if isinstance(values, np.ndarray) and values.ndim:
+        return values.flat[int(bad.argmax())].item()
+    return values.reshape(-1)[int(bad.argmax())].item()  # a scalar, or an array on a device
 
 
 def chosen(kind: str, value: Any, known: Iterable[str]) -> str:

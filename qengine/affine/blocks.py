@@ -14,11 +14,11 @@ from qengine.kernels.codes import E8M0_LIMIT
 from qengine.kernels.reference import formats as scales_in_numpy
 
 from .. import backends
-from ..arguments import integer
+from ..arguments import first_index, first_value, index_text, integer
 from ..exceptions import DomainError, DTypeError
 from .elements import Element, get_element
 from .formats import Format, element_format, get_format
-from .params import at, first, index_text, normal_axis
+from .params import normal_axis
 from .rounding import get_rounding
 from .segments import samples
 
@@ -85,7 +85,7 @@ class BlockTensor:
             product = element.astype(np.float64) * scales if exact else element * scales
         bad = np.isfinite(element) & ~np.isfinite(product)
         if bad.any():
-            raise self._beyond(first(element, bad), first(scales, bad), at(bad), target)
+            raise self._beyond(first_value(element, bad), first_value(scales, bad), first_index(bad), target)
         return product.astype(target, copy=False)
 
     def _beyond(self, element: float, scale: float, where: str, target: np.dtype[Any]) -> DomainError:
@@ -142,8 +142,8 @@ def _refuse_nonfinite(arrays: Any, array: npt.NDArray[Any]) -> None:
     bad = ~arrays.isfinite(array)
     if bad.any():
         raise DomainError(
-            f"x must be finite; got {int(bad.sum())} NaN or infinite values, the first {first(array, bad)}{at(bad)}. "
-            "Replace or drop them first."
+            f"x must be finite; got {int(bad.sum())} NaN or infinite values, the first {first_value(array, bad)}"
+            f"{first_index(bad)}. Replace or drop them first."
         )
 
 
@@ -187,7 +187,9 @@ def _encode_row(row: Format, options: dict[str, str | None]) -> tuple[npt.NDArra
 def _refuse_nonpositive(x: npt.NDArray[Any]) -> None:
     bad = ~(x > 0)
     if bad.any():
-        raise DomainError(f"e8m0 has neither zero nor sign: x must be positive; got {first(x, bad)}{at(bad)}.")
+        raise DomainError(
+            f"e8m0 has neither zero nor sign: x must be positive; got {first_value(x, bad)}{first_index(bad)}."
+        )
 
 
 def _encode_exponents(arrays: Any, x: npt.NDArray[Any], overflow: str, rounding: str) -> npt.NDArray[np.uint8]:
@@ -333,7 +335,7 @@ def decode(codes: Any, format: str | Element) -> npt.NDArray[np.float32]:
         raise DTypeError(f"codes must be integers; got dtype {array.dtype}.")
     bad = (array < 0) | (array >= element.levels)
     if bad.any():
-        raise _no_code(element, first(array, bad), at(bad))
+        raise _no_code(element, first_value(array, bad), first_index(bad))
     return np.asarray(_table(element)[array])
 
 

@@ -43,11 +43,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from ..arguments import Progress, chosen, flag, integer, real
+from ..arguments import Progress, chosen, first_index, first_value, flag, integer, real
 from ..exceptions import DomainError, DTypeError
 from . import ranges
 from .histogram import Histogram, calibration_kernels
-from .params import QuantParams, Target, at, first, normal_axis
+from .params import QuantParams, Target, normal_axis
 from .segments import Segments, samples
 
 METHODS = ("minmax", "percentile", "mse", "sqnr", "entropy")
@@ -141,7 +141,7 @@ class RangeFinder:
                 return self._segments(axis, group)
             bad = segments.restore(np.isnan(low))
             if bad.any():
-                raise DomainError(f"the segment{at(bad)} holds no finite sample; leave it out or repair it.")
+                raise DomainError(f"the segment{first_index(bad)} holds no finite sample; leave it out or repair it.")
             self._extremes[key] = (segments, low, high)
         return self._extremes[key]
 
@@ -163,7 +163,7 @@ class RangeFinder:
         if not self._ignore:
             raise DomainError(
                 f"x must be finite; got {count} nonfinite sample{'s' if count > 1 else ''}, the first is "
-                f"{first(self._x, bad)}{at(bad)}. Pass nonfinite='ignore' to leave them out."
+                f"{first_value(self._x, bad)}{first_index(bad)}. Pass nonfinite='ignore' to leave them out."
             )
         if count == bad.size:
             raise DomainError(f"all {count} samples of x are nonfinite: there is nothing to leave in.")
@@ -315,7 +315,7 @@ def _range(
         raise DomainError(
             f"method {way.name!r}"
             + (f" with the {way.percentile} percentile" if way.name == "percentile" else "")
-            + f" leaves an empty range at {first(value, bad)!r}{at(bad)}; use another method"
+            + f" leaves an empty range at {first_value(value, bad)!r}{first_index(bad)}; use another method"
             + (" or a higher percentile." if way.name == "percentile" else ".")
         )
     if include_zero:
@@ -330,7 +330,7 @@ def _given(name: str, value: Any) -> Reals:
     array = samples(array, f"{name} of the range").astype(np.float64) + 0.0
     bad = ~np.isfinite(array)
     if bad.any():
-        raise DomainError(f"{name} of the range must be finite; got {first(array, bad)}{at(bad)}.")
+        raise DomainError(f"{name} of the range must be finite; got {first_value(array, bad)}{first_index(bad)}.")
     return array
 
 
@@ -345,7 +345,8 @@ def _from_range(
     bad = low >= high
     if bad.any():
         raise DomainError(
-            f"of the range, lo must be below hi; got lo {first(low, bad)!r}, hi {first(high, bad)!r}{at(bad)}."
+            f"of the range, lo must be below hi; got lo {first_value(low, bad)!r}, hi {first_value(high, bad)!r}"
+            f"{first_index(bad)}."
         )
     if flag("include_zero", include_zero):
         low, high = np.minimum(low, 0.0), np.maximum(high, 0.0)

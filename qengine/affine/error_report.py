@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -315,7 +315,7 @@ def error_report(
     if cluster is not None and threads is not None:
         raise DomainError(f"threads are those of the cluster's workers; leave them out (got {threads!r}).")
     shape = tuple(tensor.shape)
-    size = functools.reduce(lambda a, b: a * b, shape, 1)
+    size = math.prod(shape)
     if size == 0:
         raise DomainError(f"x must hold at least one sample; got shape {shape}.")
     histograms = flag("histograms", histograms)
@@ -391,11 +391,11 @@ def _pass(
         arrays = backends.arrays_of(tensor)
         tensor = arrays.ascontiguousarray(arrays.moveaxis(tensor, moved, -1))
     seen = tuple(shape[k] for k in order)
-    size = functools.reduce(lambda a, b: a * b, shape, 1)
+    size = math.prod(shape)
     length, channels = size, 1
     if axis is not None:
         place = order.index(axis)
-        length = functools.reduce(lambda a, b: a * b, seen[place + 1 :], 1)
+        length = math.prod(seen[place + 1 :])
         channels = seen[place]
     numbers = np.stack([item.numbers for _, item in some])
     plan = ErrorPlan.of([item.quantizer for _, item in some], numbers, length, channels, histograms)

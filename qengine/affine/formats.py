@@ -1,8 +1,8 @@
 """Floating and block number formats beside integers: the rows.
 
 A *format* is an element (`qengine.affine.elements`), the block of elements that share a scale, and how that scale is
-chosen and stored. `qengine.affine.blocks` encodes
-and decodes them; the error engine takes them as `Format.encode_row`.
+chosen and stored. `qengine.affine.blocks` encodes and decodes them; the error engine takes them as
+`Format.encode_row`.
 
 A real x becomes the element nearest to ``v = x / scale``, rounded once:
 

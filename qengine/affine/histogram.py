@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from ..arguments import integer, real
+from ..arguments import first_value, integer, real
 from ..exceptions import DomainError, DTypeError, brief
-from .params import first, normal_axis
+from .params import normal_axis
 from .segments import Segments, samples
 
 #: Mantissa bits of a histogram of a whole tensor, and of one a channel.
@@ -194,7 +194,7 @@ class Histogram:
         if wide.any():
             raise DomainError(
                 f"a histogram holds float32 samples; channel {int(np.argmax(wide))} spans "
-                f"[{first(low, wide)!r}, {first(high, wide)!r}]. Rescale the samples."
+                f"[{first_value(low, wide)!r}, {first_value(high, wide)!r}]. Rescale the samples."
             )
         self._grow(rows.shape[0])
         cells, counts = [], []

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from ..arguments import chosen, flag, integer
+from ..arguments import chosen, first_index, first_value, flag, integer
 from ..exceptions import DomainError, DTypeError, brief
 
 MODES = ("symmetric", "asymmetric")
@@ -19,26 +19,6 @@ SCALE_DTYPES = ("float32", "float64")
 #: Zero points lie below this in magnitude.
 ZERO_POINT_LIMIT = 2**31
 _STORAGE = ("int8", "uint8", "int16", "uint16", "int32")
-
-
-def at(bad: npt.NDArray[np.bool_]) -> str:
-    """Return ``" at index (i, j)"`` of the first true element, or nothing for a scalar."""
-    return "" if bad.ndim == 0 else index_text(int(bad.argmax()), bad.shape)
-
-
-def index_text(flat: int, shape: tuple[int, ...]) -> str:
-    """Return ``" at index (i, j)"`` of a flat index, or nothing for a scalar."""
-    if not shape:
-        return ""
-    place = tuple(int(i) for i in np.unravel_index(flat, shape))
-    return f" at index {place if len(place) > 1 else place[0]}"
-
-
-def first(values: npt.NDArray[Any], bad: npt.NDArray[np.bool_]) -> Any:
-    """Return the first offending element as a Python scalar."""
-    if isinstance(values, np.ndarray) and values.ndim:
-        return values.flat[int(bad.argmax())].item()
-    return values.reshape(-1)[int(bad.argmax())].item()  # a scalar, or an array on a device
 
 
 def normal_axis(axis: int, ndim: int, shape: object) -> int:
@@ -55,7 +35,7 @@ def _scales(value: Any) -> npt.NDArray[np.float64]:
     array = array.astype(np.float64)
     bad = ~(np.isfinite(array) & (array > 0))
     if bad.any():
-        raise DomainError(f"scale must be positive and finite; got {first(array, bad)}{at(bad)}.")
+        raise DomainError(f"scale must be positive and finite; got {first_value(array, bad)}{first_index(bad)}.")
     return array
 
 
@@ -67,7 +47,7 @@ def _zero_points(value: Any) -> npt.NDArray[np.int64]:
         raise DTypeError(f"zero_point must be an integer or an array of them; got dtype {array.dtype}.")
     bad = (array <= -ZERO_POINT_LIMIT) | (array >= ZERO_POINT_LIMIT)
     if bad.any():
-        raise DomainError(f"zero_point must be in (-2**31, 2**31); got {first(array, bad)}{at(bad)}.")
+        raise DomainError(f"zero_point must be in (-2**31, 2**31); got {first_value(array, bad)}{first_index(bad)}.")
     return array.astype(np.int64)
 
 
@@ -377,13 +357,13 @@ class Target:
         bad = np.isinf(scale)
         if bad.any():
             raise DomainError(
-                f"the range [{first(low, bad)!r}, {first(high, bad)!r}]{at(bad)} is too wide for a "
-                f"{self.scale_dtype} scale at {self.bits} bits."
+                f"the range [{first_value(low, bad)!r}, {first_value(high, bad)!r}]{first_index(bad)} is too wide for "
+                f"a {self.scale_dtype} scale at {self.bits} bits."
             )
         bad = np.abs(zero_point) >= ZERO_POINT_LIMIT
         if bad.any():
             raise DomainError(
-                f"the range [{first(low, bad)!r}, {first(high, bad)!r}]{at(bad)} lies so far from 0 that its "
-                f"zero point {first(zero_point, bad):.4g} does not fit int32; pass include_zero=True."
+                f"the range [{first_value(low, bad)!r}, {first_value(high, bad)!r}]{first_index(bad)} lies so far from "
+                f"0 that its zero point {first_value(zero_point, bad):.4g} does not fit int32; pass include_zero=True."
             )
         return QuantParams(scale, zero_point.astype(np.int64), self.qmin, self.qmax, axis, group)

@@ -12,12 +12,12 @@ import numpy.typing as npt
 from qengine.kernels import codes
 
 from .. import backends
-from ..arguments import integer
+from ..arguments import first_index, first_value, index_text, integer
 from ..backends import outputs
 from ..backends.quantizers import Quantizer
 from ..exceptions import DomainError, DTypeError
 from .conventions import DEQUANTIZATIONS, STEPS, ZERO_POINTS, Convention, get_convention
-from .params import QuantParams, at, first, index_text
+from .params import QuantParams
 from .rounding import get_rounding
 from .segments import samples
 
@@ -57,14 +57,14 @@ def _checked(params: QuantParams, row: Convention) -> tuple[npt.NDArray[np.float
         if bad.any():
             raise DomainError(
                 f"convention {row.name!r} computes in float32: the scale must be in [2**-126, 2**126]; "
-                f"got {first(scale, bad)!r}{at(bad)}."
+                f"got {first_value(scale, bad)!r}{first_index(bad)}."
             )
         if row.bits == 32:
             scale = narrow
     if row.symmetric_only and zero_point.any():
         bad = zero_point != 0
         raise DomainError(
-            f"convention {row.name!r} demands zero point 0; got {first(zero_point, bad)}{at(bad)}. "
+            f"convention {row.name!r} demands zero point 0; got {first_value(zero_point, bad)}{first_index(bad)}. "
             "Choose parameters with mode='symmetric'."
         )
     if not row.any_zero_point:
@@ -72,7 +72,8 @@ def _checked(params: QuantParams, row: Convention) -> tuple[npt.NDArray[np.float
         if bad.any():
             raise DomainError(
                 f"convention {row.name!r} stores the zero point as a code: it must be in [{params.qmin}, "
-                f"{params.qmax}]; got {first(zero_point, bad)}{at(bad)}. Choose parameters with include_zero=True."
+                f"{params.qmax}]; got {first_value(zero_point, bad)}{first_index(bad)}. Choose parameters with "
+                "include_zero=True."
             )
     return scale.reshape(-1), zero_point.reshape(-1).astype(np.float64)
 
@@ -186,8 +187,8 @@ def _finished(
 def _refuse_nonfinite(arrays: Any, x: npt.NDArray[Any]) -> None:
     bad = ~arrays.isfinite(x)
     raise DomainError(
-        f"x must be finite; got {int(bad.sum())} NaN or infinite values, the first {first(x, bad)}{at(bad)}. "
-        "Replace them, or clip infinities, first."
+        f"x must be finite; got {int(bad.sum())} NaN or infinite values, the first {first_value(x, bad)}"
+        f"{first_index(bad)}. Replace them, or clip infinities, first."
     )
 
 

@@ -13,7 +13,6 @@ import numpy.typing as npt
 from qengine.kernels import codes
 from qengine.kernels.reference.formats import block_scales
 
-from .. import backends
 from ..arguments import Progress
 from ..backends.quantizers import Quantizer
 from ..exceptions import DomainError
@@ -23,6 +22,7 @@ from .calibrate import RangeFinder, choose_qparams
 from .conventions import get_convention
 from .formats import Format, get_format
 from .histogram import Histogram
+from .measure import in_memory
 from .params import QuantParams, Target, normal_axis
 from .quantize import group_last, layout, quantizer
 from .spec import QuantSpec
@@ -34,7 +34,7 @@ F64 = npt.NDArray[np.float64]
 OFFSET_STEPS = 2.0**20
 #: Elements of a worker's share of a statistic, and extremes that one answer holds at most.
 PART, SENT = 1 << 24, 1 << 16
-#: Errors whose squares float64 holds lie below ``2**512``.
+#: It starts no higher: errors whose squares float64 holds lie below ``2**512``.
 LARGEST_OFFSET = 2.0**600
 
 
@@ -83,7 +83,7 @@ class Ranges:
     ) -> None:  # fmt: skip
         self._executor, self._progress = executor, progress
         self._tensor, self._shape, self._nonfinite, self._backend = tensor, shape, nonfinite, backend
-        self._in_memory = isinstance(tensor, np.ndarray) or backends.on_device(tensor)
+        self._in_memory = in_memory(tensor)
         self._finder: RangeFinder | None = None
 
     def _statistics(self) -> RangeFinder:

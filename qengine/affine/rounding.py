@@ -76,8 +76,8 @@ _ROWS = (
         "C casts, Ethos-U TRUNCATE, Arm Compute Library TO_ZERO",
     ),
     Rounding(
-        "stochastic", (), "floor(v) + 1 with probability v - floor(v), else floor(v); element i draws word i of "
-        "Philox4x32-10 keyed by the seed", (), STOCHASTIC, "training; oneDNN rounding_mode stochastic",
+        "stochastic", (), "floor(v) + 1 with probability v - floor(v), else floor(v); element i has a word of its own "
+        "of Philox4x32-10 keyed by the seed", (), STOCHASTIC, "training; oneDNN rounding_mode stochastic",
     ),
 )  # fmt: skip
 ROUNDINGS: dict[str, Rounding] = {row.name: row for row in _ROWS}

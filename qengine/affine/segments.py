@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from ..arguments import integer
+from ..arguments import first_index, first_value, integer
 from ..exceptions import DomainError, DTypeError
-from .params import at, first, normal_axis
+from .params import normal_axis
 
 #: float16, bfloat16 and the 8-bit and smaller floats of ml_dtypes widen to float32 exactly.
 _SMALL_FLOATS = ("float16", "bfloat16", "float8_", "float6_", "float4_")
@@ -44,7 +44,9 @@ def samples(x: npt.NDArray[Any], name: str = "x") -> npt.NDArray[Any]:
         if x.dtype.kind == "i":  # CuPy takes no negative number beside unsigned ones
             bad = bad | (x < -_EXACT_INTEGERS)
         if bad.any():
-            raise DomainError(f"{name} must hold integers in [-2**53, 2**53]; got {first(x, bad)}{at(bad)}.")
+            raise DomainError(
+                f"{name} must hold integers in [-2**53, 2**53]; got {first_value(x, bad)}{first_index(bad)}."
+            )
     return x.astype(np.float64)
 
 

@@ -47,7 +47,6 @@ SHIFTS = range(0, -31, -1)
 METHODS = ("auto", "closed", "tiles")
 #: Accumulators a tile of a closed raw census; divisor sums a tile.
 ACCUMULATORS, SUMS = 1 << 13, 32
-
 #: Multipliers a tile of a cluster at most; of closed forms, tiles of this machine.
 REMOTE_MULTIPLIERS, REMOTE = {"cpu": 1 << 20, "cuda": 1 << 28, "reference": 1 << 14}, 64
 
@@ -92,8 +91,9 @@ def census(
     zero_point, qmin, qmax : int, optional
         As in `qengine.requantize`.
     method : {"auto", "closed", "tiles"}
-        Who counts, see the module; the totals do not depend on it. "auto" takes the faster one; where there are at
-        most 2**18 multipliers it prefers tiles, which also tell how many multipliers diverge and which most.
+        Who counts, see the module; the totals do not depend on it. "auto" takes the faster one; where there are few
+        multipliers (2**18 of a clamped output, fewer than accumulators of a raw one) it prefers tiles, which also tell
+        how many multipliers diverge and which most.
     backend : str, optional
         Where it counts: ``cpu``, which has both methods; ``cuda`` or ``reference``, by tiles and clamped outputs alone.
     cluster : str or distributed.Client, optional

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from ..canonical import canonical
 
 if TYPE_CHECKING:
     from .census_question import Question
@@ -155,8 +156,7 @@ class CensusResult:
     def digest(self) -> str:
         """SHA-256 of `to_dict` but for time and notes."""
         data = {name: value for name, value in self._counts().items() if name not in ("seconds", "notes")}
-        text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(canonical(data)).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data for JSON."""

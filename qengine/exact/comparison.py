@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .._version import __version__
+from ..canonical import canonical
 from ..exceptions import UnknownNameError
 from ..requant import recipes
 from ..requant.multiplier import QuantizedMultiplier, as_reals, split_real
@@ -263,7 +264,7 @@ class SchemeComparison:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of what was compared and of all counts: the same for every engine and back end."""
-        described = json.dumps(self.describe(), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+        described = canonical(self.describe())
         counts = self.divergent.astype("<i8").tobytes() + self.compared.astype("<i8").tobytes()
         return hashlib.sha256(described + counts).hexdigest()
 

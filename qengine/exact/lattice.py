@@ -24,10 +24,10 @@ import numpy.typing as npt
 
 from qengine.kernels.cpu import lattice as kernels
 
+from ..arguments import first_index, first_value
 from ..backends.cpu import thread_count
 from ..backends.forms import I64, INT32_MAX, INT32_MIN
 from ..exceptions import DomainError, DTypeError
-from ..requant.multiplier import first_index, first_value
 from ..work.run import cut, run
 from .sides import Side, common_domain
 

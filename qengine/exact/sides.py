@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
+from ..arguments import first_index, first_value
 from ..backends.forms import I64, INT32_MAX, INT32_MIN, Epilogue, FloatRule, FloorRule, Form
 from ..exceptions import DomainError, DTypeError, brief
 from ..requant import recipes
 from ..requant.binding import bind, checked_zero_points, clamp_limits, output_dtype, take_channels
 from ..requant.forms import derive, multiplier_fits
-from ..requant.multiplier import QuantizedMultiplier, as_reals, first_index, first_value
+from ..requant.multiplier import QuantizedMultiplier, as_reals
 from ..requant.schemes import Scheme, get_scheme
 
 #: Stands in for the multiplier of a channel that a scheme does not admit: 1/2 is in the domain of every scheme.

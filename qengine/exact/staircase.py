@@ -22,11 +22,11 @@ from qengine.kernels.cpu import staircase as kernels
 from qengine.kernels.reference import staircase as reference
 
 from .. import backends
+from ..arguments import first_index, first_value
 from ..backends.cpu import thread_count
 from ..backends.forms import I64, INT32_MAX, INT32_MIN, FloatRule, NestedRule, Rule
 from ..exceptions import DomainError, DTypeError
 from ..requant.forms import adds_zero_point_after
-from ..requant.multiplier import first_index, first_value
 from ..work.run import cut, run
 from .sides import Side, as_range, channels_of
 

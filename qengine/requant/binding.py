@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from ..arguments import integer
+from ..arguments import first_index, first_value, integer
 from ..backends.forms import INT32_MAX, INT32_MIN, Epilogue, FloatRule, FloorRule, Form
 from ..exceptions import DomainError, DTypeError, brief
 from .forms import accumulator_range, float_accumulator_range, result_bounds, saturation
-from .multiplier import first_index, first_value
 from .schemes import Scheme
 
 CLAMPED: dict[np.dtype[Any], np.iinfo[Any]] = {np.dtype(name): np.iinfo(name) for name in ("int8", "uint8", "int16")}

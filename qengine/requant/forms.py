@@ -7,9 +7,10 @@ import numpy.typing as npt
 
 from qengine.kernels.reference import requantize as reference
 
+from ..arguments import first_index, first_value
 from ..backends.forms import I64, INT32_MAX, INT32_MIN, ROUNDING_CODES, FloatRule, FloorRule, Form, NestedRule, Rule
 from ..exceptions import DomainError
-from .multiplier import QuantizedMultiplier, as_reals, first_index, first_value, split_real
+from .multiplier import QuantizedMultiplier, as_reals, split_real
 from .schemes import Scheme
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from ..arguments import flag
+from ..arguments import first_index, first_value, flag
 from ..exceptions import DomainError, DTypeError, brief
 
 INT32_MAX = 2**31 - 1
@@ -25,24 +25,6 @@ INT32_MAX = 2**31 - 1
 FLUSH_BELOW = -31
 #: A build with single rounding saturates the shift here (QuantizeMultiplier step 5).
 SINGLE_SHIFT_MAX = 30
-
-
-def first_index(bad: npt.NDArray[np.bool_]) -> str:
-    """Return ``" at index (i, j)"`` of the first true element, or nothing for a scalar."""
-    return index_text(int(bad.argmax()), bad.shape)
-
-
-def index_text(flat: int, shape: tuple[int, ...]) -> str:
-    """Return ``" at index (i, j)"`` of a flat index, or nothing for a scalar."""
-    if not shape:
-        return ""
-    at = tuple(int(i) for i in np.unravel_index(flat, shape))
-    return f" at index {at if len(at) > 1 else at[0]}"
-
-
-def first_value(values: npt.NDArray[Any], bad: npt.NDArray[np.bool_]) -> Any:
-    """Return the first offending element as a Python scalar."""
-    return values.reshape(-1)[int(bad.argmax())].item() if values.ndim else values.item()
 
 
 def _integers(name: str, value: Any) -> npt.NDArray[np.int64]:

@@ -14,9 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from ..arguments import chosen
+from ..arguments import chosen, first_index, first_value
 from ..exceptions import DomainError, DTypeError
-from .multiplier import first_index, first_value
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import backends
-from ..arguments import integer, real
+from ..arguments import first_index, first_value, index_text, integer, real
 from ..backends import outputs
 from ..backends.forms import INT32_MAX, INT32_MIN, FloorRule
 from ..exceptions import DomainError, DTypeError, brief
@@ -17,7 +17,7 @@ from . import recipes
 from .binding import Bound, bind, checked_zero_points, clamp_limits, output_dtype, take_channels, wraps
 from .forms import derive, wrapped_left_shift
 from .layout import channel_axis, fold
-from .multiplier import QuantizedMultiplier, first_index, first_value, index_text
+from .multiplier import QuantizedMultiplier
 from .schemes import Scheme, get_scheme
 
 _INT32 = np.dtype(np.int32)

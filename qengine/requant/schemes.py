@@ -20,7 +20,7 @@ from ..backends.forms import Bias, FloatRule, FloorRule, NestedRule, Rule
 from ..exceptions import DTypeError, UnknownNameError, brief
 
 HALF = Bias.same(1)
-#: Two-stage rounding of TFLite: the first stage adds 2**30 for x >= 0 and takes it away for x < 0.
+#: Two-stage rounding of TFLite: the first stage adds 2**30; for x < 0 the second one, half away, takes 2**31 away.
 UP_THEN_AWAY = Bias(1, 1 << 30, 1, -(1 << 30))
 
 

@@ -15,10 +15,11 @@ import numpy.typing as npt
 from qengine.kernels import codes as k
 
 from .. import backends
+from ..arguments import first_index, first_value
 from ..backends.forms import ROUNDING_CODES, FloatRule
 from ..exceptions import DomainError
 from ..requant import recipes
-from ..requant.multiplier import first_index, first_value, split_real
+from ..requant.multiplier import split_real
 from ..requant.requantize import requantize
 from ..requant.schemes import get_scheme
 from .columns import LIMITS, Array, finite, lay

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..arguments import first_index, first_value
 from ..backends import as_numpy
 from ..exceptions import DomainError, DTypeError
 from ..requant.layout import fold
-from ..requant.multiplier import first_index, first_value
 from ..requant.recipes import as_scales
 
 Array = npt.NDArray[Any]

@@ -14,9 +14,8 @@ import numpy as np
 from ..affine.conventions import get_convention
 from ..affine.params import QuantParams
 from ..affine.quantize import dequantize, quantize
-from ..arguments import flag
+from ..arguments import first_index, first_value, flag
 from ..exceptions import DomainError
-from ..requant.multiplier import first_index, first_value
 from .arithmetic import Description, Target, difference_of_codes, limits_of
 from .columns import Array, integers, reals, scales
 from .resizing import Image

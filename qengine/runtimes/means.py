@@ -13,8 +13,9 @@ import numpy as np
 from qengine.kernels import codes as k
 from qengine.kernels.reference.affine import fma32
 
+from ..arguments import first_index, first_value
 from ..exceptions import DomainError
-from ..requant.multiplier import first_index, first_value, split_real
+from ..requant.multiplier import split_real
 from .arithmetic import AFTER, INSIDE, ORDERS, Description, Target, run_chain, run_staged, stage_rule
 from .columns import Array, finite, lay
 

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import chosen, flag
+from ..arguments import chosen, first_index, first_value, flag
 from ..backends import as_numpy
 from ..exceptions import DomainError, DTypeError
-from ..requant.multiplier import first_index, first_value
 
 I64 = npt.NDArray[np.int64]
 BITS = {"i8": 8, "i16": 16, "i32": 32, "i48": 48}

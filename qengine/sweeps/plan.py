@@ -7,7 +7,6 @@ keyed by the seed and counted by i, so every back end, tile size and number of w
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from ..arguments import chosen, integer
 from ..backends.forms import INT32_MAX, INT32_MIN
+from ..canonical import canonical
 from ..exceptions import DomainError, DTypeError, UnknownNameError, brief
 from ..requant.binding import clamped_type
 from ..requant.forms import derive, multiplier_fits
@@ -138,11 +138,6 @@ class SweepPlan:
     def digest(self) -> str:
         """SHA-256 of the canonical JSON of `describe`."""
         return hashlib.sha256(canonical(self.describe())).hexdigest()
-
-
-def canonical(data: Any) -> bytes:
-    """Return the one JSON text of plain data: sorted keys, no spaces, no NaN."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def make_plan(

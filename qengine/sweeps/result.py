@@ -16,9 +16,10 @@ from qengine.kernels.codes import DIFFERENCE_LIMIT, RANGE
 from qengine.kernels.reference import draws as reference
 
 from ..backends.pairs import Work
+from ..canonical import canonical
 from ..requant import recipes, spec
 from ..requant.multiplier import QuantizedMultiplier
-from .plan import SweepPlan, canonical
+from .plan import SweepPlan
 from .tally import Tally
 
 #: Two-sided 95 % quantile of the normal distribution.

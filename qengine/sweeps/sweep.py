@@ -106,7 +106,8 @@ def sweep(
         ``output-laplace:B``, ``unsaturated`` or ``all[:LOW:HIGH]``. Default: unsaturated where outputs are
         clamped, else uniform in [-2**20, 2**20 - 1].
     zero_point, dtype, qmin, qmax
-        Clamped output: ``int8`` (default for tables), ``uint8`` or ``int16``; without, raw results are compared.
+        Clamped output: ``int8`` (default for tables of several rows, and with a zero point or a clamp), ``uint8`` or
+        ``int16``; without, raw results are compared.
         The zero point defaults to the table's.
     witnesses : int
         First differing pairs to keep, by index.

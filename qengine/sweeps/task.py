@@ -8,7 +8,8 @@ from typing import Any
 
 from .. import backends
 from ..backends.pairs import Work
-from .plan import SweepPlan, canonical
+from ..canonical import canonical
+from .plan import SweepPlan
 from .work import make_work
 
 
