@@ -8,6 +8,17 @@
 #include "compiler.cuh"
 #include "units.cuh"
 
+// What kernels take of a record, a layout and a quantization, and the same as one argument.
+#define QE_RECORD_PARAMETERS i32 a0, i32 a1, i32 a2, i32 a3, i32 b0, i32 b1, i32 b2, i32 b3
+#define QE_RECORD {{a0, a1, a2, a3}, {b0, b1, b2, b3}}
+#define QE_COLUMNS_PARAMETERS u64 columns, u64 start, u64 stride, u64 advance
+#define QE_COLUMNS {columns, start, stride, advance}
+#define QE_RUNS_PARAMETERS \
+    u64 length, u64 group, u64 groups, u64 rows, u64 start, u64 place_step, u64 row_step, u32 magic, i32 shift
+#define QE_RUNS {length, group, groups, rows, start, place_step, row_step, magic, shift}
+#define QE_QUANTIZED_PARAMETERS i32 bits, i32 step, i32 mode, i32 rounding, i32 qmin, i32 qmax
+#define QE_QUANTIZED {bits, step, mode, rounding, qmin, qmax}
+
 // ---- quantization
 template <class Rule>
 QE_DEVICE void quantize_tensor(u64 n, const typename Rule::X *x, void *out, i32 kind, i32 vectors, const Record &record,
@@ -40,126 +51,90 @@ QE_DEVICE void quantize_runs(u64 n, const typename Rule::X *x, void *out, i32 ki
 }
 
 QE_KERNEL(256, quantize_fused_tensor)(
-    u64 n, const f32 *x, void *out, i32 kind, i32 vectors, i32 a0, i32 a1, i32 a2, i32 a3, i32 b0, i32 b1, i32 b2,
-    i32 b3, i32 bits, i32 step, i32 mode, i32 rounding, i32 qmin, i32 qmax, u32 *flag) {
-    quantize_tensor<FusedRule>(n, x, out, kind, vectors, {{a0, a1, a2, a3}, {b0, b1, b2, b3}},
-                               {bits, step, mode, rounding, qmin, qmax}, flag);
+    u64 n, const f32 *x, void *out, i32 kind, i32 vectors, QE_RECORD_PARAMETERS, QE_QUANTIZED_PARAMETERS, u32 *flag) {
+    quantize_tensor<FusedRule>(n, x, out, kind, vectors, QE_RECORD, QE_QUANTIZED, flag);
 }
 QE_KERNEL(256, quantize_divide_tensor)(
-    u64 n, const f32 *x, void *out, i32 kind, i32 vectors, i32 a0, i32 a1, i32 a2, i32 a3, i32 b0, i32 b1, i32 b2,
-    i32 b3, i32 bits, i32 step, i32 mode, i32 rounding, i32 qmin, i32 qmax, u32 *flag) {
-    quantize_tensor<DivideRule>(n, x, out, kind, vectors, {{a0, a1, a2, a3}, {b0, b1, b2, b3}},
-                                {bits, step, mode, rounding, qmin, qmax}, flag);
+    u64 n, const f32 *x, void *out, i32 kind, i32 vectors, QE_RECORD_PARAMETERS, QE_QUANTIZED_PARAMETERS, u32 *flag) {
+    quantize_tensor<DivideRule>(n, x, out, kind, vectors, QE_RECORD, QE_QUANTIZED, flag);
 }
 QE_KERNEL(256, quantize_double_tensor)(
-    u64 n, const f32 *x, void *out, i32 kind, i32 vectors, i32 a0, i32 a1, i32 a2, i32 a3, i32 b0, i32 b1, i32 b2,
-    i32 b3, i32 bits, i32 step, i32 mode, i32 rounding, i32 qmin, i32 qmax, u32 *flag) {
-    quantize_tensor<DoubleRule>(n, x, out, kind, vectors, {{a0, a1, a2, a3}, {b0, b1, b2, b3}},
-                                {bits, step, mode, rounding, qmin, qmax}, flag);
+    u64 n, const f32 *x, void *out, i32 kind, i32 vectors, QE_RECORD_PARAMETERS, QE_QUANTIZED_PARAMETERS, u32 *flag) {
+    quantize_tensor<DoubleRule>(n, x, out, kind, vectors, QE_RECORD, QE_QUANTIZED, flag);
 }
 QE_KERNEL(256, quantize_rounded_tensor)(
-    u64 n, const f32 *x, void *out, i32 kind, i32 vectors, i32 a0, i32 a1, i32 a2, i32 a3, i32 b0, i32 b1, i32 b2,
-    i32 b3, i32 bits, i32 step, i32 mode, i32 rounding, i32 qmin, i32 qmax, u32 *flag) {
-    quantize_tensor<RoundedRule>(n, x, out, kind, vectors, {{a0, a1, a2, a3}, {b0, b1, b2, b3}},
-                                 {bits, step, mode, rounding, qmin, qmax}, flag);
+    u64 n, const f32 *x, void *out, i32 kind, i32 vectors, QE_RECORD_PARAMETERS, QE_QUANTIZED_PARAMETERS, u32 *flag) {
+    quantize_tensor<RoundedRule>(n, x, out, kind, vectors, QE_RECORD, QE_QUANTIZED, flag);
 }
 QE_KERNEL(256, quantize_any_tensor_f32)(
-    u64 n, const f32 *x, void *out, i32 kind, i32 vectors, i32 a0, i32 a1, i32 a2, i32 a3, i32 b0, i32 b1, i32 b2,
-    i32 b3, i32 bits, i32 step, i32 mode, i32 rounding, i32 qmin, i32 qmax, u32 *flag) {
-    quantize_tensor<AnyRule<f32>>(n, x, out, kind, vectors, {{a0, a1, a2, a3}, {b0, b1, b2, b3}},
-                                  {bits, step, mode, rounding, qmin, qmax}, flag);
+    u64 n, const f32 *x, void *out, i32 kind, i32 vectors, QE_RECORD_PARAMETERS, QE_QUANTIZED_PARAMETERS, u32 *flag) {
+    quantize_tensor<AnyRule<f32>>(n, x, out, kind, vectors, QE_RECORD, QE_QUANTIZED, flag);
 }
 QE_KERNEL(256, quantize_any_tensor_f64)(
-    u64 n, const f64 *x, void *out, i32 kind, i32 vectors, i32 a0, i32 a1, i32 a2, i32 a3, i32 b0, i32 b1, i32 b2,
-    i32 b3, i32 bits, i32 step, i32 mode, i32 rounding, i32 qmin, i32 qmax, u32 *flag) {
-    quantize_tensor<AnyRule<f64>>(n, x, out, kind, vectors, {{a0, a1, a2, a3}, {b0, b1, b2, b3}},
-                                  {bits, step, mode, rounding, qmin, qmax}, flag);
+    u64 n, const f64 *x, void *out, i32 kind, i32 vectors, QE_RECORD_PARAMETERS, QE_QUANTIZED_PARAMETERS, u32 *flag) {
+    quantize_tensor<AnyRule<f64>>(n, x, out, kind, vectors, QE_RECORD, QE_QUANTIZED, flag);
 }
 
 QE_KERNEL(256, quantize_fused_columns)(
-    u64 n, const f32 *x, void *out, i32 kind, const i32 *table, u64 columns, u64 start, u64 stride, u64 advance,
-    i32 bits, i32 step, i32 mode, i32 rounding, i32 qmin, i32 qmax, u32 *flag) {
-    quantize_columns<FusedRule>(n, x, out, kind, table, {columns, start, stride, advance},
-                                {bits, step, mode, rounding, qmin, qmax}, flag);
+    u64 n, const f32 *x, void *out, i32 kind, const i32 *table, QE_COLUMNS_PARAMETERS, QE_QUANTIZED_PARAMETERS,
+    u32 *flag) {
+    quantize_columns<FusedRule>(n, x, out, kind, table, QE_COLUMNS, QE_QUANTIZED, flag);
 }
 QE_KERNEL(256, quantize_divide_columns)(
-    u64 n, const f32 *x, void *out, i32 kind, const i32 *table, u64 columns, u64 start, u64 stride, u64 advance,
-    i32 bits, i32 step, i32 mode, i32 rounding, i32 qmin, i32 qmax, u32 *flag) {
-    quantize_columns<DivideRule>(n, x, out, kind, table, {columns, start, stride, advance},
-                                 {bits, step, mode, rounding, qmin, qmax}, flag);
+    u64 n, const f32 *x, void *out, i32 kind, const i32 *table, QE_COLUMNS_PARAMETERS, QE_QUANTIZED_PARAMETERS,
+    u32 *flag) {
+    quantize_columns<DivideRule>(n, x, out, kind, table, QE_COLUMNS, QE_QUANTIZED, flag);
 }
 QE_KERNEL(256, quantize_double_columns)(
-    u64 n, const f32 *x, void *out, i32 kind, const i32 *table, u64 columns, u64 start, u64 stride, u64 advance,
-    i32 bits, i32 step, i32 mode, i32 rounding, i32 qmin, i32 qmax, u32 *flag) {
-    quantize_columns<DoubleRule>(n, x, out, kind, table, {columns, start, stride, advance},
-                                 {bits, step, mode, rounding, qmin, qmax}, flag);
+    u64 n, const f32 *x, void *out, i32 kind, const i32 *table, QE_COLUMNS_PARAMETERS, QE_QUANTIZED_PARAMETERS,
+    u32 *flag) {
+    quantize_columns<DoubleRule>(n, x, out, kind, table, QE_COLUMNS, QE_QUANTIZED, flag);
 }
 QE_KERNEL(256, quantize_rounded_columns)(
-    u64 n, const f32 *x, void *out, i32 kind, const i32 *table, u64 columns, u64 start, u64 stride, u64 advance,
-    i32 bits, i32 step, i32 mode, i32 rounding, i32 qmin, i32 qmax, u32 *flag) {
-    quantize_columns<RoundedRule>(n, x, out, kind, table, {columns, start, stride, advance},
-                                  {bits, step, mode, rounding, qmin, qmax}, flag);
+    u64 n, const f32 *x, void *out, i32 kind, const i32 *table, QE_COLUMNS_PARAMETERS, QE_QUANTIZED_PARAMETERS,
+    u32 *flag) {
+    quantize_columns<RoundedRule>(n, x, out, kind, table, QE_COLUMNS, QE_QUANTIZED, flag);
 }
 QE_KERNEL(256, quantize_any_columns_f32)(
-    u64 n, const f32 *x, void *out, i32 kind, const i32 *table, u64 columns, u64 start, u64 stride, u64 advance,
-    i32 bits, i32 step, i32 mode, i32 rounding, i32 qmin, i32 qmax, u32 *flag) {
-    quantize_columns<AnyRule<f32>>(n, x, out, kind, table, {columns, start, stride, advance},
-                                   {bits, step, mode, rounding, qmin, qmax}, flag);
+    u64 n, const f32 *x, void *out, i32 kind, const i32 *table, QE_COLUMNS_PARAMETERS, QE_QUANTIZED_PARAMETERS,
+    u32 *flag) {
+    quantize_columns<AnyRule<f32>>(n, x, out, kind, table, QE_COLUMNS, QE_QUANTIZED, flag);
 }
 QE_KERNEL(256, quantize_any_columns_f64)(
-    u64 n, const f64 *x, void *out, i32 kind, const i32 *table, u64 columns, u64 start, u64 stride, u64 advance,
-    i32 bits, i32 step, i32 mode, i32 rounding, i32 qmin, i32 qmax, u32 *flag) {
-    quantize_columns<AnyRule<f64>>(n, x, out, kind, table, {columns, start, stride, advance},
-                                   {bits, step, mode, rounding, qmin, qmax}, flag);
+    u64 n, const f64 *x, void *out, i32 kind, const i32 *table, QE_COLUMNS_PARAMETERS, QE_QUANTIZED_PARAMETERS,
+    u32 *flag) {
+    quantize_columns<AnyRule<f64>>(n, x, out, kind, table, QE_COLUMNS, QE_QUANTIZED, flag);
 }
 
 QE_KERNEL(256, quantize_fused_runs)(
-    u64 n, const f32 *x, void *out, i32 kind, i32 vectors, const i32 *table, u64 length, u64 group, u64 groups,
-    u64 rows, u64 start, u64 place_step, u64 row_step, u32 magic, i32 shift, i32 bits, i32 step, i32 mode, i32 rounding,
-    i32 qmin, i32 qmax, u32 *flag) {
-    quantize_runs<FusedRule>(n, x, out, kind, vectors, table,
-                             {length, group, groups, rows, start, place_step, row_step, magic, shift},
-                             {bits, step, mode, rounding, qmin, qmax}, flag);
+    u64 n, const f32 *x, void *out, i32 kind, i32 vectors, const i32 *table, QE_RUNS_PARAMETERS,
+    QE_QUANTIZED_PARAMETERS, u32 *flag) {
+    quantize_runs<FusedRule>(n, x, out, kind, vectors, table, QE_RUNS, QE_QUANTIZED, flag);
 }
 QE_KERNEL(256, quantize_divide_runs)(
-    u64 n, const f32 *x, void *out, i32 kind, i32 vectors, const i32 *table, u64 length, u64 group, u64 groups,
-    u64 rows, u64 start, u64 place_step, u64 row_step, u32 magic, i32 shift, i32 bits, i32 step, i32 mode, i32 rounding,
-    i32 qmin, i32 qmax, u32 *flag) {
-    quantize_runs<DivideRule>(n, x, out, kind, vectors, table,
-                              {length, group, groups, rows, start, place_step, row_step, magic, shift},
-                              {bits, step, mode, rounding, qmin, qmax}, flag);
+    u64 n, const f32 *x, void *out, i32 kind, i32 vectors, const i32 *table, QE_RUNS_PARAMETERS,
+    QE_QUANTIZED_PARAMETERS, u32 *flag) {
+    quantize_runs<DivideRule>(n, x, out, kind, vectors, table, QE_RUNS, QE_QUANTIZED, flag);
 }
 QE_KERNEL(256, quantize_double_runs)(
-    u64 n, const f32 *x, void *out, i32 kind, i32 vectors, const i32 *table, u64 length, u64 group, u64 groups,
-    u64 rows, u64 start, u64 place_step, u64 row_step, u32 magic, i32 shift, i32 bits, i32 step, i32 mode, i32 rounding,
-    i32 qmin, i32 qmax, u32 *flag) {
-    quantize_runs<DoubleRule>(n, x, out, kind, vectors, table,
-                              {length, group, groups, rows, start, place_step, row_step, magic, shift},
-                              {bits, step, mode, rounding, qmin, qmax}, flag);
+    u64 n, const f32 *x, void *out, i32 kind, i32 vectors, const i32 *table, QE_RUNS_PARAMETERS,
+    QE_QUANTIZED_PARAMETERS, u32 *flag) {
+    quantize_runs<DoubleRule>(n, x, out, kind, vectors, table, QE_RUNS, QE_QUANTIZED, flag);
 }
 QE_KERNEL(256, quantize_rounded_runs)(
-    u64 n, const f32 *x, void *out, i32 kind, i32 vectors, const i32 *table, u64 length, u64 group, u64 groups,
-    u64 rows, u64 start, u64 place_step, u64 row_step, u32 magic, i32 shift, i32 bits, i32 step, i32 mode, i32 rounding,
-    i32 qmin, i32 qmax, u32 *flag) {
-    quantize_runs<RoundedRule>(n, x, out, kind, vectors, table,
-                               {length, group, groups, rows, start, place_step, row_step, magic, shift},
-                               {bits, step, mode, rounding, qmin, qmax}, flag);
+    u64 n, const f32 *x, void *out, i32 kind, i32 vectors, const i32 *table, QE_RUNS_PARAMETERS,
+    QE_QUANTIZED_PARAMETERS, u32 *flag) {
+    quantize_runs<RoundedRule>(n, x, out, kind, vectors, table, QE_RUNS, QE_QUANTIZED, flag);
 }
 QE_KERNEL(256, quantize_any_runs_f32)(
-    u64 n, const f32 *x, void *out, i32 kind, i32 vectors, const i32 *table, u64 length, u64 group, u64 groups,
-    u64 rows, u64 start, u64 place_step, u64 row_step, u32 magic, i32 shift, i32 bits, i32 step, i32 mode, i32 rounding,
-    i32 qmin, i32 qmax, u32 *flag) {
-    quantize_runs<AnyRule<f32>>(n, x, out, kind, vectors, table,
-                                {length, group, groups, rows, start, place_step, row_step, magic, shift},
-                                {bits, step, mode, rounding, qmin, qmax}, flag);
+    u64 n, const f32 *x, void *out, i32 kind, i32 vectors, const i32 *table, QE_RUNS_PARAMETERS,
+    QE_QUANTIZED_PARAMETERS, u32 *flag) {
+    quantize_runs<AnyRule<f32>>(n, x, out, kind, vectors, table, QE_RUNS, QE_QUANTIZED, flag);
 }
 QE_KERNEL(256, quantize_any_runs_f64)(
-    u64 n, const f64 *x, void *out, i32 kind, i32 vectors, const i32 *table, u64 length, u64 group, u64 groups,
-    u64 rows, u64 start, u64 place_step, u64 row_step, u32 magic, i32 shift, i32 bits, i32 step, i32 mode, i32 rounding,
-    i32 qmin, i32 qmax, u32 *flag) {
-    quantize_runs<AnyRule<f64>>(n, x, out, kind, vectors, table,
-                                {length, group, groups, rows, start, place_step, row_step, magic, shift},
-                                {bits, step, mode, rounding, qmin, qmax}, flag);
+    u64 n, const f64 *x, void *out, i32 kind, i32 vectors, const i32 *table, QE_RUNS_PARAMETERS,
+    QE_QUANTIZED_PARAMETERS, u32 *flag) {
+    quantize_runs<AnyRule<f64>>(n, x, out, kind, vectors, table, QE_RUNS, QE_QUANTIZED, flag);
 }
 
 // ---- stochastic rounding
@@ -196,20 +171,16 @@ QE_DEVICE void quantize_draws(u64 n, u64 first_group, const T *x, void *out, i32
 }
 
 QE_KERNEL(256, quantize_draws_f32)(
-    u64 n, u64 first_group, const f32 *x, void *out, i32 kind, i32 vectors, const i32 *table, u64 length, u64 group,
-    u64 groups, u64 rows, u64 start, u64 place_step, u64 row_step, u32 magic, i32 shift, u64 quarter_step,
-    u64 quarter_row_step, u64 seed, i32 bits, i32 step, i32 mode, i32 rounding, i32 qmin, i32 qmax, u32 *flag) {
-    quantize_draws(n, first_group, x, out, kind, vectors, table,
-                   {length, group, groups, rows, start, place_step, row_step, magic, shift}, quarter_step,
-                   quarter_row_step, {bits, step, mode, rounding, qmin, qmax}, seed, flag);
+    u64 n, u64 first_group, const f32 *x, void *out, i32 kind, i32 vectors, const i32 *table, QE_RUNS_PARAMETERS,
+    u64 quarter_step, u64 quarter_row_step, u64 seed, QE_QUANTIZED_PARAMETERS, u32 *flag) {
+    quantize_draws(n, first_group, x, out, kind, vectors, table, QE_RUNS, quarter_step, quarter_row_step, QE_QUANTIZED,
+                   seed, flag);
 }
 QE_KERNEL(256, quantize_draws_f64)(
-    u64 n, u64 first_group, const f64 *x, void *out, i32 kind, i32 vectors, const i32 *table, u64 length, u64 group,
-    u64 groups, u64 rows, u64 start, u64 place_step, u64 row_step, u32 magic, i32 shift, u64 quarter_step,
-    u64 quarter_row_step, u64 seed, i32 bits, i32 step, i32 mode, i32 rounding, i32 qmin, i32 qmax, u32 *flag) {
-    quantize_draws(n, first_group, x, out, kind, vectors, table,
-                   {length, group, groups, rows, start, place_step, row_step, magic, shift}, quarter_step,
-                   quarter_row_step, {bits, step, mode, rounding, qmin, qmax}, seed, flag);
+    u64 n, u64 first_group, const f64 *x, void *out, i32 kind, i32 vectors, const i32 *table, QE_RUNS_PARAMETERS,
+    u64 quarter_step, u64 quarter_row_step, u64 seed, QE_QUANTIZED_PARAMETERS, u32 *flag) {
+    quantize_draws(n, first_group, x, out, kind, vectors, table, QE_RUNS, quarter_step, quarter_row_step, QE_QUANTIZED,
+                   seed, flag);
 }
 
 // ---- dequantization
@@ -234,37 +205,33 @@ QE_KERNEL(256, dequantize_tensor_f64)(
     }
 }
 QE_KERNEL(256, dequantize_columns_f32)(
-    u64 n, const void *q, i32 kind, i32 bias, f32 *out, const i32 *table, u64 columns, u64 start, u64 stride,
-    u64 advance, i32 rule) {
+    u64 n, const void *q, i32 kind, i32 bias, f32 *out, const i32 *table, QE_COLUMNS_PARAMETERS, i32 rule) {
     if (kind == QE_OUT_BYTE && rule == QE_DEQUANTIZE_SUBTRACT) {
         DequantizeSingle<QE_DEQUANTIZE_SUBTRACT>::State none;
         DequantizeSingle<QE_DEQUANTIZE_SUBTRACT> job = {{q, QE_OUT_BYTE, bias}, out, rule};
-        column_loop(job, n, table, {columns, start, stride, advance}, none);
+        column_loop(job, n, table, QE_COLUMNS, none);
     } else {
         DequantizeSingle<-1>::State none;
         DequantizeSingle<-1> job = {{q, kind, bias}, out, rule};
-        column_loop(job, n, table, {columns, start, stride, advance}, none);
+        column_loop(job, n, table, QE_COLUMNS, none);
     }
 }
 QE_KERNEL(256, dequantize_columns_f64)(
-    u64 n, const void *q, i32 kind, i32 bias, f64 *out, const i32 *table, u64 columns, u64 start, u64 stride,
-    u64 advance) {
+    u64 n, const void *q, i32 kind, i32 bias, f64 *out, const i32 *table, QE_COLUMNS_PARAMETERS) {
     DequantizeDouble::State none;
-    column_loop(DequantizeDouble{{q, kind, bias}, out}, n, table, {columns, start, stride, advance}, none);
+    column_loop(DequantizeDouble{{q, kind, bias}, out}, n, table, QE_COLUMNS, none);
 }
 QE_KERNEL(256, dequantize_runs_f32)(
-    u64 n, const void *q, i32 kind, i32 bias, f32 *out, i32 vectors, const i32 *table, u64 length, u64 group,
-    u64 groups, u64 rows, u64 start, u64 place_step, u64 row_step, u32 magic, i32 shift, i32 rule) {
+    u64 n, const void *q, i32 kind, i32 bias, f32 *out, i32 vectors, const i32 *table, QE_RUNS_PARAMETERS, i32 rule) {
     DequantizeSingle<-1>::State none;
     run_loop(DequantizeSingle<-1>{{q, kind, bias}, out, rule}, n, vectors, table,
-             {length, group, groups, rows, start, place_step, row_step, magic, shift}, none);
+             QE_RUNS, none);
 }
 QE_KERNEL(256, dequantize_runs_f64)(
-    u64 n, const void *q, i32 kind, i32 bias, f64 *out, i32 vectors, const i32 *table, u64 length, u64 group,
-    u64 groups, u64 rows, u64 start, u64 place_step, u64 row_step, u32 magic, i32 shift) {
+    u64 n, const void *q, i32 kind, i32 bias, f64 *out, i32 vectors, const i32 *table, QE_RUNS_PARAMETERS) {
     DequantizeDouble::State none;
     run_loop(DequantizeDouble{{q, kind, bias}, out}, n, vectors, table,
-             {length, group, groups, rows, start, place_step, row_step, magic, shift}, none);
+             QE_RUNS, none);
 }
 
 // ---- the least index of a code outside [low, high], in 16-byte units; `first` starts at n or above

@@ -214,133 +214,66 @@ QE_KERNEL(128, errors_ends)(
     }
 }
 
-// ---- the kernels
-QE_BLOCK_KERNEL(256, errors_runs_f32)(
-    u64 first, u64 n, const f32 *x, u64 size, u64 length, u64 channels, u64 per_run, u64 per_tile, u64 slices,
-    i32 quantizers, i32 served, const i32 *which, const i64 *rows, const i64 *layouts, const i64 *places,
-    const f64 *scales, const f64 *zero_points, const f64 *numbers, const i64 *format_rows, const f64 *format_numbers,
-    i32 leftovers, u64 *left, i32 watches, f64 *sums, u32 *counts, f64 *ends, u64 *bad,
-    i32 counting, const i64 *starts, u64 *codes, u64 *bins) {
-    Plan plan = {quantizers, served, which, rows, layouts, places, scales, zero_points, numbers, format_rows,
-                 format_numbers};
+// ---- the kernels: all parts take the same, behind the elements, and name what they do not need
+#define QE_ERRORS_PARAMETERS \
+    u64 size, u64 length, u64 channels, u64 per_run, u64 per_tile, u64 slices, i32 quantizers, i32 served, \
+    const i32 *which, const i64 *rows, const i64 *layouts, const i64 *places, const f64 *scales, \
+    const f64 *zero_points, const f64 *numbers, const i64 *format_rows, const f64 *format_numbers, i32 leftovers, \
+    u64 *left, i32 watches, f64 *sums, u32 *counts, f64 *ends, u64 *bad, i32 counting, const i64 *starts, u64 *codes, \
+    u64 *bins
+#define QE_ERRORS_TILES {first, n, size, length, channels, per_run, per_tile}
+#define QE_ERRORS_PLAN \
+    {quantizers, served, which, rows, layouts, places, scales, zero_points, numbers, format_rows, format_numbers}
+#define QE_ERRORS_TABLES {counting ? starts : nullptr, codes, bins}
+
+QE_BLOCK_KERNEL(256, errors_runs_f32)(u64 first, u64 n, const f32 *x, QE_ERRORS_PARAMETERS) {
     (void)slices;
-    runs<f32>({first, n, size, length, channels, per_run, per_tile}, x, plan, leftovers ? left : nullptr, watches,
-              sums, counts, ends, bad, {counting ? starts : nullptr, codes, bins});
+    runs<f32>(QE_ERRORS_TILES, x, QE_ERRORS_PLAN, leftovers ? left : nullptr, watches, sums, counts, ends, bad,
+              QE_ERRORS_TABLES);
 }
 
-QE_BLOCK_KERNEL(128, errors_columns_f32)(
-    u64 first, u64 n, const f32 *x, u64 size, u64 length, u64 channels, u64 per_run, u64 per_tile, u64 slices,
-    i32 quantizers, i32 served, const i32 *which, const i64 *rows, const i64 *layouts, const i64 *places,
-    const f64 *scales, const f64 *zero_points, const f64 *numbers, const i64 *format_rows, const f64 *format_numbers,
-    i32 leftovers, u64 *left, i32 watches, f64 *sums, u32 *counts, f64 *ends, u64 *bad,
-    i32 counting, const i64 *starts, u64 *codes, u64 *bins) {
-    Plan plan = {quantizers, served, which, rows, layouts, places, scales, zero_points, numbers, format_rows,
-                 format_numbers};
+QE_BLOCK_KERNEL(128, errors_columns_f32)(u64 first, u64 n, const f32 *x, QE_ERRORS_PARAMETERS) {
     (void)leftovers, (void)left;
-    columns<f32>({first, n, size, length, channels, per_run, per_tile}, x, plan, slices, watches, sums, counts, ends,
-                 bad, {counting ? starts : nullptr, codes, bins});
+    columns<f32>(QE_ERRORS_TILES, x, QE_ERRORS_PLAN, slices, watches, sums, counts, ends, bad, QE_ERRORS_TABLES);
 }
 
-QE_BLOCK_KERNEL(256, errors_runs_f64)(
-    u64 first, u64 n, const f64 *x, u64 size, u64 length, u64 channels, u64 per_run, u64 per_tile, u64 slices,
-    i32 quantizers, i32 served, const i32 *which, const i64 *rows, const i64 *layouts, const i64 *places,
-    const f64 *scales, const f64 *zero_points, const f64 *numbers, const i64 *format_rows, const f64 *format_numbers,
-    i32 leftovers, u64 *left, i32 watches, f64 *sums, u32 *counts, f64 *ends, u64 *bad,
-    i32 counting, const i64 *starts, u64 *codes, u64 *bins) {
-    Plan plan = {quantizers, served, which, rows, layouts, places, scales, zero_points, numbers, format_rows,
-                 format_numbers};
+QE_BLOCK_KERNEL(256, errors_runs_f64)(u64 first, u64 n, const f64 *x, QE_ERRORS_PARAMETERS) {
     (void)slices;
-    runs<f64>({first, n, size, length, channels, per_run, per_tile}, x, plan, leftovers ? left : nullptr, watches,
-              sums, counts, ends, bad, {counting ? starts : nullptr, codes, bins});
+    runs<f64>(QE_ERRORS_TILES, x, QE_ERRORS_PLAN, leftovers ? left : nullptr, watches, sums, counts, ends, bad,
+              QE_ERRORS_TABLES);
 }
 
-QE_BLOCK_KERNEL(128, errors_columns_f64)(
-    u64 first, u64 n, const f64 *x, u64 size, u64 length, u64 channels, u64 per_run, u64 per_tile, u64 slices,
-    i32 quantizers, i32 served, const i32 *which, const i64 *rows, const i64 *layouts, const i64 *places,
-    const f64 *scales, const f64 *zero_points, const f64 *numbers, const i64 *format_rows, const f64 *format_numbers,
-    i32 leftovers, u64 *left, i32 watches, f64 *sums, u32 *counts, f64 *ends, u64 *bad,
-    i32 counting, const i64 *starts, u64 *codes, u64 *bins) {
-    Plan plan = {quantizers, served, which, rows, layouts, places, scales, zero_points, numbers, format_rows,
-                 format_numbers};
+QE_BLOCK_KERNEL(128, errors_columns_f64)(u64 first, u64 n, const f64 *x, QE_ERRORS_PARAMETERS) {
     (void)leftovers, (void)left;
-    columns<f64>({first, n, size, length, channels, per_run, per_tile}, x, plan, slices, watches, sums, counts, ends,
-                 bad, {counting ? starts : nullptr, codes, bins});
+    columns<f64>(QE_ERRORS_TILES, x, QE_ERRORS_PLAN, slices, watches, sums, counts, ends, bad, QE_ERRORS_TABLES);
 }
 
-QE_BLOCK_KERNEL(128, errors_fast64_f32)(
-    u64 first, u64 n, const f32 *x, u64 size, u64 length, u64 channels, u64 per_run, u64 per_tile, u64 slices,
-    i32 quantizers, i32 served, const i32 *which, const i64 *rows, const i64 *layouts, const i64 *places,
-    const f64 *scales, const f64 *zero_points, const f64 *numbers, const i64 *format_rows, const f64 *format_numbers,
-    i32 leftovers, u64 *left, i32 watches, f64 *sums, u32 *counts, f64 *ends, u64 *bad,
-    i32 counting, const i64 *starts, u64 *codes, u64 *bins) {
-    Plan plan = {quantizers, served, which, rows, layouts, places, scales, zero_points, numbers, format_rows,
-                 format_numbers};
+QE_BLOCK_KERNEL(128, errors_fast64_f32)(u64 first, u64 n, const f32 *x, QE_ERRORS_PARAMETERS) {
     (void)slices, (void)leftovers, (void)bad;
-    fast<false, false>({first, n, size, length, channels, per_run, per_tile}, x, plan, left, watches, sums,
-                      counts, ends, {counting ? starts : nullptr, codes, bins});
+    fast<false, false>(QE_ERRORS_TILES, x, QE_ERRORS_PLAN, left, watches, sums, counts, ends, QE_ERRORS_TABLES);
 }
 
-QE_BLOCK_KERNEL(128, errors_fast64_counted_f32)(
-    u64 first, u64 n, const f32 *x, u64 size, u64 length, u64 channels, u64 per_run, u64 per_tile, u64 slices,
-    i32 quantizers, i32 served, const i32 *which, const i64 *rows, const i64 *layouts, const i64 *places,
-    const f64 *scales, const f64 *zero_points, const f64 *numbers, const i64 *format_rows, const f64 *format_numbers,
-    i32 leftovers, u64 *left, i32 watches, f64 *sums, u32 *counts, f64 *ends, u64 *bad,
-    i32 counting, const i64 *starts, u64 *codes, u64 *bins) {
-    Plan plan = {quantizers, served, which, rows, layouts, places, scales, zero_points, numbers, format_rows,
-                 format_numbers};
+QE_BLOCK_KERNEL(128, errors_fast64_counted_f32)(u64 first, u64 n, const f32 *x, QE_ERRORS_PARAMETERS) {
     (void)slices, (void)leftovers, (void)bad;
-    fast<false, true>({first, n, size, length, channels, per_run, per_tile}, x, plan, left, watches, sums,
-                      counts, ends, {counting ? starts : nullptr, codes, bins});
+    fast<false, true>(QE_ERRORS_TILES, x, QE_ERRORS_PLAN, left, watches, sums, counts, ends, QE_ERRORS_TABLES);
 }
 
-QE_BLOCK_KERNEL(128, errors_fast32_f32)(
-    u64 first, u64 n, const f32 *x, u64 size, u64 length, u64 channels, u64 per_run, u64 per_tile, u64 slices,
-    i32 quantizers, i32 served, const i32 *which, const i64 *rows, const i64 *layouts, const i64 *places,
-    const f64 *scales, const f64 *zero_points, const f64 *numbers, const i64 *format_rows, const f64 *format_numbers,
-    i32 leftovers, u64 *left, i32 watches, f64 *sums, u32 *counts, f64 *ends, u64 *bad,
-    i32 counting, const i64 *starts, u64 *codes, u64 *bins) {
-    Plan plan = {quantizers, served, which, rows, layouts, places, scales, zero_points, numbers, format_rows,
-                 format_numbers};
+QE_BLOCK_KERNEL(128, errors_fast32_f32)(u64 first, u64 n, const f32 *x, QE_ERRORS_PARAMETERS) {
     (void)slices, (void)leftovers, (void)bad;
-    fast<true, false>({first, n, size, length, channels, per_run, per_tile}, x, plan, left, watches, sums,
-                      counts, ends, {counting ? starts : nullptr, codes, bins});
+    fast<true, false>(QE_ERRORS_TILES, x, QE_ERRORS_PLAN, left, watches, sums, counts, ends, QE_ERRORS_TABLES);
 }
 
-QE_BLOCK_KERNEL(128, errors_fast32_counted_f32)(
-    u64 first, u64 n, const f32 *x, u64 size, u64 length, u64 channels, u64 per_run, u64 per_tile, u64 slices,
-    i32 quantizers, i32 served, const i32 *which, const i64 *rows, const i64 *layouts, const i64 *places,
-    const f64 *scales, const f64 *zero_points, const f64 *numbers, const i64 *format_rows, const f64 *format_numbers,
-    i32 leftovers, u64 *left, i32 watches, f64 *sums, u32 *counts, f64 *ends, u64 *bad,
-    i32 counting, const i64 *starts, u64 *codes, u64 *bins) {
-    Plan plan = {quantizers, served, which, rows, layouts, places, scales, zero_points, numbers, format_rows,
-                 format_numbers};
+QE_BLOCK_KERNEL(128, errors_fast32_counted_f32)(u64 first, u64 n, const f32 *x, QE_ERRORS_PARAMETERS) {
     (void)slices, (void)leftovers, (void)bad;
-    fast<true, true>({first, n, size, length, channels, per_run, per_tile}, x, plan, left, watches, sums,
-                      counts, ends, {counting ? starts : nullptr, codes, bins});
+    fast<true, true>(QE_ERRORS_TILES, x, QE_ERRORS_PLAN, left, watches, sums, counts, ends, QE_ERRORS_TABLES);
 }
 
-QE_BLOCK_KERNEL(128, errors_fast64_f64)(
-    u64 first, u64 n, const f64 *x, u64 size, u64 length, u64 channels, u64 per_run, u64 per_tile, u64 slices,
-    i32 quantizers, i32 served, const i32 *which, const i64 *rows, const i64 *layouts, const i64 *places,
-    const f64 *scales, const f64 *zero_points, const f64 *numbers, const i64 *format_rows, const f64 *format_numbers,
-    i32 leftovers, u64 *left, i32 watches, f64 *sums, u32 *counts, f64 *ends, u64 *bad,
-    i32 counting, const i64 *starts, u64 *codes, u64 *bins) {
-    Plan plan = {quantizers, served, which, rows, layouts, places, scales, zero_points, numbers, format_rows,
-                 format_numbers};
+QE_BLOCK_KERNEL(128, errors_fast64_f64)(u64 first, u64 n, const f64 *x, QE_ERRORS_PARAMETERS) {
     (void)slices, (void)leftovers, (void)bad;
-    fast<false, false>({first, n, size, length, channels, per_run, per_tile}, x, plan, left, watches, sums,
-                      counts, ends, {counting ? starts : nullptr, codes, bins});
+    fast<false, false>(QE_ERRORS_TILES, x, QE_ERRORS_PLAN, left, watches, sums, counts, ends, QE_ERRORS_TABLES);
 }
 
-QE_BLOCK_KERNEL(128, errors_fast64_counted_f64)(
-    u64 first, u64 n, const f64 *x, u64 size, u64 length, u64 channels, u64 per_run, u64 per_tile, u64 slices,
-    i32 quantizers, i32 served, const i32 *which, const i64 *rows, const i64 *layouts, const i64 *places,
-    const f64 *scales, const f64 *zero_points, const f64 *numbers, const i64 *format_rows, const f64 *format_numbers,
-    i32 leftovers, u64 *left, i32 watches, f64 *sums, u32 *counts, f64 *ends, u64 *bad,
-    i32 counting, const i64 *starts, u64 *codes, u64 *bins) {
-    Plan plan = {quantizers, served, which, rows, layouts, places, scales, zero_points, numbers, format_rows,
-                 format_numbers};
+QE_BLOCK_KERNEL(128, errors_fast64_counted_f64)(u64 first, u64 n, const f64 *x, QE_ERRORS_PARAMETERS) {
     (void)slices, (void)leftovers, (void)bad;
-    fast<false, true>({first, n, size, length, channels, per_run, per_tile}, x, plan, left, watches, sums,
-                      counts, ends, {counting ? starts : nullptr, codes, bins});
+    fast<false, true>(QE_ERRORS_TILES, x, QE_ERRORS_PLAN, left, watches, sums, counts, ends, QE_ERRORS_TABLES);
 }

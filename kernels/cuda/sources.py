@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"\n]+)"[^\n]*$', re.MULTILINE)
 _KERNEL = re.compile(r"^QE_(BLOCK_)?KERNEL\((\d+), (\w+)\)\(([^)]*)\)", re.MULTILINE)
+_SHARED = re.compile(r"^#define (QE_\w+_PARAMETERS)\b((?:[^\n]*\\\n)*[^\n]*)$", re.MULTILINE)
 _PARAMETER = re.compile(r"(?:const )?(\w+) ?(\*)? ?(?:__restrict__ )?\w+")
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 
@@ -97,11 +99,18 @@ def _parameter(text: str) -> tuple[str, bool]:
 def kernels(room: str) -> dict[str, Kernel]:
     """Return the kernels that a room defines, by name.
 
-    A definition starts its line: ``QE_KERNEL(threads, name)(parameters) {``.
+    A definition starts its line: ``QE_KERNEL(threads, name)(parameters) {``. Those that several kernels share are a
+    macro of the same file, named ``QE_..._PARAMETERS``.
     """
     text = _COMMENT.sub("", texts()[f"{room}.cu"])
+    shared = {name: parameters.replace("\\", "") for name, parameters in _SHARED.findall(text)}
+
+    def each(parameters: str) -> Iterator[str]:
+        for part in parameters.split(","):
+            yield from shared.get(part.strip(), part).split(",")
+
     found = (
-        Kernel(name, int(threads), bool(block), tuple(_parameter(part) for part in parameters.split(",")))
+        Kernel(name, int(threads), bool(block), tuple(_parameter(part) for part in each(parameters)))
         for block, threads, name, parameters in _KERNEL.findall(text)
     )
     return {kernel.name: kernel for kernel in found}
