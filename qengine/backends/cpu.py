@@ -16,7 +16,7 @@ from qengine.kernels.cpu.jit import ZERO, read_only
 
 from ..exceptions import DomainError
 from .forms import INT32_MAX, INT32_MIN, ROUNDING_CODES, Epilogue, FloatRule, FloorRule, Form
-from .quantizers import ErrorPlan, ErrorTile, Quantizer
+from .quantizers import KEPT_SETS, ErrorPlan, ErrorTile, Quantizer
 
 #: Arrays of at least this many elements are split over threads; below, starting threads costs more.
 PARALLEL_FROM = 1 << 20
@@ -154,25 +154,29 @@ def sweep_tile(work: Any, start: int, stop: int) -> Any:
     return sweep.tile(work, start, stop)
 
 
-@functools.lru_cache(maxsize=1024)
-def _of_one_scale(step: str, quantizer: Quantizer, dtype: np.dtype[Any]) -> Callable[..., Any]:
-    from qengine.kernels.cpu import affine
+def _elementwise(step: str, quantizer: Quantizer, dtype: np.dtype[Any]) -> Callable[..., Any]:
+    """Return the kernels' `quantizing` or `dequantizing`."""
+    from qengine.kernels.cpu import quantize as elementwise
 
-    run: Callable[..., Any] = getattr(affine, step)(quantizer, dtype)
+    run: Callable[..., Any] = getattr(elementwise, step)(quantizer, dtype)
     return run
 
 
-def _elementwise(step: str, quantizer: Quantizer, dtype: np.dtype[Any]) -> Callable[..., Any]:
-    """Return the kernels' `quantizing` or `dequantizing`; those of one scale are kept, as their quantizers are."""
+#: Kept where quantizers are kept (`qengine.affine.quantize`): of one scale many, of channels few.
+_of_one_scale = functools.lru_cache(maxsize=1024)(_elementwise)
+_of_channels = functools.lru_cache(maxsize=64)(_elementwise)
+
+
+def _kept(step: str, quantizer: Quantizer, dtype: np.dtype[Any]) -> Callable[..., Any]:
     if quantizer.scales.size == 1:
         return _of_one_scale(step, quantizer, dtype)
-    return _of_one_scale.__wrapped__(step, quantizer, dtype)
+    return (_of_channels if quantizer.scales.size <= KEPT_SETS else _elementwise)(step, quantizer, dtype)
 
 
 def quantize(x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> bool:
     """Quantize flat x into codes; return whether all of x is finite (if not, the codes mean nothing)."""
     x = read_only(x)
-    run = _elementwise("quantizing", quantizer, x.dtype)
+    run = _kept("quantizing", quantizer, x.dtype)
     if x.size < PARALLEL_FROM:
         return bool(run(x, 0, out))
     finite: list[bool] = []
@@ -183,7 +187,7 @@ def quantize(x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -
 def dequantize(q: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> None:
     """Write what flat codes stand for, float32 or float64."""
     q = read_only(q)
-    run = _elementwise("dequantizing", quantizer, q.dtype)
+    run = _kept("dequantizing", quantizer, q.dtype)
     if q.size < PARALLEL_FROM:
         run(q, 0, out)
     else:
