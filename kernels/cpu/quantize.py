@@ -1,7 +1,6 @@
-"""Codes of real numbers, and the numbers of codes, element by element.
+"""Codes of real numbers, element by element, in runs of one set of parameters.
 
-An array is cut into runs of one set of parameters (a tensor, a channel's row, a group), and a run goes through one
-loop; where channels lie side by side the loop reads a set an element. Loops of codes:
+A run goes through one loop:
 
 - arithmetic of float32 to the nearest code: ties to even, or by another rule (`_even`, `_ruled`);
 - arithmetic of float64, ties to even: by way of float32 (`_near`), and in float64 where that comes near a tie
@@ -15,16 +14,11 @@ import numpy as np
 
 from ..codes import (
     AFFINE_BITS,
-    AFFINE_DEQUANTIZATION,
     AFFINE_QMAX,
     AFFINE_QMIN,
     AFFINE_ROUNDING,
     AFFINE_STEP,
     AFFINE_ZERO_POINT,
-    DEQUANTIZE_EXPANDED,
-    DEQUANTIZE_FLOAT64,
-    DEQUANTIZE_FUSED,
-    DEQUANTIZE_SUBTRACT,
     DIVIDE,
     DRAW_GROUP,
     HALF_AWAY,
@@ -35,16 +29,15 @@ from ..codes import (
     ZERO_POINT_AFTER,
     ZERO_POINT_FUSED,
 )
-from .affine import BLOCK, block_buffers, fill_parameters, quantizer, values, whole_block
+from .affine import BLOCK, block_buffers, fill_parameters, quantizer, whole_block
 from .jit import bits_of, fence, fma, inlined, inner, kernel, magnitude_bits, stream, wide
+from .runs import CHUNK, run_of, side_by_side
 from .streams import LINE, aligned_block, ask_ahead, lead
 
 f32, f64, u64 = np.float32, np.float64, np.uint64
 #: Lines of the parameters of codes, float32: scale and its rounded inverse, what is added before and after the
 #: rounding, and the closed range to which x is clamped first: it saturates to the same codes, and nothing overflows.
 SCALE, INVERSE, BEFORE, AFTER, LOW, HIGH = range(6)
-#: Lines of the parameters of numbers: scale, and the zero point or its product with the scale.
-STEP, OFFSET = range(2)
 #: Adding it to a float32 of at most 2**22 rounds to a whole number, ties to even, which its low 22 bits then hold in
 #: two's complement: 16 of them are a code.
 WHOLE = f32(1.5 * 2**23)
@@ -53,9 +46,8 @@ WHOLE = f32(1.5 * 2**23)
 SCALES, LARGEST = (2.0**-60, 2.0**60), 2**19
 #: How far x may lie outside the codes, in steps: it rounds to the last code by every rule to the nearest.
 OUTSIDE = 0.25
-#: Elements that go past the caches at once; elements that are done again where one of them is near a tie, and the
-#: margin from which on that would be most of them; rows of channels up to this length are repeated, or written out.
-CHUNK, AGAIN, WIDEST_MARGIN, SHORT = 1024, 128, 2.0**-11, 2048
+#: Elements that are done again where one of them is near a tie; the margin from which on that would be most of them.
+AGAIN, WIDEST_MARGIN = 128, 2.0**-11
 #: By rule: the least fraction above the even neighbour that adds one, and the least below it that takes one away, for
 #: numbers from zero on and for those below. Ties to even need none of it.
 TIE, NEVER = f32(0.5), f32(1.0)
@@ -66,27 +58,6 @@ RULES = {
     HALF_DOWN: (NEVER, TIE, NEVER, TIE),
     HALF_TOWARD_ZERO: (NEVER, TIE, TIE, NEVER),
 }
-
-
-# --- runs ----------------------------------------------------------------------------------------------------
-
-
-@inlined
-def _run(i, n, layout):
-    """Return the place of element i's parameters, and how many of the n elements from i on have them.
-
-    Side by side (groups of one) they are the elements' own: how many of these follow one another.
-    `layout` is (length, group, groups a row, rows), as for `affine.fill_parameters`.
-    """
-    length, group, groups, rows = layout
-    at, run = np.int64(0), n
-    if groups * rows > 1:
-        row, column = i // length % rows, i % length
-        at = row * groups + column // group
-        run = min(length - column, n)
-        if group > 1:
-            run = min(group - column % group, run)
-    return at, run
 
 
 @inner
@@ -137,24 +108,17 @@ def _codes32(x, start, n, divide, rule, s, r, before, after, low, high, out, to)
     wide()
     first, target = u64(start), u64(to)
     largest = np.int32(0)
-    if rule is None:
+    for i in range(u64(n)):
+        largest = max(largest, magnitude_bits(x[first + i]))
+        v = _clamped(x[first + i], low, high)
         if divide is None:
-            for i in range(u64(n)):
-                largest = max(largest, magnitude_bits(x[first + i]))
-                out[target + i] = _even(fma(_clamped(x[first + i], low, high), r, before), after)
+            u = fma(v, r, before)
         else:
-            for i in range(u64(n)):
-                largest = max(largest, magnitude_bits(x[first + i]))
-                out[target + i] = _even(_divided(_clamped(x[first + i], low, high), s, r, before), after)
-    else:
-        if divide is None:
-            for i in range(u64(n)):
-                largest = max(largest, magnitude_bits(x[first + i]))
-                out[target + i] = _ruled(fma(_clamped(x[first + i], low, high), r, before), after, rule)
+            u = _divided(v, s, r, before)
+        if rule is None:
+            out[target + i] = _even(u, after)
         else:
-            for i in range(u64(n)):
-                largest = max(largest, magnitude_bits(x[first + i]))
-                out[target + i] = _ruled(_divided(_clamped(x[first + i], low, high), s, r, before), after, rule)
+            out[target + i] = _ruled(u, after, rule)
     return largest
 
 
@@ -185,7 +149,7 @@ def _part32(x, first, start, n, layout, p, each, divide, rule, out, to):
     largest, done = np.int32(0), np.int64(0)
     while done < n:
         i = start + done
-        at, run = _run(first + i, n - done, layout)
+        at, run = run_of(first + i, n - done, layout)
         if each is None:
             k = u64(at)
             found = _codes32(
@@ -300,7 +264,7 @@ def _part64(x, first, start, n, layout, p, each, sure, after, low, high, numbers
     largest, done = np.int32(0), np.int64(0)
     while done < n:
         i = start + done
-        at, run = _run(first + i, min(n - done, AGAIN), layout)
+        at, run = run_of(first + i, min(n - done, AGAIN), layout)
         if each is None:
             k = u64(at)
             magnitude, fraction = _codes64(
@@ -374,25 +338,6 @@ def _quantize(x, first, row, layout, scales, zero_points, buffers, words, out):
     return odd == 0
 
 
-def _flat(layout, *tables):
-    """Return (layout, tables, whether sets stand side by side): short rows are repeated, or written out.
-
-    `tables` have a column a set. Loops over runs of a few elements would spend their time between them.
-    """
-    length, group, groups, rows = layout
-    if groups * rows == 1:
-        return layout, tables, None
-    period = length * rows
-    if group > 1 and (period > SHORT or group >= 64):
-        return layout, tables, None
-    if group > 1:
-        column = np.arange(period)
-        place = column // length * groups + column % length // group
-        tables = tuple(np.ascontiguousarray(table[:, place]) for table in tables)
-    times = max(1, SHORT // period)
-    return (period * times, 1, period * times, 1), tuple(np.tile(table, times) for table in tables), True
-
-
 def _table(scales, zero_points, low, high, mode):
     """Return the lines of parameters of codes, one column a set, or None where the loops of float32 cannot serve.
 
@@ -430,13 +375,13 @@ def quantizing(quantizer, dtype):
     fused = mode == ZERO_POINT_FUSED
     if table is not None and numbers[AFFINE_BITS] == 32 and rounding in RULES:
         if divide or fused or mode == ZERO_POINT_AFTER:
-            layout, (table,), each = _flat(quantizer.layout, table)
+            layout, (table,), each = side_by_side(quantizer.layout, table)
             fixed32 = layout, table, each, True if divide and not fused else None, RULES[rounding]
             return lambda x, first, out: _quantize32(x, first, *fixed32, out)
     margin = _margin(low, high, zero_points)
     if table is not None and numbers[AFFINE_BITS] == 64 and rounding == HALF_EVEN and margin <= WIDEST_MARGIN:
         exact = np.stack([scales, 1 / scales, zero_points])
-        layout, (table, exact), each = _flat(quantizer.layout, table, exact)
+        layout, (table, exact), each = side_by_side(quantizer.layout, table, exact)
         sure = f32(TIE - f32(margin)).view(np.int32)
         fixed64 = layout, table, each, sure, mode == ZERO_POINT_AFTER, low, high, exact
         return lambda x, first, out: _quantize64(x, first, *fixed64, out)
@@ -447,96 +392,3 @@ def quantizing(quantizer, dtype):
         return _quantize(x, first, row, layout, scales, zero_points, block_buffers(6), words, out)
 
     return run
-
-
-# --- numbers -------------------------------------------------------------------------------------------------
-
-
-@inlined
-def _value(q, rule, s, offset):
-    """Return a number in the type of its parameters; the difference of a code and a zero point of 22 bits is exact."""
-    if rule is None:
-        number = (q - offset) * s
-    else:
-        if rule == DEQUANTIZE_EXPANDED:
-            number = q * s - offset
-        else:
-            number = fma(q, s, -offset)
-    return number
-
-
-@inner
-def _values(q, start, n, rule, p, at, each, out, to):
-    """Write the numbers of a run, or with parameters side by side."""
-    wide()
-    first, place, target = u64(start), u64(at), u64(to)
-    if each is None:
-        s, offset = p[STEP, place], p[OFFSET, place]
-        for i in range(u64(n)):
-            out[target + i] = _value(p.dtype.type(np.int32(q[first + i])), rule, s, offset)
-    else:
-        for i in range(u64(n)):
-            code = p.dtype.type(np.int32(q[first + i]))
-            out[target + i] = _value(code, rule, p[STEP, place + i], p[OFFSET, place + i])
-
-
-@inner
-def _value_part(q, first, start, n, layout, p, each, rule, out, to):
-    done = np.int64(0)
-    while done < n:
-        at, run = _run(first + start + done, n - done, layout)
-        _values(q, start + done, run, rule, p, at, each, out, to + done)
-        done += run
-
-
-@inner
-def _value_stream(q, first, start, stop, layout, p, each, rule, buffer, target):
-    for i in range(start, stop, CHUNK):
-        ask_ahead(q.ctypes.data + q.itemsize * i, q.itemsize * CHUNK)
-        _value_part(q, first, i, CHUNK, layout, p, each, rule, buffer, np.int64(0))
-        stream(target + buffer.itemsize * i, buffer.ctypes.data, CHUNK * buffer.itemsize // LINE)
-
-
-@kernel
-def _dequantize_runs(q, first, layout, p, each, rule, out):
-    """Numbers in the type of the parameters `p`, which is that of `out`."""
-    begin = lead(q, out)
-    _value_part(q, first, np.int64(0), begin, layout, p, each, rule, out, np.int64(0))
-    if begin < q.size:
-        stop = begin + (q.size - begin) // CHUNK * CHUNK
-        buffer, _ = aligned_block(out, CHUNK)
-        _value_stream(q, first, begin, stop, layout, p, each, rule, buffer, out.ctypes.data)
-        fence()
-        _value_part(q, first, stop, q.size - stop, layout, p, each, rule, out, stop)
-
-
-@kernel
-def _dequantize(q, first, rule, layout, scales, zero_points, buffers, out):
-    """float32 numbers of any zero points."""
-    wide()
-    buffer, scale, inverse, zero_point, value = buffers[0], buffers[1], buffers[2], buffers[3], buffers[4]
-    for start in range(0, q.size, BLOCK):
-        n = min(BLOCK, q.size - start)
-        for i in range(u64(n)):
-            buffer[i] = q[u64(start) + i]
-        fill_parameters(first + start, n, layout, 0, scales, zero_points, 64, scale, inverse, zero_point)
-        values(buffer, n, rule, scale, zero_point, value)
-        for i in range(u64(n)):
-            out[u64(start) + i] = value[i]
-
-
-def dequantizing(quantizer, dtype):
-    """Return the call that dequantizes integer codes into float64 or float32, ``run(q, first, out)``: q flat."""
-    rule = int(quantizer.row[AFFINE_DEQUANTIZATION])
-    scales, zero_points = quantizer.scales, quantizer.zero_points
-    if rule != DEQUANTIZE_FLOAT64 and np.abs(zero_points).max() > 2**22:
-        layout = np.array(quantizer.layout, np.int64)
-        return lambda q, first, out: _dequantize(q, first, rule, layout, scales, zero_points, block_buffers(5), out)
-    table = np.stack([scales, zero_points])
-    if rule != DEQUANTIZE_FLOAT64:
-        table = table.astype(f32)
-    if rule in (DEQUANTIZE_EXPANDED, DEQUANTIZE_FUSED):
-        table[OFFSET] *= table[STEP]
-    layout, (table,), each = _flat(quantizer.layout, table)
-    fixed = layout, table, each, None if rule in (DEQUANTIZE_FLOAT64, DEQUANTIZE_SUBTRACT) else rule
-    return lambda q, first, out: _dequantize_runs(q, first, *fixed, out)

@@ -155,10 +155,11 @@ def sweep_tile(work: Any, start: int, stop: int) -> Any:
 
 
 def _elementwise(step: str, quantizer: Quantizer, dtype: np.dtype[Any]) -> Callable[..., Any]:
-    """Return the kernels' `quantizing` or `dequantizing`."""
-    from qengine.kernels.cpu import quantize as elementwise
+    """Return the call of `kernels.cpu.quantize` or `dequantize` for a quantizer and a type of elements."""
+    from qengine.kernels.cpu import dequantize, quantize
 
-    run: Callable[..., Any] = getattr(elementwise, step)(quantizer, dtype)
+    making = {"quantize": quantize.quantizing, "dequantize": dequantize.dequantizing}
+    run: Callable[..., Any] = making[step](quantizer, dtype)
     return run
 
 
@@ -176,7 +177,7 @@ def _kept(step: str, quantizer: Quantizer, dtype: np.dtype[Any]) -> Callable[...
 def quantize(x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> bool:
     """Quantize flat x into codes; return whether all of x is finite (if not, the codes mean nothing)."""
     x = read_only(x)
-    run = _kept("quantizing", quantizer, x.dtype)
+    run = _kept("quantize", quantizer, x.dtype)
     if x.size < PARALLEL_FROM:
         return bool(run(x, 0, out))
     finite: list[bool] = []
@@ -187,7 +188,7 @@ def quantize(x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -
 def dequantize(q: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> None:
     """Write what flat codes stand for, float32 or float64."""
     q = read_only(q)
-    run = _kept("dequantizing", quantizer, q.dtype)
+    run = _kept("dequantize", quantizer, q.dtype)
     if q.size < PARALLEL_FROM:
         run(q, 0, out)
     else:
