@@ -195,13 +195,23 @@ def dequantize(q: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any])
         _threaded(lambda part: run(q[part], part.start, out[part]), q.size, q.size)
 
 
-def encode(x: npt.NDArray[np.float32], table: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> bool:
+def encode_by_table(x: npt.NDArray[np.float32], table: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> bool:
     """Encode flat x by a table of `qengine.kernels.cpu.formats.encode_by_table`; return whether all is finite."""
     from qengine.kernels.cpu import formats
 
     words, table = read_only(x.view(np.uint32)), read_only(table)
     finite: list[bool] = []
     _threaded(lambda part: finite.append(formats.encode_by_table(words[part], table, out[part])), x.size, x.size)
+    return all(finite)
+
+
+def encode_float(x: npt.NDArray[np.float32], numbers: tuple[float, ...], out: npt.NDArray[np.uint8]) -> bool:
+    """Encode flat x, ties to even, by the numbers of `formats.encode_float`; return whether all is finite."""
+    from qengine.kernels.cpu import formats
+
+    x = read_only(x)
+    finite: list[bool] = []
+    _threaded(lambda part: finite.append(formats.encode_float(x[part], *numbers, out[part])), x.size, x.size)
     return all(finite)
 
 
