@@ -165,7 +165,7 @@ def inlined(function):
 
 def allocating(function):
     """Compile a function that kernels call and that makes arrays, or calls what does."""
-    return numba.njit(**OPTIONS, **_LINKED)(function)
+    return numba.njit(**OPTIONS, **_LINKED, _nrt=True)(function)
 
 
 def kernel(function):
