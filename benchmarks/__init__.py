@@ -5,7 +5,7 @@ From a fresh clone::
     pip install -e ".[bench]"
     python benchmarks/report.py --quick    # a choice of figures with their goals, under 3 minutes on two cores
     python benchmarks/report.py            # all of them; --match REGEX: some; --json: to a file too
-    python benchmarks/table.py --write     # README's table of peers, those that are installed
+    python benchmarks/figures.py --write   # every table of figures in README, of what this machine has
 
 and, with asv, in the same environment (`asv machine --yes` once before)::
 

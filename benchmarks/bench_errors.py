@@ -139,6 +139,30 @@ class Quantize:
         return numpy / ours
 
 
+LAYOUTS: dict[str, tuple[tuple[int, ...], tuple[int, ...], int, int | None]] = {
+    # shape of x, of the scales, their axis, samples a group
+    "rows of channels": ((512, 8192), (512,), 0, None),
+    "channels side by side": ((8192, 512), (512,), 1, None),
+    "groups of 128": ((512, 8192), (512, 64), 1, 128),
+}
+
+
+class QuantizeChannels:
+    """float32 to int8 codes of 2^22 samples, a scale a channel or a group."""
+
+    params = (CONVENTIONS, tuple(LAYOUTS))
+    param_names = ("convention", "layout")
+
+    @common.tracked("G elements/s", lambda convention, layout: None)
+    def track_rate(self, convention: str, layout: str) -> float:
+        shape, sets, axis, group = LAYOUTS[layout]
+        x, scale = normal(1 << 22).reshape(shape), np.random.default_rng(2**18 + 11).uniform(0.01, 0.05, sets)
+        params = qe.QuantParams(scale.astype(np.float32).astype(float), 0, -128, 127, axis=axis, group=group)
+        out = np.empty(shape, np.int8)
+        call = lambda: qe.quantize(x, params, convention=convention, out=out)  # noqa: E731
+        return x.size / common.best_seconds(call)[0] / 1e9
+
+
 def _torch(x: np.ndarray, scale: float) -> Callable[[], Any]:
     """torch's fake_quantize and the metrics that one would take of it."""
     import torch

@@ -40,7 +40,7 @@ from ..codes import (
     SCALE_E8M0,
     SCALE_TENSOR,
 )
-from .jit import inner, kernel, wide
+from .jit import bits_of, inner, kernel, magnitude_bits, wide
 
 f32, f64, i64, u64 = np.float32, np.float64, np.int64, np.uint64
 BIAS, FRACTION, MAGNITUDE = 1023, (1 << 52) - 1, (1 << 63) - 1
@@ -274,6 +274,29 @@ def encode_by_table(words, table, out):
         odd |= np.uint32((word & np.uint32(0x7F800000)) == np.uint32(0x7F800000))
         out[i] = table[u64(word >> np.uint32(16)) * u64(2) + u64((word & np.uint32(0xFFFF)) != 0)]
     return odd == 0
+
+
+@kernel
+def encode_float(x, shift, rebase, normal, magic, cap, sign, out):
+    """Codes of float32 numbers in a smaller float format, ties to even; return whether all are finite.
+
+    `shift` bits of the fraction go, with half a unit added first, less one where the last bit that stays is even.
+    `rebase` is the difference of the biases in units of the code, `normal` the bits of the smallest normal magnitude:
+    what is less rounds as a sum with `magic`, whose last place is the smallest magnitude. `cap` is the code of what
+    lies beyond the largest, `sign` where the sign's bit goes. Sums stay below 2**31.
+    """
+    wide()
+    one, last = np.int32(1), np.int32((1 << (shift - 1)) - 1)
+    shift, rebase, normal = np.int32(shift), np.int32(rebase), np.int32(normal)
+    cap, sign, base = np.int32(cap), np.int32(sign), bits_of(f32(magic))
+    largest = np.int32(0)
+    for i in range(u64(x.size)):
+        u = magnitude_bits(x[i])
+        largest = max(largest, u)
+        kept = np.int32(np.int32(np.int32(u + (np.int32(u >> shift) & one)) + last) >> shift)
+        code = np.int32(kept - rebase) if u >= normal else np.int32(bits_of(f32(abs(x[i]) + f32(magic))) - base)
+        out[i] = np.int32(min(code, cap) | (np.int32(bits_of(x[i]) >> np.int32(31)) & sign))
+    return largest < 0x7F800000
 
 
 @kernel

@@ -37,6 +37,7 @@ if sys.byteorder != "little":  # kernels read pairs of int32 as one int64
 
 #: No fastmath: bits are promised, so LLVM must neither contract nor reassociate. Division by zero cannot occur.
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": False}
+_LINKED = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 _KEPT_DIGESTS = 4
 
 
@@ -150,14 +151,21 @@ class _Cache(FunctionCache):
 def inner(function):
     """Compile a function that kernels call: linked into them, so without a cache and without a Python wrapper.
 
+    It counts no references, which would be two locked instructions an array and call: it may take views, but must make
+    no array, return none, and call nothing that returns one (`allocating` may).
     A literal argument (0, True) gets a variant of its own, compiled with all that it calls: ``np.int64(0)`` does not.
     """
-    return numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    return numba.njit(**OPTIONS, **_LINKED, _nrt=False)(function)
 
 
 def inlined(function):
-    """Compile a function into each of its callers, whatever its size: a call passes seven words an array."""
-    return numba.njit(**OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)(function)
+    """Compile a function, as `inner`, into each caller whatever its size: a call passes seven words an array."""
+    return numba.njit(**OPTIONS, **_LINKED, _nrt=False, forceinline=True)(function)
+
+
+def allocating(function):
+    """Compile a function that kernels call and that makes arrays, or calls what does."""
+    return numba.njit(**OPTIONS, **_LINKED, _nrt=True)(function)
 
 
 def kernel(function):
@@ -190,6 +198,32 @@ def fma(typing_context, a, b, c):
         return builder.fma(*args)
 
     return a(a, b, c), codegen
+
+
+@intrinsic
+def bits_of(typing_context, a):
+    """Return a float32's bits as an int32."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.IntType(32))
+
+    return types.int32(types.float32), codegen
+
+
+@intrinsic
+def magnitude_bits(typing_context, a):
+    """Return the high 32 bits of a float32 or a float64 without the sign: ordered as magnitudes are, NaN above all."""
+
+    def codegen(context, builder, signature, args):
+        word = ir.IntType(32)
+        if a.bitwidth == 64:
+            long = ir.IntType(64)
+            high = builder.trunc(builder.lshr(builder.bitcast(args[0], long), long(32)), word)
+        else:
+            high = builder.bitcast(args[0], word)
+        return builder.and_(high, word(0x7FFFFFFF))
+
+    return types.int32(a), codegen
 
 
 @intrinsic

@@ -7,7 +7,7 @@ time whose low words are merged into int32, then clamp, zero point and narrowing
 import numpy as np
 
 from ..codes import HALF_EVEN
-from .jit import fence, inner, kernel, stream, wide
+from .jit import allocating, fence, inner, kernel, stream, wide
 from .streams import LINE, aligned_block, ask_ahead, lead
 
 #: Elements a block of an array that fits the caches: both passes over it stay in the first level.
@@ -89,7 +89,7 @@ def _floor_blocks(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, scratch
             _clamp(scratch, low, high, z, out, start, count)
 
 
-@inner
+@allocating
 def _floor_stream(x, a, bp, bn, t, low, high, z, wrap, qmin, qmax, zero, scratch, out):
     """Blocks of STREAM_BLOCK through memory; `out` starts at a cache line and x holds whole blocks.
 
@@ -218,7 +218,7 @@ def half_away64(v):
     return whole
 
 
-@inner
+@allocating
 def _float32_segment(x, s, rounding, inside, low, high, z, clamped, out):
     p = lead(x, out) if x.itemsize == 4 else x.size
     _float32_block(x, 0, p, s, rounding, inside, low, high, z, clamped, out, 0)

@@ -6,7 +6,7 @@ the line that it overwrites.
 
 import numpy as np
 
-from .jit import inner, prefetch
+from .jit import allocating, inner, prefetch
 
 #: Bytes beyond a block's start that it asks for at least; bytes of a cache line; bytes of the larger side of a job that
 #: stays in the second-level cache.
@@ -28,7 +28,7 @@ def ask_ahead(address, count):
         prefetch(address + max(AHEAD, count) + LINE * line)
 
 
-@inner
+@allocating
 def aligned_block(like, size):
     """Return (buffer, its address): `size` elements like those of an array, at a multiple of LINE."""
     raw = np.empty(size + LINE, like.dtype)

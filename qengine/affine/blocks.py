@@ -168,6 +168,17 @@ def _small_table(element: Element, overflow: str, rounding: str | None) -> npt.N
     return codes.reshape(-1)
 
 
+@functools.lru_cache(maxsize=64)
+def _float_numbers(element: Element, overflow: str) -> tuple[float, ...]:
+    """Return what ``encode_float`` needs: shift, rebase, normal, magic, cap, sign."""
+    largest = next(code for code in range(element.levels) if element.value(code) == element.largest)
+    normal = int(np.float32(element.smallest_normal).view(np.int32))
+    return (
+        23 - element.mantissa_bits, (127 - element.bias) << element.mantissa_bits, normal,
+        element.smallest_subnormal * 2.0**23, largest + (overflow != "saturate"), element.levels >> 1,
+    )  # fmt: skip
+
+
 def _encode_small(
     x: npt.NDArray[np.float32], element: Element, overflow: str, rounding: str | None
 ) -> npt.NDArray[np.uint8]:
@@ -175,7 +186,11 @@ def _encode_small(
     from ..backends import cpu
 
     flat, out = np.ascontiguousarray(x).reshape(-1), np.empty(x.shape, np.uint8)
-    if not cpu.encode(flat, _small_table(element, overflow, rounding), out.reshape(-1)):
+    if element.kind == "float" and rounding in (None, "half-even"):
+        finite = cpu.encode_float(flat, _float_numbers(element, overflow), out.reshape(-1))
+    else:
+        finite = cpu.encode_by_table(flat, _small_table(element, overflow, rounding), out.reshape(-1))
+    if not finite:
         _refuse_nonfinite(np, x)
     return out
 

@@ -14,7 +14,7 @@ from qengine.kernels import codes
 from .. import backends
 from ..arguments import first_index, first_value, index_text, integer
 from ..backends import outputs
-from ..backends.quantizers import Quantizer
+from ..backends.quantizers import KEPT_SETS, Quantizer
 from ..exceptions import DomainError, DTypeError
 from .conventions import DEQUANTIZATIONS, STEPS, ZERO_POINTS, Convention, get_convention
 from .params import QuantParams
@@ -98,7 +98,10 @@ def quantizer(
         rounding = get_rounding(rounding).name
     if params.axis is None:
         return _of_tensor(params, math.prod(shape), convention, rounding, seed)
-    return _quantizer(params, layout(shape, params.check_shape(shape), params.group), convention, rounding, seed)
+    places = layout(shape, params.check_shape(shape), params.group)
+    if params.scale.size > KEPT_SETS:
+        return _quantizer(params, places, convention, rounding, seed)
+    return _of_channels(params, places, convention, rounding, seed)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -107,6 +110,15 @@ def _of_tensor(
 ) -> Quantizer:
     """Make the quantizer of one scale; cached, since the same few come again and again."""
     return _quantizer(params, layout((size,), None, None), convention, rounding, seed)
+
+
+@functools.lru_cache(maxsize=64)
+def _of_channels(
+    params: QuantParams, places: tuple[int, int, int, int], convention: str | Convention, rounding: str | None,
+    seed: int,
+) -> Quantizer:  # fmt: skip
+    """Make the quantizer of few sets of parameters; cached for layer after layer."""
+    return _quantizer(params, places, convention, rounding, seed)
 
 
 def _quantizer(

@@ -16,7 +16,7 @@ from qengine.kernels.cpu.jit import ZERO, read_only
 
 from ..exceptions import DomainError
 from .forms import INT32_MAX, INT32_MIN, ROUNDING_CODES, Epilogue, FloatRule, FloorRule, Form
-from .quantizers import ErrorPlan, ErrorTile, Quantizer
+from .quantizers import KEPT_SETS, ErrorPlan, ErrorTile, Quantizer
 
 #: Arrays of at least this many elements are split over threads; below, starting threads costs more.
 PARALLEL_FROM = 1 << 20
@@ -154,25 +154,30 @@ def sweep_tile(work: Any, start: int, stop: int) -> Any:
     return sweep.tile(work, start, stop)
 
 
-@functools.lru_cache(maxsize=1024)
-def _of_one_scale(step: str, quantizer: Quantizer, dtype: np.dtype[Any]) -> Callable[..., Any]:
-    from qengine.kernels.cpu import affine
+def _elementwise(step: str, quantizer: Quantizer, dtype: np.dtype[Any]) -> Callable[..., Any]:
+    """Return the call of `kernels.cpu.quantize` or `dequantize` for a quantizer and a type of elements."""
+    from qengine.kernels.cpu import dequantize, quantize
 
-    run: Callable[..., Any] = getattr(affine, step)(quantizer, dtype)
+    making = {"quantize": quantize.quantizing, "dequantize": dequantize.dequantizing}
+    run: Callable[..., Any] = making[step](quantizer, dtype)
     return run
 
 
-def _elementwise(step: str, quantizer: Quantizer, dtype: np.dtype[Any]) -> Callable[..., Any]:
-    """Return the kernels' `quantizing` or `dequantizing`; those of one scale are kept, as their quantizers are."""
+#: Kept where quantizers are kept (`qengine.affine.quantize`): of one scale many, of channels few.
+_of_one_scale = functools.lru_cache(maxsize=1024)(_elementwise)
+_of_channels = functools.lru_cache(maxsize=64)(_elementwise)
+
+
+def _kept(step: str, quantizer: Quantizer, dtype: np.dtype[Any]) -> Callable[..., Any]:
     if quantizer.scales.size == 1:
         return _of_one_scale(step, quantizer, dtype)
-    return _of_one_scale.__wrapped__(step, quantizer, dtype)
+    return (_of_channels if quantizer.scales.size <= KEPT_SETS else _elementwise)(step, quantizer, dtype)
 
 
 def quantize(x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> bool:
     """Quantize flat x into codes; return whether all of x is finite (if not, the codes mean nothing)."""
     x = read_only(x)
-    run = _elementwise("quantizing", quantizer, x.dtype)
+    run = _kept("quantize", quantizer, x.dtype)
     if x.size < PARALLEL_FROM:
         return bool(run(x, 0, out))
     finite: list[bool] = []
@@ -183,20 +188,30 @@ def quantize(x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -
 def dequantize(q: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> None:
     """Write what flat codes stand for, float32 or float64."""
     q = read_only(q)
-    run = _elementwise("dequantizing", quantizer, q.dtype)
+    run = _kept("dequantize", quantizer, q.dtype)
     if q.size < PARALLEL_FROM:
         run(q, 0, out)
     else:
         _threaded(lambda part: run(q[part], part.start, out[part]), q.size, q.size)
 
 
-def encode(x: npt.NDArray[np.float32], table: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> bool:
+def encode_by_table(x: npt.NDArray[np.float32], table: npt.NDArray[np.uint8], out: npt.NDArray[np.uint8]) -> bool:
     """Encode flat x by a table of `qengine.kernels.cpu.formats.encode_by_table`; return whether all is finite."""
     from qengine.kernels.cpu import formats
 
     words, table = read_only(x.view(np.uint32)), read_only(table)
     finite: list[bool] = []
     _threaded(lambda part: finite.append(formats.encode_by_table(words[part], table, out[part])), x.size, x.size)
+    return all(finite)
+
+
+def encode_float(x: npt.NDArray[np.float32], numbers: tuple[float, ...], out: npt.NDArray[np.uint8]) -> bool:
+    """Encode flat x, ties to even, by the numbers of `formats.encode_float`; return whether all is finite."""
+    from qengine.kernels.cpu import formats
+
+    x = read_only(x)
+    finite: list[bool] = []
+    _threaded(lambda part: finite.append(formats.encode_float(x[part], *numbers, out[part])), x.size, x.size)
     return all(finite)
 
 

@@ -12,6 +12,8 @@ from qengine.kernels.codes import AFFINE_FAMILY, FORMAT_FAMILY
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
+#: Sets of parameters up to which what follows from them is kept for the next call.
+KEPT_SETS = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)

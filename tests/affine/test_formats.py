@@ -85,6 +85,20 @@ def test_encode_with_overflow(name, overflow, backend):
     assert not np.isfinite(decode(got, name)[np.abs(x) > 70000]).any()
 
 
+@pytest.mark.parametrize("overflow", ["saturate", "nan"])
+@pytest.mark.parametrize("name", ["e4m3fn", "e5m2", "e3m2", "e2m3", "e2m1"])
+def test_encode_every_upper_half_of_a_float32(name, overflow):
+    """All of a small float's code is in 16 bits and whether lower ones follow; the table is the reference's."""
+    if overflow == "nan" and not get_element(name).overflow:
+        pytest.skip(f"{name} only saturates")
+    upper = np.arange(1 << 16, dtype=np.uint32) << np.uint32(16)
+    x = np.concatenate([upper, upper | np.uint32(1), upper | np.uint32(0xFFFF)]).view(np.float32)
+    x = x[np.isfinite(x)]
+    np.testing.assert_array_equal(
+        encode(x, name, overflow=overflow, backend="cpu"), encode(x, name, overflow=overflow, backend="reference")
+    )
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", GRIDS)
 def test_encode_a_million_reals(name, backend):

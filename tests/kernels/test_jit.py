@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import shutil
@@ -200,3 +201,40 @@ def test_compiled_twice_at_once(tmp_path: Path) -> None:
     assert [process.communicate()[0].split()[1:] for process in started] == [WORDS, WORDS]
     assert len(files(tmp_path)) == 1
     assert not list(tmp_path.rglob(".partial-*"))
+
+
+def decorated(tree: ast.Module) -> dict[str, tuple[set[str], ast.FunctionDef]]:
+    """Functions of a module with the names of their decorators."""
+    return {
+        node.name: ({d.id for d in node.decorator_list if isinstance(d, ast.Name)}, node)
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef)
+    }
+
+
+def returns(node: ast.FunctionDef) -> list[ast.expr]:
+    """What a function returns."""
+    return [part.value for part in ast.walk(node) if isinstance(part, ast.Return) and part.value is not None]
+
+
+def test_what_counts_no_references_makes_no_arrays() -> None:
+    """An array that `inner` or `inlined` functions make, or get from a call, is never released."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "kernels" / "cpu").glob("*.py"))]
+    functions = {name: entry for tree in trees for name, entry in decorated(tree).items()}
+    making = {"empty", "zeros", "ones", "full", "empty_like", "zeros_like", "copy", "arange", "array", "concatenate"}
+    making |= {name for name, (kinds, node) in functions.items() if "allocating" in kinds and returns(node)}
+    assert "aligned_block" in making
+    checked = 0
+    for name, (kinds, node) in functions.items():
+        if not kinds & {"inner", "inlined"}:
+            continue
+        checked += 1
+        calls = [call.func for call in ast.walk(node) if isinstance(call, ast.Call)]
+        called = {func.attr if isinstance(func, ast.Attribute) else getattr(func, "id", "") for func in calls}
+        assert not called & making, f"{name} makes arrays: it must be `allocating`"
+        handed = [r.value.id for r in ast.walk(node) if isinstance(r, ast.Return) and isinstance(r.value, ast.Name)]
+        subscripted = {
+            s.value.id for s in ast.walk(node) if isinstance(s, ast.Subscript) and isinstance(s.value, ast.Name)
+        }
+        assert not set(handed) & subscripted, f"{name} returns an array"
+    assert checked > 100
