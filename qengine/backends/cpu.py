@@ -158,7 +158,9 @@ def _elementwise(step: str, quantizer: Quantizer, dtype: np.dtype[Any]) -> Calla
     """Return the call of `kernels.cpu.quantize` or `dequantize` for a quantizer and a type of elements."""
     from qengine.kernels.cpu import dequantize, quantize
 
-    making = {"quantize": quantize.quantizing, "dequantize": dequantize.dequantizing}
+    making: dict[str, Callable[..., Any]] = {
+        "quantize": quantize.quantizing, "dequantize": dequantize.dequantizing
+    }  # fmt: skip
     run: Callable[..., Any] = making[step](quantizer, dtype)
     return run
 
