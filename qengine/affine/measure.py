@@ -133,7 +133,7 @@ class Progression:
                 if not 0 < self.known <= size or (self.known % TILE and self.known != size):
                     raise ValueError(f"{self.known} elements are no tiles")
                 self.known *= not whole or self.known == size
-            except (ValueError, TypeError, LookupError):
+            except (ValueError, TypeError, LookupError, OverflowError):
                 kept.left_out()
                 self.known = 0
 

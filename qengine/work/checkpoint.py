@@ -9,10 +9,12 @@ part is done again. One process at a time writes to a folder.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import signal
+import stat
 import threading
 import time
 import warnings
@@ -61,6 +63,8 @@ def _sync_folder(folder: Path) -> None:
 def _make_folder(folder: Path) -> None:
     """Make a folder and those above it, each on the disk when this returns."""
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    if not missing and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "it is not a folder")
     folder.mkdir(parents=True, exist_ok=True)
     for one in missing:
         _sync_folder(one.parent)
@@ -90,7 +94,7 @@ class Checkpoint:
     ------
     InputFileError
         A folder that cannot be read or written, or that another process uses; one that holds a checkpoint, unless
-        `resume`.
+        `resume`; a checkpoint that is no regular file: a device has no end.
 
     Warns
     -----
@@ -142,6 +146,8 @@ class Checkpoint:
             raise InputFileError(f"{folder}: cannot hold a checkpoint: {_reason(error)}.") from error
         try:
             new = not self.path.exists()
+            if not new and not stat.S_ISREG(self.path.stat().st_mode):
+                raise OSError(errno.EINVAL, f"{FILE} in it is not a regular file")
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
             self._descriptor = os.open(self.path, flags, 0o666)
         except OSError as error:
@@ -297,6 +303,8 @@ class Checkpoint:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
             os.fsync(self._descriptor)
+            if not os.fstat(self._descriptor).st_nlink:  # what is written to it is lost with this process
+                raise OSError(errno.ENOENT, "it has been deleted")
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._size)
@@ -333,7 +341,7 @@ class Checkpoint:
         told = [f"{count} line{'s' * (count != 1)} {what}" for count, what in counts if count]
         notes = [f"{self.path}: {' and '.join(told)} left out."] if told else []
         if self._problem:
-            notes.append(f"{self.path}: cannot be written: {self._problem}. The last parts are not recorded.")
+            notes.append(f"{self.path}: cannot be written: {self._problem}. The checkpoint is incomplete: the last parts are not in it.")
         return tuple(notes)
 
     def _difference(self) -> str:

@@ -112,7 +112,7 @@ class Ledger(Generic[T]):
         try:
             ranges = [(int(start), int(stop)) for start, stop in (one.split("-") for one in key.split(" ")[1:])]
             total = self._merge(self.total, unpack(kept.get(key)))
-        except (ValueError, TypeError, LookupError):
+        except (ValueError, TypeError, LookupError, OverflowError):
             kept.left_out()
             return
         line, spans = Spans(), [*self._spans]
