@@ -341,7 +341,10 @@ class Checkpoint:
         told = [f"{count} line{'s' * (count != 1)} {what}" for count, what in counts if count]
         notes = [f"{self.path}: {' and '.join(told)} left out."] if told else []
         if self._problem:
-            notes.append(f"{self.path}: cannot be written: {self._problem}. The checkpoint is incomplete: the last parts are not in it.")
+            notes.append(
+                f"{self.path}: cannot be written: {self._problem}. The checkpoint is incomplete: the last parts are "
+                "not in it."
+            )
         return tuple(notes)
 
     def _difference(self) -> str:

@@ -254,7 +254,8 @@ def test_a_full_disk(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         result = qe.sweep("single", "double", "fp32", **options, tile_pairs=2000, threads=1, checkpoint=folder)
     assert (result.digest, result.complete) == (expected, True)
     assert result.notes == (
-        f"{folder / FILE}: cannot be written: No space left on device. The checkpoint is incomplete: the last parts are not in it.",
+        f"{folder / FILE}: cannot be written: No space left on device. The checkpoint is incomplete: the last parts "
+        "are not in it.",
     )
     assert (folder / FILE).read_bytes().endswith(b"\n")  # nothing of the refused line stays
     subprocess.run(["mount", "-o", "remount,size=1m", str(small_disk)], check=True)

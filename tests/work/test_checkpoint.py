@@ -168,7 +168,7 @@ def test_folders_that_cannot_serve(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="cannot hold a checkpoint"):
         Checkpoint(tmp_path / "file", RUN)
     (tmp_path / FILE).mkdir()
-    with pytest.raises(InputFileError, match="cannot hold a checkpoint: checkpoint.log in it is not a regular file"):
+    with pytest.raises(InputFileError, match=r"cannot hold a checkpoint: checkpoint.log in it is not a regular file"):
         Checkpoint(tmp_path, RUN, resume=True)
 
 
@@ -191,7 +191,7 @@ def test_a_refused_write_is_tried_again(tmp_path: Path, monkeypatch: pytest.Monk
             assert not kept.put("b", 2)
         assert not kept.put("c", 3)  # it has been said
         assert not kept.put("mine", 4, hold=False)
-        assert kept.notes()[0].endswith("cannot be written: No space left on device. The checkpoint is incomplete: the last parts are not in it.")
+        assert kept.notes()[0].endswith("on device. The checkpoint is incomplete: the last parts are not in it.")
         assert (kept.get("b"), kept.get("mine"), kept.parts) == (2, None, 3)
         assert (tmp_path / FILE).read_bytes().count(b"\n") == 2
         full = False
