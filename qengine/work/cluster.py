@@ -432,6 +432,13 @@ def _client(address: Any, distributed: Any) -> Any:
                 f"{address}: there is no such scheduler file; `dask scheduler --scheduler-file` makes it."
             )
         where = {"scheduler_file": address}
+    if isinstance(address, str) and address.startswith("tls://"):
+        keys = distributed.Security().get_connection_args("client")
+        if keys.get("ssl_context") is None:
+            raise ClusterError(
+                f"{address}: tls needs certificates: name them in dask's configuration (distributed.comm.tls), or give "
+                "a distributed.Client."
+            )
     try:
         return distributed.Client(**where, timeout=CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -481,7 +488,7 @@ def connect(cluster: Any, *, backend: str = "cpu", patience: float = PATIENCE) -
     processes = 0
     if isinstance(cluster, str) and cluster.startswith(LOCAL):
         processes = _processes(cluster)
-    elif isinstance(cluster, str) and not re.fullmatch(r".+\.json|([a-z]+://)?[^/\s]+:\d+", cluster):
+    elif isinstance(cluster, str) and not re.fullmatch(r".+\.json|((tcp|tls)://)?[^/\s]+:\d+", cluster):
         raise DomainError(f"cluster must be {FORMS}; got {cluster!r}.")
     distributed = _distributed()
     with contextlib.ExitStack() as closing:

@@ -55,6 +55,8 @@ def test_a_cluster_and_what_it_excludes() -> None:
         (("sweep", "single", "double", "--cluster", "local:2", "--plan"), "--plan runs nothing"),
         (("sweep", "single", "double", "--cluster", "local:2", "--threads", "2"), "threads are those of the cluster"),
         (("sweep", "single", "double", "--cluster", "elsewhere"), "tcp://HOST:PORT"),
+        (("sweep", "single", "double", "--cluster", "http://127.0.0.1:1"), "tcp://HOST:PORT"),
+        (("sweep", "single", "double", "--cluster", "tls://127.0.0.1:1"), "tls needs certificates"),
         (("analyze", "-", "--cluster", "local:2"), "workers read the file themselves"),
     ):
         result = subprocess.run([sys.executable, "-m", "qengine", *args], capture_output=True, text=True, check=False)
