@@ -13,6 +13,8 @@ import functools
 import hashlib
 import importlib
 import itertools
+import json
+import os
 import pickle
 import queue
 import re
@@ -30,11 +32,14 @@ from ..exceptions import BackendError, ClusterError, DomainError, DTypeError, In
 from .run import Elastic
 
 LOCAL = "local:"
+ADDRESS = re.compile(r"((tcp|tls)://)?[^/\s]+:\d+")
 FORMS = "tcp://HOST:PORT, the file of a scheduler (.json), or local:N"
 #: Seconds to wait for a scheduler to answer, and for a first (or another) worker to come.
 CONNECT, PATIENCE = 10.0, 60.0
 #: Seconds between two looks at the workers; a tile is late after LATE seconds and LATER times the usual time.
 TICK, LATE, LATER = 0.25, 2.0, 4.0
+#: Bytes of a scheduler's file at most.
+BIGGEST_FILE = 1 << 20
 #: Bytes of a task at most; tasks that are kept pickled, and restored on a worker.
 LARGEST, REMEMBERED = 1 << 23, 8
 #: Tiles a worker: enough for an even end.
@@ -423,15 +428,28 @@ def _local(processes: int, distributed: Any) -> Any:
         )  # fmt: skip
 
 
-def _client(address: Any, distributed: Any) -> Any:
+def _from_file(path: str) -> str:
+    """Return the address that a scheduler has written to its file."""
+    try:
+        if os.path.getsize(path) > BIGGEST_FILE:
+            raise ValueError("it is too long")
+        address = json.loads(Path(path).read_text(encoding="utf-8"))["address"]
+    except FileNotFoundError:
+        raise InputFileError(
+            f"{path}: there is no such scheduler file; `dask scheduler --scheduler-file` makes it."
+        ) from None
+    except OSError as error:
+        raise InputFileError(f"{path}: cannot be read: {error.strerror}.") from error
+    except (ValueError, TypeError, LookupError, RecursionError):
+        address = None
+    if not isinstance(address, str) or not ADDRESS.fullmatch(address):
+        raise InputFileError(f"{path}: this is no file of a scheduler, which holds its address; start it again.")
+    return address
+
+
+def _client(given: Any, distributed: Any) -> Any:
     """Return a client of a scheduler at an address, of a scheduler file, or of a cluster object."""
-    where: dict[str, Any] = {"address": address}
-    if isinstance(address, str) and address.endswith(".json"):
-        if not Path(address).is_file():
-            raise InputFileError(
-                f"{address}: there is no such scheduler file; `dask scheduler --scheduler-file` makes it."
-            )
-        where = {"scheduler_file": address}
+    address = _from_file(given) if isinstance(given, str) and given.endswith(".json") else given
     if isinstance(address, str) and address.startswith("tls://"):
         keys = distributed.Security().get_connection_args("client")
         if keys.get("ssl_context") is None:
@@ -440,10 +458,10 @@ def _client(address: Any, distributed: Any) -> Any:
                 "a distributed.Client."
             )
     try:
-        return distributed.Client(**where, timeout=CONNECT, set_as_default=False)
+        return distributed.Client(address, timeout=CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ClusterError(
-            f"no scheduler answers at {address} within {CONNECT:g} s ({type(error).__name__}); `dask scheduler` starts "
+            f"no scheduler answers at {given} within {CONNECT:g} s ({type(error).__name__}); `dask scheduler` starts "
             "one and prints its address."
         ) from error
 
@@ -488,7 +506,7 @@ def connect(cluster: Any, *, backend: str = "cpu", patience: float = PATIENCE) -
     processes = 0
     if isinstance(cluster, str) and cluster.startswith(LOCAL):
         processes = _processes(cluster)
-    elif isinstance(cluster, str) and not re.fullmatch(r".+\.json|((tcp|tls)://)?[^/\s]+:\d+", cluster):
+    elif isinstance(cluster, str) and not cluster.endswith(".json") and not ADDRESS.fullmatch(cluster):
         raise DomainError(f"cluster must be {FORMS}; got {cluster!r}.")
     distributed = _distributed()
     with contextlib.ExitStack() as closing:

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import qengine as qe
 from qengine.cli.commands import group
+from qengine.exceptions import InputFileError
 from qengine.work.checkpoint import FILE
 from tests.clusters import Processes, until
 
@@ -63,6 +65,16 @@ def test_a_cluster_and_what_it_excludes() -> None:
         assert (result.returncode, result.stdout) == (2, ""), result.stderr
         assert text in result.stderr
         assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b'{"address": 5}', b'{"address": "inproc://1"}', b"\xff"])
+def test_a_file_of_no_scheduler(tmp_path: Path, content: bytes) -> None:
+    """Half written, foreign: an error at once, not what a client that waits for a scheduler does."""
+    pytest.importorskip("distributed", reason="dask is not installed: pip install 'qengine-numerics[cluster]'")
+    path = tmp_path / "cluster.json"
+    path.write_bytes(content)
+    with pytest.raises(InputFileError, match="this is no file of a scheduler"):
+        qe.sweep("single", "double", pairs=9, cluster=str(path))
 
 
 def test_interrupted(tmp_path: Path) -> None:

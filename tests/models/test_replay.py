@@ -388,7 +388,7 @@ def test_a_model_of_giants_is_refused_at_once(tmp_path: Path) -> None:
     assert (ran.code, ran.out) == (2, "")
     assert "takes tensors of up to 33,554,431 elements" in ran.err
     assert "declares 33,554,432, the largest tensor 1" in ran.err
-    with pytest.raises(QEngineError, match=r"drawn up to 16,777,216 elements; the model declares \[\(1048576, 2, 4, 4\)"):
+    with pytest.raises(QEngineError, match=r"drawn up to 16,777,216 elements; the model declares \[\(1048576, 2"):
         random_inputs(read_graph(path), 1)
 
 
