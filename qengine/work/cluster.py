@@ -8,6 +8,7 @@ duplicated.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import hashlib
@@ -21,7 +22,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -450,20 +451,39 @@ def _from_file(path: str) -> str:
 def _client(given: Any, distributed: Any) -> Any:
     """Return a client of a scheduler at an address, of a scheduler file, or of a cluster object."""
     address = _from_file(given) if isinstance(given, str) and given.endswith(".json") else given
-    if isinstance(address, str) and address.startswith("tls://"):
+    late = f"no scheduler answers at {given} within {CONNECT:g} s"
+    if isinstance(address, str):
         keys = distributed.Security().get_connection_args("client")
-        if keys.get("ssl_context") is None:
+        if address.startswith("tls://") and keys.get("ssl_context") is None:
             raise ClusterError(
                 f"{address}: tls needs certificates: name them in dask's configuration (distributed.comm.tls), or give "
                 "a distributed.Client."
             )
+        # In a thread, where no loop runs yet. A client waits without end for what takes a connection and is mute.
+        with ThreadPoolExecutor(1) as thread:
+            kind = thread.submit(asyncio.run, _kind(address, keys, distributed)).result()
+        if kind != "Scheduler":
+            raise ClusterError(
+                f"{late if kind is None else f'{given} is a {kind}, not a scheduler'}; `dask scheduler` starts one and "
+                "prints its address."
+            )
     try:
         return distributed.Client(address, timeout=CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise ClusterError(
-            f"no scheduler answers at {given} within {CONNECT:g} s ({type(error).__name__}); `dask scheduler` starts "
-            "one and prints its address."
-        ) from error
+        raise ClusterError(f"{late} ({type(error).__name__}); `dask scheduler` starts one.") from error
+
+
+async def _kind(address: str, keys: dict[str, Any], distributed: Any) -> str | None:
+    """Return what a server of dask says that it is; None where there is none, or it does not say so in time."""
+
+    async def ask() -> str:
+        async with distributed.rpc(address, connection_args=keys) as server:
+            return str((await server.identity()).get("type"))
+
+    try:
+        return await asyncio.wait_for(ask(), CONNECT)
+    except Exception:  # refused, cut off, mute, of another protocol: what each raises is of many types
+        return None
 
 
 @contextlib.contextmanager

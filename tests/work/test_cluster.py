@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -283,6 +284,24 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "CONNECT", 0.3)
     with pytest.raises(ClusterError, match=r"no scheduler answers at tcp://127\.0\.0\.1:9 within 0\.3 s"):
         qe.sweep("single", "double", cluster="tcp://127.0.0.1:9", pairs=100)
+
+
+def test_a_mute_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something that takes connections and says nothing: another service, a scheduler that is stopped."""
+    monkeypatch.setattr(cluster, "CONNECT", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"tcp://127.0.0.1:{mute.getsockname()[1]}"
+        with pytest.raises(ClusterError, match=f"no scheduler answers at {address} within 0.3 s"):
+            qe.sweep("single", "double", cluster=address, pairs=100)
+
+
+def test_a_worker_is_no_scheduler(processes: Processes) -> None:
+    import distributed
+
+    with distributed.Client(scheduler_file=str(processes.file), set_as_default=False) as client:
+        address = next(iter(client.scheduler_info()["workers"]))
+    with pytest.raises(ClusterError, match=f"{address} is a Worker, not a scheduler"):
+        qe.sweep("single", "double", cluster=address, pairs=100)
 
 
 def test_threads_are_the_workers(processes: Processes) -> None:
