@@ -49,6 +49,39 @@ def _checksum(text: bytes) -> bytes:
     return hashlib.blake2b(text, digest_size=16).hexdigest().encode()
 
 
+def _parsed(line: bytes) -> tuple[Any, Any, Any]:
+    """Return run, key and value of a line; None where its checksum is wrong."""
+    if line[32:33] == b" " and line[:32] == _checksum(line[33:]):
+        with contextlib.suppress(ValueError, TypeError, RecursionError):
+            run, key, value = json.loads(line[33:])
+            return run, key, value
+    return None, None, None
+
+
+def recorded(folder: str | os.PathLike[str], run: Mapping[str, Any]) -> list[str]:
+    """Return the keys of what a folder holds of a run, also while a process works there; none without a checkpoint.
+
+    Raises
+    ------
+    InputFileError
+        A checkpoint that cannot be read.
+    """
+    path, digest, keys = Path(folder) / FILE, _checksum(_canonical(dict(run))).decode(), {}
+    try:
+        if path.exists() and not path.is_file():
+            raise InputFileError(f"{path}: is not a regular file.")
+        with path.open("rb") as file:
+            while line := file.readline(LONGEST):
+                one, key, _ = _parsed(line.removesuffix(b"\n"))
+                if one == digest and isinstance(key, str) and key != RUN:
+                    keys[key] = True
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputFileError(f"{path}: cannot be read: {_reason(error)}.") from error
+    return list(keys)
+
+
 def _sync_folder(folder: Path) -> None:
     """Put a folder's entries on the disk, where the system can."""
     if os.name == "nt":
@@ -195,12 +228,7 @@ class Checkpoint:
     def _take(self, place: int, line: bytes) -> None:
         if not line:
             return
-        check, text = line[:32], line[33:]
-        run: Any = None
-        key: Any = None
-        if line[32:33] == b" " and check == _checksum(text):
-            with contextlib.suppress(ValueError, TypeError, RecursionError):
-                run, key, value = json.loads(text)
+        run, key, value = _parsed(line)
         if not isinstance(run, str) or not isinstance(key, str):
             self.damaged += 1
         elif run != self._run:
@@ -208,7 +236,7 @@ class Checkpoint:
             if key == RUN and self._other is None:
                 self._other = value
         else:
-            self._places[key] = (place + 33, len(text))
+            self._places[key] = (place + 33, len(line) - 33)
 
     def __enter__(self) -> Checkpoint:
         if threading.current_thread() is threading.main_thread():

@@ -15,6 +15,7 @@ import hashlib
 import importlib
 import itertools
 import json
+import logging
 import os
 import pickle
 import queue
@@ -473,6 +474,20 @@ def _client(given: Any, distributed: Any) -> Any:
         raise ClusterError(f"{late} ({type(error).__name__}); `dask scheduler` starts one.") from error
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep dask's own tracebacks of a lost scheduler off stderr, where what it means is told."""
+    known = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]
+    before = {name: level for name in known if (level := logging.getLogger(name).level)}
+    for name in before:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
 async def _kind(address: str, keys: dict[str, Any], distributed: Any) -> str | None:
     """Return what a server of dask says that it is; None where there is none, or it does not say so in time."""
 
@@ -532,6 +547,7 @@ def connect(cluster: Any, *, backend: str = "cpu", patience: float = PATIENCE) -
     with contextlib.ExitStack() as closing:
         client = cluster
         if isinstance(cluster, str):
+            closing.enter_context(_quiet())
             where = closing.enter_context(_local(processes, distributed)) if processes else cluster
             client = closing.enter_context(_client(where, distributed))
         executor = ClusterExecutor(client, backend, patience)

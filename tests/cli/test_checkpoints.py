@@ -20,8 +20,8 @@ import pytest
 import qengine as qe
 from qengine.exceptions import DomainError
 from qengine.sweeps.estimate import estimate
-from qengine.sweeps.sweep import plan_of
-from qengine.work.checkpoint import FILE
+from qengine.sweeps.sweep import plan_of, run_of
+from qengine.work.checkpoint import FILE, Checkpoint
 from tests.cli.running import SAMPLE, qengine
 from tests.killing import OFTEN, Forks
 
@@ -49,7 +49,7 @@ def test_a_sweep_goes_on(tmp_path: Path) -> None:
 
 def test_what_does_not_go_together(tmp_path: Path) -> None:
     assert "resume needs a checkpoint" in qengine(*SWEEP, "--resume").err
-    assert "--plan runs nothing" in qengine(*SWEEP, "--plan", "--checkpoint", tmp_path).err
+    assert "--resume needs a checkpoint" in qengine(*SWEEP, "--plan", "--resume").err
     for option in (("--workers", "3"), ("--price", "1")):
         assert "are for --plan" in qengine(*SWEEP, *option).err
     (tmp_path / "file").write_text("")
@@ -174,6 +174,26 @@ def test_plan() -> None:
     assert ten["cost"] == pytest.approx(10 * ten["seconds"] / 3600 * 0.5)
     plan = plan_of("single", "double", pairs=10**11)
     assert data["plan_digest"] == plan.digest
+
+
+def test_plan_of_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the checkpoint holds of this sweep is not planned again; the folder may be in use and is not written."""
+    monkeypatch.setattr("qengine.sweeps.estimate.SECONDS", 0.01)
+    args = ("sweep", "single", "double", "--pairs", "4M", "--tile", "1M", "--plan", "--checkpoint")
+    assert json.loads(qengine(*args, tmp_path / "none", "--json").out)["done"] == 0
+    assert not (tmp_path / "none").exists()
+    plan = plan_of("single", "double", pairs=4_000_000)
+    with Checkpoint(tmp_path, run_of(plan)) as kept:
+        for key in ("pairs 0-1000000", "pairs 2000000-2500000 3000000-3500000", "pairs 0-9000000", "pairs x", "y 0-9"):
+            kept.put(key, 0)
+        before = (tmp_path / FILE).read_bytes()
+        told = json.loads(qengine(*args, tmp_path, "--resume", "--json").out)
+        assert (told["done"], told["tiles"]) == (2_000_000, 2)
+        speed = told["calibration"]["pairs_per_second"]
+        assert told["estimates"][0]["seconds"] == pytest.approx(2_000_000 / speed)
+        assert "2,000,000 of them in the checkpoint, the others in 2 tiles" in qengine(*args, tmp_path).out
+        assert (tmp_path / FILE).read_bytes() == before
+    assert json.loads(qengine(*args, tmp_path, "--seed", "5", "--json").out)["done"] == 0
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def test_analyze(processes: Processes, tmp_path: Path) -> None:
 
 def test_a_cluster_and_what_it_excludes() -> None:
     for args, text in (
-        (("sweep", "single", "double", "--cluster", "local:2", "--plan"), "--plan runs nothing"),
+        (("sweep", "single", "double", "--cluster", "local:2", "--plan"), "--plan measures this machine"),
         (("sweep", "single", "double", "--cluster", "local:2", "--threads", "2"), "threads are those of the cluster"),
         (("sweep", "single", "double", "--cluster", "elsewhere"), "tcp://HOST:PORT"),
         (("sweep", "single", "double", "--cluster", "http://127.0.0.1:1"), "tcp://HOST:PORT"),

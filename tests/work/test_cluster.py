@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -286,6 +287,14 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
         qe.sweep("single", "double", cluster="tcp://127.0.0.1:9", pairs=100)
 
 
+def test_logs_of_dask_are_quiet_for_a_while() -> None:
+    logger = logging.getLogger("distributed.client")
+    before = logger.level
+    with cluster._quiet():
+        assert before < logger.level == logging.CRITICAL
+    assert logger.level == before
+
+
 def test_a_mute_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Something that takes connections and says nothing: another service, a scheduler that is stopped."""
     monkeypatch.setattr(cluster, "CONNECT", 0.3)
@@ -299,7 +308,8 @@ def test_a_worker_is_no_scheduler(processes: Processes) -> None:
     import distributed
 
     with distributed.Client(scheduler_file=str(processes.file), set_as_default=False) as client:
-        address = next(iter(client.scheduler_info()["workers"]))
+        client.wait_for_workers(1)
+        address = next(iter(client.ncores()))
     with pytest.raises(ClusterError, match=f"{address} is a Worker, not a scheduler"):
         qe.sweep("single", "double", cluster=address, pairs=100)
 
