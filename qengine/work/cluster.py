@@ -81,7 +81,15 @@ def _tile(client: str, pickled: bytes, start: int, stop: int) -> Any:
         from distributed import get_worker
 
         raise _different({get_worker().address: stamp()}, client)
-    return _restored(pickled)(start, stop)
+    try:
+        return _restored(pickled)(start, stop)
+    except BaseException as error:
+        if isinstance(error, Exception) and not isinstance(error, RecursionError):
+            raise
+        text = f"{type(error).__name__}: {error}"
+    # What ends a process would end the worker, and the next ones, without end; a trace of a thousand frames does not
+    # arrive.
+    raise RuntimeError(text)
 
 
 def about() -> tuple[str, str | None]:

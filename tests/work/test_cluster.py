@@ -198,6 +198,21 @@ def test_an_error_of_the_question_stops_the_run(processes: Processes) -> None:
     assert not isinstance(caught.value, TileError)
 
 
+def test_a_tile_that_exits(processes: Processes) -> None:
+    """What ends a process ends no worker: it would be started again and again. And an endless recursion comes back."""
+
+    def leaves(start: int, stop: int) -> int:
+        raise SystemExit(4)
+
+    def recurs(start: int, stop: int) -> int:
+        return recurs(stop, start)
+
+    with connect(str(processes.file)) as executor:
+        for task, text in ((leaves, "RuntimeError: SystemExit: 4"), (recurs, "RuntimeError: RecursionError: ")):
+            with pytest.raises(TileError, match=text):
+                run(cut(1, 1), task, lambda tile, value: None, executor=executor)
+
+
 def test_too_many_poisoned_tiles_stop_the_run(processes: Processes) -> None:
     taken = 0
 
