@@ -212,6 +212,37 @@ def test_a_file_that_is_deleted_meanwhile(tmp_path: Path) -> None:
         assert (kept.get("a"), kept.get("b")) == (1, 2)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_neither_keeps_nor_gives_back_the_folder(tmp_path: Path) -> None:
+    held = lock.FolderLock(tmp_path)
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if not child:
+        held.release()  # as at the end of a process
+        os.write(write_end, b"released")
+        time.sleep(60)
+        os._exit(0)
+    try:
+        assert os.read(read_end, 8) == b"released"
+        with pytest.raises(lock.FolderTakenError):
+            lock.FolderLock(tmp_path)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+        os._exit(0)
+    try:
+        held.release()
+        lock.FolderLock(tmp_path).release()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(read_end)
+        os.close(write_end)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_what_is_no_file(tmp_path: Path) -> None:
     """A device has no end: it is not read."""
