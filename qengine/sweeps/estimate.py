@@ -173,7 +173,7 @@ def estimate(
     name, engine, here, size = tiling(plan, backend, threads, tile_pairs)
     work = make_work(plan)
     evaluate = evaluator(name, engine, work)
-    step = _step(evaluate, plan.pairs, size)  # and the compilation, where there is one
+    step = _step(evaluate, plan.pairs, size)
     begun = time.perf_counter()
     parts = 1 if here == 1 else 2
     one = _speed(evaluate, plan.pairs, step, 1, seconds / parts)
@@ -203,12 +203,16 @@ def _done(plan: SweepPlan, folder: str | os.PathLike[str]) -> int:
 def _step(evaluate: Callable[[int, int], Any], pairs: int, size: int) -> int:
     """Return a length of tiles that take about `TILE_SECONDS`: many in a calibration, and no longer than real ones."""
     step = min(GROUP, size, pairs)
-    while True:
-        begun = time.perf_counter()
-        evaluate(0, step)
-        if time.perf_counter() - begun >= TILE_SECONDS or step == min(size, pairs):
-            return step
+    evaluate(0, step)  # loads or compiles the kernel: its time is not that of a tile
+    while step < min(size, pairs) and min(_seconds(evaluate, step), _seconds(evaluate, step)) < TILE_SECONDS:
         step = min(2 * step, size, pairs)
+    return step
+
+
+def _seconds(evaluate: Callable[[int, int], Any], step: int) -> float:
+    begun = time.perf_counter()
+    evaluate(0, step)
+    return time.perf_counter() - begun
 
 
 def _speed(evaluate: Callable[[int, int], Any], pairs: int, step: int, workers: int, seconds: float) -> float:

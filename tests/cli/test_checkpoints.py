@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ import pytest
 
 import qengine as qe
 from qengine.exceptions import DomainError
-from qengine.sweeps.estimate import estimate
+from qengine.sweeps.estimate import _step, estimate
 from qengine.sweeps.sweep import plan_of, run_of
 from qengine.work.checkpoint import FILE, Checkpoint
 from tests.cli.running import SAMPLE, qengine
@@ -246,6 +247,19 @@ def test_where_nobody_needs_a_sweep(question: dict[str, Any], engines: tuple[str
 
 def test_a_scan_is_no_faster_than_a_sweep() -> None:
     assert estimate(plan_of("single", "fp32", multiplier=0.25), seconds=0.01).exact == ()
+
+
+def test_the_calibration_is_not_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first tile waits for, or one in between, does not make all so short that they are hand-over."""
+    clock, calls = [0.0], [0]
+
+    def evaluate(start: int, stop: int) -> None:
+        calls[0] += 1
+        clock[0] += 5.0 if calls[0] in (1, 4) else (stop - start) * 1e-9
+
+    monkeypatch.setattr("qengine.sweeps.estimate.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    assert _step(evaluate, 10**10, 2**30) >= 0.02 / 1e-9
+    assert _step(evaluate, 5000, 2**30) == 5000
 
 
 def test_bad_estimates() -> None:
