@@ -26,6 +26,8 @@ from .windows import Windowed
 TILE = 1 << 20
 #: Tiles of a task of a cluster.
 TOGETHER = 8
+#: Tasks a worker that may be ahead of the first one that is not done: results wait in memory for those before them.
+AHEAD = 8
 #: 64-bit words of a tile that are summed, for its checksum.
 WORDS = 1 << 10
 Array = npt.NDArray[Any]
@@ -133,7 +135,7 @@ class Progression:
                 if not 0 < self.known <= size or (self.known % TILE and self.known != size):
                     raise ValueError(f"{self.known} elements are no tiles")
                 self.known *= not whole or self.known == size
-            except (ValueError, TypeError, LookupError):
+            except (ValueError, TypeError, LookupError, OverflowError):
                 kept.left_out()
                 self.known = 0
 
@@ -209,10 +211,11 @@ def _measure(
         from .tasks import ErrorTask
 
         remote = ErrorTask(cast(Windowed, x), plan, name, state.known, kept is not None)
-        if not run(cut(size, TOGETHER * TILE), remote, on_result, executor=executor, stopped=stopped):
+        try:
+            if not run(cut(size, TOGETHER * TILE), remote, on_result, executor=executor, stopped=stopped, ahead=AHEAD):
+                raise KeyboardInterrupt
+        finally:
             state.record(now=True)
-            raise KeyboardInterrupt
-        state.record(now=True)
         return state.totals
     backend = backends.load(name)
     workers = threads or _workers(name)
@@ -255,7 +258,7 @@ def _measure(
     if name == "cuda":  # in the caller's thread: a device and a stream are current for one thread
         for task in tasks():
             on_result(task, evaluate(task.start, task.stop))
-    elif not run(tasks(), evaluate, on_result, workers=workers, stopped=stopped):
+    elif not run(tasks(), evaluate, on_result, workers=workers, stopped=stopped, ahead=AHEAD):
         state.record(now=True)
         raise KeyboardInterrupt
     state.record(now=True)

@@ -8,7 +8,17 @@ import click
 
 from .checkpoints import checkpoint_options, checkpoint_warnings, say_notes
 from .explain import read_multiplier
-from .options import Count, Integer, ScalesCommand, cluster_option, emit, emit_json, json_option, parse_scales
+from .options import (
+    Count,
+    Integer,
+    ScalesCommand,
+    cluster_option,
+    emit,
+    emit_json,
+    emit_json_list,
+    json_option,
+    parse_scales,
+)
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -17,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.command("count", cls=ScalesCommand)
 @click.argument("schemes", nargs=-1)
-@click.option("--all-schemes", is_flag=True, help="Compare every two of all schemes.")
+@click.option("--all-schemes", "--all", is_flag=True, help="Compare every two of all schemes.")
 @click.option("--multiplier", type=str, help="Mantissa in Q0.31 (with --shift), or a real multiplier.")
 @click.option("--shift", type=Integer(), help="TFLite shift of the mantissa: positive is left.")
 @click.option("--scales", metavar="FILE | S_IN S_W S_OUT", help="CSV of scales, one channel a row, or one triple.")
@@ -92,10 +102,11 @@ def command(
     if picture is not None:
         write_file(picture, _drawn(result, picture))
     if as_json:
-        more: dict[str, Any] = {"layers": layer_counts(result)} if result.table is not None else {}
+        data = result.to_dict() | ({"layers": layer_counts(result)} if result.table is not None else {})
         if listed:
-            more["listed"] = [item.to_dict() for item in divergent(result, listed)]
-        emit_json(result.to_dict() | more)
+            emit_json_list(data, "listed", (item.to_dict() for item in divergent(result, listed)))
+        else:
+            emit_json(data)
     else:
         emit(parts(result, listed))
         if listed > TABLE_ROWS and not result.ordered[0].equal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
@@ -147,6 +148,17 @@ def parse_scales(text: str) -> str | tuple[float, float, float]:
 def emit_json(data: Any) -> None:
     """Print data as JSON on stdout."""
     click.echo(json.dumps(data, indent=2, allow_nan=False))
+
+
+def emit_json_list(data: dict[str, Any], name: str, items: Iterable[Any]) -> None:
+    """Print data as `emit_json` does, with one more list at its end, whose items are made when they are printed."""
+    click.echo(json.dumps(data, indent=2, allow_nan=False).removesuffix("\n}") + f',\n  "{name}": [', nl=False)
+    between = "\n"
+    for item in items:
+        text = json.dumps(item, indent=2, allow_nan=False)
+        click.echo(between + textwrap.indent(text, "    "), nl=False)
+        between = ",\n"
+    click.echo("]\n}" if between == "\n" else "\n  ]\n}")
 
 
 def emit(parts: Iterable[RenderableType]) -> None:

@@ -72,9 +72,11 @@ def command(
         qmin=qmin, qmax=qmax, witnesses=witnesses,
     )  # fmt: skip
     if planned:
-        if checkpoint is not None or resume or cluster is not None:
-            raise click.UsageError("--plan runs nothing: leave out --cluster, --checkpoint and --resume.")
-        _tell(plan, scales, backend, threads, tile_pairs, workers, price, as_json)
+        if cluster is not None:
+            raise click.UsageError("--plan measures this machine: leave out --cluster, and see --workers.")
+        if resume and checkpoint is None:
+            raise click.UsageError("--resume needs a checkpoint: the folder of the run that is to go on.")
+        _tell(plan, scales, backend, threads, tile_pairs, workers, price, checkpoint, as_json)
         return
     if workers or price is not None:
         raise click.UsageError("--workers and --price are for --plan, which tells what a sweep would take.")
@@ -94,13 +96,16 @@ def command(
 
 def _tell(
     plan: SweepPlan, scales: str | None, backend: str | None, threads: int | None, tile_pairs: int | None,
-    workers: tuple[int, ...], price: float | None, as_json: bool,
+    workers: tuple[int, ...], price: float | None, checkpoint: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Print what a sweep would take."""
     from ..report.estimate import parts
     from ..sweeps.estimate import estimate
 
-    told = estimate(plan, backend=backend, threads=threads, tile_pairs=tile_pairs, workers=workers, price=price)
+    told = estimate(
+        plan, backend=backend, threads=threads, tile_pairs=tile_pairs, workers=workers, price=price,
+        checkpoint=checkpoint,
+    )  # fmt: skip
     if as_json:
         emit_json(told.to_dict(scales))
     else:

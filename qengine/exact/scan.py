@@ -127,12 +127,14 @@ class _Found:
         columns = (self.divergent, self.largest, self.first, self.last_tile, couples, cells)
         return [*(column.tolist() for column in columns), self.differences[couples, cells].tolist()]
 
-    @classmethod
-    def unpack(cls, data: Any) -> _Found:
+    def unpack(self, data: Any) -> _Found:
+        """Return what `pack` wrote, of as many pairs as this one; ValueError and the like if it is none."""
         divergent, largest, first, last_tile, couples, cells, counts = (np.array(one, np.int64) for one in data)
+        if not divergent.shape == largest.shape == first.shape == last_tile.shape == (self.divergent.size,):
+            raise ValueError("columns of other lengths than there are pairs of schemes")
         differences = np.zeros((divergent.size, DIFFERENCE_CELLS), np.int64)
         differences[couples, cells] = counts
-        return cls(divergent, largest, differences, first, last_tile)
+        return _Found(divergent, largest, differences, first, last_tile)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -177,7 +179,7 @@ def scan(
     size = TILE if executor is None else executor.share(high - low + 1, TILE, REMOTE * TILE)
     with Ledger(
         high - low + 1, _Found.none(len(couples)), _Found.merged, kept=kept, scope=f"channel={channel}",
-        pack=_Found.pack, unpack=_Found.unpack,
+        pack=_Found.pack, unpack=_Found.none(len(couples)).unpack,
     ) as ledger:  # fmt: skip
         if progress is not None and ledger.resumed:
             progress(ledger.resumed)

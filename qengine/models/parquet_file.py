@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..exceptions import InputFileError
+from ..exceptions import InputFileError, brief
 from .elements import ELEMENTS
 from .source import Array, TensorSource, file_size, optional, reading
 
+#: Values of a row group, which is held whole: 1 GiB of float64.
+LARGEST_GROUP = 1 << 27
 #: Arrow's names of types -> ours, where they differ.
 _NAMES = {"halffloat": "float16", "float": "float32", "double": "float64"}
 
@@ -25,6 +27,8 @@ def open_parquet(path: Path) -> list[TensorSource]:
     arrow = optional("pyarrow", path, "parquet")
     with reading(path, arrow.ArrowException, ValueError), parquet.ParquetFile(path) as file:
         schema, about = file.schema_arrow, file.metadata
+        if (twice := [name for name in schema.names if schema.names.count(name) > 1]) != []:
+            raise InputFileError(f"{path}: columns are read by name, and {brief(twice[0])} is the name of several.")
         rows = [about.row_group(k).num_rows for k in range(about.num_row_groups)]
     return [_column(path, field, rows, parquet, arrow) for field in schema]
 
@@ -38,10 +42,16 @@ def _column(path: Path, field: Any, rows: list[int], parquet: Any, arrow: Any) -
     if element is None or kind in ("int4", "uint4"):
         reason = f"a column of type {field.type} is not read: numbers are, and lists of one fixed length of them."
         return TensorSource(field.name, shape, str(field.type), "float64", lambda _: iter(()), refusal=reason)
+    if max(rows, default=0) * width > LARGEST_GROUP:
+        reason = f"a row group of more than {LARGEST_GROUP:,} values is not read: write the file with smaller ones."
+        return TensorSource(field.name, shape, str(field.type), "float64", lambda _: iter(()), refusal=reason)
     edges = [0, *itertools.accumulate(n * width for n in rows)]
 
     def group(k: int) -> Array:
-        with reading(where, arrow.ArrowException, ValueError), parquet.ParquetFile(path) as file:
+        with (
+            reading(where, arrow.ArrowException, ValueError),
+            parquet.ParquetFile(path, page_checksum_verification=True) as file,
+        ):
             column = file.read_row_group(k, columns=[field.name]).column(0)
             values = column.combine_chunks()
             if is_list:

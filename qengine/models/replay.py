@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from ..backends import as_numpy
 from ..exceptions import DomainError, DTypeError, QEngineError, UnknownNameError, brief
 from ..runtimes.emulate import emulate
 from .graph import Graph, GraphTensor, Operator, read_graph
-from .replay_node import RUNTIME, Choice, Node, NotCovered
+from .replay_node import DRAWN, RUNTIME, Choice, Node, NotCovered, refuse_giants
 from .replay_operators import compute
 from .source import Array
 
@@ -45,6 +46,7 @@ class Model:
     """A model that can be run again and again: what depends on its weights alone is kept."""
 
     def __init__(self, graph: Graph) -> None:
+        refuse_giants(graph)
         self.graph = graph
         self._weights: dict[int, dict[Any, Any]] = {}
 
@@ -133,9 +135,13 @@ def random_inputs(graph: Graph, seed: int) -> dict[int, Array]:
     """Return uniform codes of each input's whole type, or standard normal float32, from ``default_rng(seed)``."""
     rng = np.random.default_rng(seed)
     found: dict[int, Array] = {}
-    for tensor in (graph.tensors[k] for k in graph.inputs):
-        if np.prod(tensor.shape, dtype=object) >= 1 << 28:
-            raise DomainError(f"input tensor {tensor.index} {tensor.name!r} has shape {tensor.shape}.")
+    tensors = [graph.tensors[k] for k in graph.inputs]
+    if sum(math.prod(tensor.shape) for tensor in tensors) > DRAWN:
+        raise DomainError(
+            f"random inputs are drawn up to {DRAWN:,} elements; the model declares "
+            f"{brief([tensor.shape for tensor in tensors])}. Give a file, or the model a smaller batch."
+        )
+    for tensor in tensors:
         if tensor.dtype == "float32":
             found[tensor.index] = rng.standard_normal(tensor.shape, np.float32)
         elif tensor.dtype.startswith(("int", "uint")) and tensor.dtype not in ("int4", "uint4"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..exceptions import QEngineError
+from ..exceptions import DomainError, QEngineError, brief
 from ..runtimes.activations import ACTIVATIONS, activation_range
 from ..runtimes.columns import LIMITS
 from ..runtimes.emulate import emulate
@@ -17,8 +17,9 @@ from .graph import Graph, GraphTensor, Operator
 from .source import Array
 
 RUNTIME = "litert"
-#: Elements of a tensor that a damaged file may ask for.
-LARGEST = 1 << 27
+#: Elements of a tensor that is replayed, of all of a model, and of the inputs that are drawn for it: networks stay far
+#: below, and a damaged file that asks for more would take minutes and gigabytes.
+LARGEST, TOGETHER, DRAWN = 1 << 25, 1 << 28, 1 << 24
 #: Types of the operators that a profile covers, and their variants.
 EIGHT = {"int8": "", "uint8": "u8"}
 
@@ -123,7 +124,20 @@ def per_tensor(tensor: GraphTensor) -> tuple[np.float32, int]:
 
 def bounded(shape: tuple[int, ...]) -> None:
     """Refuse tensors that only a damaged file asks for."""
-    require(math.prod(shape) < LARGEST, f"a tensor of shape {shape}")
+    require(math.prod(shape) < LARGEST, f"a tensor of shape {shape} has more than {LARGEST - 1:,} elements")
+
+
+def refuse_giants(graph: Graph) -> None:
+    """Refuse a model whose tensors, as it declares them, are more than a replay takes, before anything is computed."""
+    sizes = {k: math.prod(graph.tensors[k].shape) for operator in graph.operators for k in operator.outputs if k >= 0}
+    if sum(sizes.values()) < TOGETHER and max(sizes.values(), default=0) < LARGEST:
+        return
+    most = graph.tensors[max(sizes, key=lambda k: sizes[k])]
+    raise DomainError(
+        f"{graph.where}: a replay takes tensors of up to {LARGEST - 1:,} elements, {TOGETHER - 1:,} in all; this model "
+        f"declares {sum(sizes.values()):,}, the largest tensor {most.index} {brief(most.name)} of shape "
+        f"{brief(most.shape)}. Give it a smaller batch."
+    )
 
 
 def eight(*tensors: GraphTensor) -> str:

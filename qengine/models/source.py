@@ -128,7 +128,7 @@ def reading(where: object, *damage: type[Exception]) -> Iterator[None]:
     except QEngineError:
         raise
     except OSError as error:
-        raise InputFileError(f"{where}: cannot be read: {error.strerror or error}.") from error
+        raise InputFileError(f"{where}: cannot be read: {str(error.strerror or error).strip().rstrip('.')}.") from error
     except damage as error:
         detail = " ".join(str(error).split())[:200]
         raise InputFileError(f"{where}: the file is damaged ({type(error).__name__}: {detail}).") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from ..affine.windows import slabs, window
 from ..exceptions import InputFileError
 from .elements import ELEMENTS
 from .source import Array, TensorSource, optional, reading
+
+#: Elements of a chunk, which is held whole.
+LARGEST_CHUNK = 1 << 28
 
 
 def open_zarr(path: Path) -> list[TensorSource]:
@@ -35,6 +39,9 @@ def _array(path: Path, name: str, array: Any) -> TensorSource:
     element = ELEMENTS.get(dtype.name)
     if element is None or dtype.kind not in "iuf":
         reason = f"dtype {dtype} is not read: float16, float32, float64 and integers of 8 to 64 bits are."
+        return TensorSource(name, shape, str(dtype), "float64", lambda _: iter(()), refusal=reason)
+    if math.prod(array.chunks) > LARGEST_CHUNK:
+        reason = f"a chunk of more than {LARGEST_CHUNK:,} elements is not read: store the array in smaller ones."
         return TensorSource(name, shape, str(dtype), "float64", lambda _: iter(()), refusal=reason)
 
     def get(at: tuple[Any, ...]) -> Array:

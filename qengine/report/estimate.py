@@ -29,8 +29,9 @@ def duration(seconds: float) -> str:
 
 def parts(told: SweepEstimate, scales: str | None) -> Iterator[RenderableType]:
     """Yield the tiles, the times, and whether the exact engine answers at once."""
+    already = f", {integer(told.done)} of them in the checkpoint, the others" if told.done else ""
     yield Text(
-        f"{integer(told.plan.pairs)} pairs in {integer(told.tiles)} tile{'s' * (told.tiles != 1)} of at most "
+        f"{integer(told.plan.pairs)} pairs{already} in {integer(told.tiles)} tile{'s' * (told.tiles != 1)} of at most "
         f"{integer(told.tile_pairs)} ({told.backend})"
     )
     yield Text(

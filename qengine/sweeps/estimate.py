@@ -5,8 +5,10 @@ It also says when nobody needs the sweep, because the exact engine has the answe
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
+import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +17,15 @@ from typing import Any
 
 from qengine.kernels.codes import GROUP
 
+from .. import arguments
 from ..exact.divergence import engines_of
 from ..exceptions import DomainError
 from ..requant.multiplier import QuantizedMultiplier
+from ..work.checkpoint import recorded
+from ..work.ledger import Spans, ranges_of
 from ..work.run import Tile, run
 from .plan import SweepPlan
-from .sweep import evaluator, tiling
+from .sweep import evaluator, run_of, tiling
 from .work import make_work
 
 #: Seconds of the calibration, in all, and of a tile in it.
@@ -70,6 +75,8 @@ class SweepEstimate:
     exact : tuple of str
         Engines of `qengine.count_divergence` that count the same pairs of schemes over every accumulator at once; empty
         where they cannot, or would have to try every accumulator too.
+    done : int
+        Pairs that a checkpoint holds already; tiles and times are of the others.
     """
 
     plan: SweepPlan
@@ -81,6 +88,7 @@ class SweepEstimate:
     seconds: float
     rows: tuple[Estimate, ...]
     exact: tuple[str, ...]
+    done: int = 0
 
     def exact_command(self, scales: str | None = None) -> str:
         """Return the command of the exact count; `scales` is what ``--scales`` was given."""
@@ -106,7 +114,7 @@ class SweepEstimate:
         """Return plain data for JSON."""
         return {
             "plan": self.plan.describe(), "plan_digest": self.plan.digest, "pairs": self.plan.pairs,
-            "tiles": self.tiles, "tile_pairs": self.tile_pairs, "backend": self.backend,
+            "done": self.done, "tiles": self.tiles, "tile_pairs": self.tile_pairs, "backend": self.backend,
             "calibration": {
                 "seconds": self.seconds, "pairs_per_second": self.speed,
                 "pairs_per_second_of_one_worker": self.speed_of_one,
@@ -119,6 +127,7 @@ class SweepEstimate:
 def estimate(
     plan: SweepPlan, *, backend: str | None = None, threads: int | None = None, tile_pairs: int | None = None,
     workers: Sequence[int] = (), price: float | None = None, seconds: float | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
 ) -> SweepEstimate:  # fmt: skip
     """Measure for some seconds how fast this machine runs a plan, and say what the whole would take.
 
@@ -134,11 +143,15 @@ def estimate(
         Of a worker, an hour.
     seconds : float, optional
         Length of the calibration: 2.
+    checkpoint : path, optional
+        What it holds of this sweep need not be done; it is read, and nothing is written.
 
     Raises
     ------
     DomainError
         A price that is not a finite number of at least 0; workers below 1.
+    InputFileError
+        A checkpoint that cannot be read.
 
     Examples
     --------
@@ -156,10 +169,11 @@ def estimate(
     if any(count < 1 for count in workers):
         raise DomainError(f"workers must be at least 1; got {min(workers)}.")
     seconds = SECONDS if seconds is None else seconds
+    done = 0 if checkpoint is None else _done(plan, checkpoint)
     name, engine, here, size = tiling(plan, backend, threads, tile_pairs)
     work = make_work(plan)
     evaluate = evaluator(name, engine, work)
-    step = _step(evaluate, plan.pairs, size)  # and the compilation, where there is one
+    step = _step(evaluate, plan.pairs, size)
     begun = time.perf_counter()
     parts = 1 if here == 1 else 2
     one = _speed(evaluate, plan.pairs, step, 1, seconds / parts)
@@ -167,22 +181,38 @@ def estimate(
     spent = time.perf_counter() - begun
     rows = []
     for count, speed, local in ((here, all_of_them, True), *((n, n * one, False) for n in workers)):
-        expected = plan.pairs / speed
+        expected = (plan.pairs - done) / speed
         rows.append(Estimate(count, local, expected, None if price is None else count * expected / 3600 * price))
     return SweepEstimate(
-        plan, name, -(-plan.pairs // size), size, all_of_them, one, spent, tuple(rows), exact_engines(plan)
-    )
+        plan, name, -(-(plan.pairs - done) // size), size, all_of_them, one, spent, tuple(rows), exact_engines(plan),
+        done,
+    )  # fmt: skip
+
+
+def _done(plan: SweepPlan, folder: str | os.PathLike[str]) -> int:
+    """Return the pairs that a checkpoint holds, by the keys of its lines; a run alone looks at what they hold."""
+    spans = Spans()
+    for key in recorded(arguments.path("checkpoint", folder), run_of(plan)):
+        with contextlib.suppress(ValueError):
+            for start, stop in ranges_of(key):
+                if stop <= plan.pairs:
+                    spans.add(start, stop)
+    return spans.size
 
 
 def _step(evaluate: Callable[[int, int], Any], pairs: int, size: int) -> int:
     """Return a length of tiles that take about `TILE_SECONDS`: many in a calibration, and no longer than real ones."""
     step = min(GROUP, size, pairs)
-    while True:
-        begun = time.perf_counter()
-        evaluate(0, step)
-        if time.perf_counter() - begun >= TILE_SECONDS or step == min(size, pairs):
-            return step
+    evaluate(0, step)  # loads or compiles the kernel: its time is not that of a tile
+    while step < min(size, pairs) and min(_seconds(evaluate, step), _seconds(evaluate, step)) < TILE_SECONDS:
         step = min(2 * step, size, pairs)
+    return step
+
+
+def _seconds(evaluate: Callable[[int, int], Any], step: int) -> float:
+    begun = time.perf_counter()
+    evaluate(0, step)
+    return time.perf_counter() - begun
 
 
 def _speed(evaluate: Callable[[int, int], Any], pairs: int, step: int, workers: int, seconds: float) -> float:

@@ -203,7 +203,7 @@ def run_plan(
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(_place(plan, work, backend, threads, tile_pairs, cluster))
         empty = Tally.of(backends.load(place.empty).sweep_tile(work, 0, 0), 0)  # shapes, and here the compilation
-        kept = stack.enter_context(open_checkpoint(checkpoint, _run_of(plan), resume))
+        kept = stack.enter_context(open_checkpoint(checkpoint, run_of(plan), resume))
         start = time.perf_counter()
         with _ledger(plan, empty, kept) as ledger:
 
@@ -276,7 +276,7 @@ def _groups(pairs: int) -> int:
     return max(GROUP, (pairs + GROUP - 1) // GROUP * GROUP)
 
 
-def _run_of(plan: SweepPlan) -> dict[str, Any]:
+def run_of(plan: SweepPlan) -> dict[str, Any]:
     """Return what decides the counts of every pair, as plain data: also of scales whose file has moved."""
     described = plan.describe()
     described["multipliers"].pop("name", None)

@@ -9,10 +9,12 @@ part is done again. One process at a time writes to a folder.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import signal
+import stat
 import threading
 import time
 import warnings
@@ -47,6 +49,39 @@ def _checksum(text: bytes) -> bytes:
     return hashlib.blake2b(text, digest_size=16).hexdigest().encode()
 
 
+def _parsed(line: bytes) -> tuple[Any, Any, Any]:
+    """Return run, key and value of a line; None where its checksum is wrong."""
+    if line[32:33] == b" " and line[:32] == _checksum(line[33:]):
+        with contextlib.suppress(ValueError, TypeError, RecursionError):
+            run, key, value = json.loads(line[33:])
+            return run, key, value
+    return None, None, None
+
+
+def recorded(folder: str | os.PathLike[str], run: Mapping[str, Any]) -> list[str]:
+    """Return the keys of what a folder holds of a run, also while a process works there; none without a checkpoint.
+
+    Raises
+    ------
+    InputFileError
+        A checkpoint that cannot be read.
+    """
+    path, digest, keys = Path(folder) / FILE, _checksum(_canonical(dict(run))).decode(), {}
+    try:
+        if path.exists() and not path.is_file():
+            raise InputFileError(f"{path}: is not a regular file.")
+        with path.open("rb") as file:
+            while line := file.readline(LONGEST):
+                one, key, _ = _parsed(line.removesuffix(b"\n"))
+                if one == digest and isinstance(key, str) and key != RUN:
+                    keys[key] = True
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputFileError(f"{path}: cannot be read: {_reason(error)}.") from error
+    return list(keys)
+
+
 def _sync_folder(folder: Path) -> None:
     """Put a folder's entries on the disk, where the system can."""
     if os.name == "nt":
@@ -61,6 +96,8 @@ def _sync_folder(folder: Path) -> None:
 def _make_folder(folder: Path) -> None:
     """Make a folder and those above it, each on the disk when this returns."""
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    if not missing and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "it is not a folder")
     folder.mkdir(parents=True, exist_ok=True)
     for one in missing:
         _sync_folder(one.parent)
@@ -90,7 +127,7 @@ class Checkpoint:
     ------
     InputFileError
         A folder that cannot be read or written, or that another process uses; one that holds a checkpoint, unless
-        `resume`.
+        `resume`; a checkpoint that is no regular file: a device has no end.
 
     Warns
     -----
@@ -142,6 +179,8 @@ class Checkpoint:
             raise InputFileError(f"{folder}: cannot hold a checkpoint: {_reason(error)}.") from error
         try:
             new = not self.path.exists()
+            if not new and not stat.S_ISREG(self.path.stat().st_mode):
+                raise OSError(errno.EINVAL, f"{FILE} in it is not a regular file")
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
             self._descriptor = os.open(self.path, flags, 0o666)
         except OSError as error:
@@ -189,12 +228,7 @@ class Checkpoint:
     def _take(self, place: int, line: bytes) -> None:
         if not line:
             return
-        check, text = line[:32], line[33:]
-        run: Any = None
-        key: Any = None
-        if line[32:33] == b" " and check == _checksum(text):
-            with contextlib.suppress(ValueError, TypeError, RecursionError):
-                run, key, value = json.loads(text)
+        run, key, value = _parsed(line)
         if not isinstance(run, str) or not isinstance(key, str):
             self.damaged += 1
         elif run != self._run:
@@ -202,7 +236,7 @@ class Checkpoint:
             if key == RUN and self._other is None:
                 self._other = value
         else:
-            self._places[key] = (place + 33, len(text))
+            self._places[key] = (place + 33, len(line) - 33)
 
     def __enter__(self) -> Checkpoint:
         if threading.current_thread() is threading.main_thread():
@@ -297,6 +331,8 @@ class Checkpoint:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
             os.fsync(self._descriptor)
+            if not os.fstat(self._descriptor).st_nlink:  # what is written to it is lost with this process
+                raise OSError(errno.ENOENT, "it has been deleted")
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._size)
@@ -333,7 +369,10 @@ class Checkpoint:
         told = [f"{count} line{'s' * (count != 1)} {what}" for count, what in counts if count]
         notes = [f"{self.path}: {' and '.join(told)} left out."] if told else []
         if self._problem:
-            notes.append(f"{self.path}: cannot be written: {self._problem}. The last parts are not recorded.")
+            notes.append(
+                f"{self.path}: cannot be written: {self._problem}. The checkpoint is incomplete: the last parts are "
+                "not in it."
+            )
         return tuple(notes)
 
     def _difference(self) -> str:

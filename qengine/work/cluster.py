@@ -8,18 +8,22 @@ duplicated.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import hashlib
 import importlib
 import itertools
+import json
+import logging
+import os
 import pickle
 import queue
 import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,11 +34,14 @@ from ..exceptions import BackendError, ClusterError, DomainError, DTypeError, In
 from .run import Elastic
 
 LOCAL = "local:"
+ADDRESS = re.compile(r"((tcp|tls)://)?[^/\s]+:\d+")
 FORMS = "tcp://HOST:PORT, the file of a scheduler (.json), or local:N"
 #: Seconds to wait for a scheduler to answer, and for a first (or another) worker to come.
 CONNECT, PATIENCE = 10.0, 60.0
 #: Seconds between two looks at the workers; a tile is late after LATE seconds and LATER times the usual time.
 TICK, LATE, LATER = 0.25, 2.0, 4.0
+#: Bytes of a scheduler's file at most.
+BIGGEST_FILE = 1 << 20
 #: Bytes of a task at most; tasks that are kept pickled, and restored on a worker.
 LARGEST, REMEMBERED = 1 << 23, 8
 #: Tiles a worker: enough for an even end.
@@ -74,7 +81,15 @@ def _tile(client: str, pickled: bytes, start: int, stop: int) -> Any:
         from distributed import get_worker
 
         raise _different({get_worker().address: stamp()}, client)
-    return _restored(pickled)(start, stop)
+    try:
+        return _restored(pickled)(start, stop)
+    except BaseException as error:
+        if isinstance(error, Exception) and not isinstance(error, RecursionError):
+            raise
+        text = f"{type(error).__name__}: {error}"
+    # What ends a process would end the worker, and the next ones, without end; a trace of a thousand frames does not
+    # arrive.
+    raise RuntimeError(text)
 
 
 def about() -> tuple[str, str | None]:
@@ -423,22 +438,75 @@ def _local(processes: int, distributed: Any) -> Any:
         )  # fmt: skip
 
 
-def _client(address: Any, distributed: Any) -> Any:
-    """Return a client of a scheduler at an address, of a scheduler file, or of a cluster object."""
-    where: dict[str, Any] = {"address": address}
-    if isinstance(address, str) and address.endswith(".json"):
-        if not Path(address).is_file():
-            raise InputFileError(
-                f"{address}: there is no such scheduler file; `dask scheduler --scheduler-file` makes it."
-            )
-        where = {"scheduler_file": address}
+def _from_file(path: str) -> str:
+    """Return the address that a scheduler has written to its file."""
     try:
-        return distributed.Client(**where, timeout=CONNECT, set_as_default=False)
+        if os.path.getsize(path) > BIGGEST_FILE:
+            raise ValueError("it is too long")
+        address = json.loads(Path(path).read_text(encoding="utf-8"))["address"]
+    except FileNotFoundError:
+        raise InputFileError(
+            f"{path}: there is no such scheduler file; `dask scheduler --scheduler-file` makes it."
+        ) from None
+    except OSError as error:
+        raise InputFileError(f"{path}: cannot be read: {error.strerror}.") from error
+    except (ValueError, TypeError, LookupError, RecursionError):
+        address = None
+    if not isinstance(address, str) or not ADDRESS.fullmatch(address):
+        raise InputFileError(f"{path}: this is no file of a scheduler, which holds its address; start it again.")
+    return address
+
+
+def _client(given: Any, distributed: Any) -> Any:
+    """Return a client of a scheduler at an address, of a scheduler file, or of a cluster object."""
+    address = _from_file(given) if isinstance(given, str) and given.endswith(".json") else given
+    late = f"no scheduler answers at {given} within {CONNECT:g} s"
+    if isinstance(address, str):
+        keys = distributed.Security().get_connection_args("client")
+        if address.startswith("tls://") and keys.get("ssl_context") is None:
+            raise ClusterError(
+                f"{address}: tls needs certificates: name them in dask's configuration (distributed.comm.tls), or give "
+                "a distributed.Client."
+            )
+        # In a thread, where no loop runs yet. A client waits without end for what takes a connection and is mute.
+        with ThreadPoolExecutor(1) as thread:
+            kind = thread.submit(asyncio.run, _kind(address, keys, distributed)).result()
+        if kind != "Scheduler":
+            raise ClusterError(
+                f"{late if kind is None else f'{given} is a {kind}, not a scheduler'}; `dask scheduler` starts one and "
+                "prints its address."
+            )
+    try:
+        return distributed.Client(address, timeout=CONNECT, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise ClusterError(
-            f"no scheduler answers at {address} within {CONNECT:g} s ({type(error).__name__}); `dask scheduler` starts "
-            "one and prints its address."
-        ) from error
+        raise ClusterError(f"{late} ({type(error).__name__}); `dask scheduler` starts one.") from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep dask's own tracebacks of a lost scheduler off stderr, where what it means is told."""
+    known = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]
+    before = {name: level for name in known if (level := logging.getLogger(name).level)}
+    for name in before:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+async def _kind(address: str, keys: dict[str, Any], distributed: Any) -> str | None:
+    """Return what a server of dask says that it is; None where there is none, or it does not say so in time."""
+
+    async def ask() -> str:
+        async with distributed.rpc(address, connection_args=keys) as server:
+            return str((await server.identity()).get("type"))
+
+    try:
+        return await asyncio.wait_for(ask(), CONNECT)
+    except Exception:  # refused, cut off, mute, of another protocol: what each raises is of many types
+        return None
 
 
 @contextlib.contextmanager
@@ -481,12 +549,13 @@ def connect(cluster: Any, *, backend: str = "cpu", patience: float = PATIENCE) -
     processes = 0
     if isinstance(cluster, str) and cluster.startswith(LOCAL):
         processes = _processes(cluster)
-    elif isinstance(cluster, str) and not re.fullmatch(r".+\.json|([a-z]+://)?[^/\s]+:\d+", cluster):
+    elif isinstance(cluster, str) and not cluster.endswith(".json") and not ADDRESS.fullmatch(cluster):
         raise DomainError(f"cluster must be {FORMS}; got {cluster!r}.")
     distributed = _distributed()
     with contextlib.ExitStack() as closing:
         client = cluster
         if isinstance(cluster, str):
+            closing.enter_context(_quiet())
             where = closing.enter_context(_local(processes, distributed)) if processes else cluster
             client = closing.enter_context(_client(where, distributed))
         executor = ClusterExecutor(client, backend, patience)

@@ -59,6 +59,11 @@ class Spans:
         return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]
 
 
+def ranges_of(key: str) -> list[tuple[int, int]]:
+    """Return the ranges that a line of a ledger is of, in the order of its key; ValueError if it is none."""
+    return [(int(start), int(stop)) for start, stop in (one.split("-") for one in key.split(" ")[1:])]
+
+
 class Ledger(Generic[T]):
     """The merged result of the finished ranges of ``[0, end)``, each counted once.
 
@@ -110,9 +115,9 @@ class Ledger(Generic[T]):
     def _take_over(self, kept: Checkpoint, key: str, unpack: Callable[[Any], T]) -> None:
         """Count what a line holds, unless some of its indices are counted already: those are done again."""
         try:
-            ranges = [(int(start), int(stop)) for start, stop in (one.split("-") for one in key.split(" ")[1:])]
+            ranges = ranges_of(key)
             total = self._merge(self.total, unpack(kept.get(key)))
-        except (ValueError, TypeError, LookupError):
+        except (ValueError, TypeError, LookupError, OverflowError):
             kept.left_out()
             return
         line, spans = Spans(), [*self._spans]

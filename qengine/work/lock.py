@@ -101,6 +101,7 @@ class FolderLock:
 
     def __init__(self, folder: Path) -> None:
         self._owner: Path | None = None
+        self._process = os.getpid()
         self._descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             try:
@@ -128,7 +129,10 @@ class FolderLock:
     def release(self) -> None:
         """Give the folder back; a second call does nothing."""
         if self._descriptor >= 0:
+            if sys.platform != "win32" and self._process == os.getpid():  # a fork has the lock too, while it lives
+                with contextlib.suppress(OSError):
+                    fcntl.flock(self._descriptor, fcntl.LOCK_UN)
             os.close(self._descriptor)
             self._descriptor = -1
-            if self._owner is not None:
+            if self._owner is not None and self._process == os.getpid():
                 self._owner.unlink(missing_ok=True)

@@ -81,7 +81,7 @@ class Elastic(Executor):
         raise NotImplementedError
 
 
-def _drop(pending: dict[Future[T], Tile]) -> None:
+def _drop(pending: dict[Future[T], tuple[int, Tile]]) -> None:
     """Cancel the tiles that have not started."""
     for future in [f for f in pending if f.cancel()]:
         del pending[future]
@@ -95,13 +95,15 @@ def run(
     workers: int = 1,
     executor: Executor | None = None,
     stopped: Callable[[], bool] | None = None,
+    ahead: int | None = None,
 ) -> bool:
     """Evaluate tiles and hand each result to `on_result`, in order of completion, in the calling thread.
 
     `stopped` is asked after each tile: once it says True, it is as if the user had interrupted.
 
     At most two tiles a worker are in flight, whatever the number of tiles; one, if the worker is the caller's thread.
-    An `Elastic` executor says how many workers it has.
+    An `Elastic` executor says how many workers it has. With `ahead`, no tile starts before all but so many a worker of
+    those before it are done: for who has to keep results until the ones before them have come.
 
     Returns
     -------
@@ -113,10 +115,12 @@ def run(
     ------
     TileError
         At the end, if a tile failed by itself (the first of them): the others are handed over before. After
-        `FAILURES` of them at once. Other errors of a tile are raised at once.
+        `FAILURES` of them at once; with `ahead` after one, as no result behind it can be used. Other errors of a tile
+        are raised at once.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="qengine-tile") if executor is None else executor
-    pending: dict[Future[T], Tile] = {}
+    pending: dict[Future[T], tuple[int, Tile]] = {}  # in the order in which they were started, with a number each
+    started = 0
     remaining = iter(tiles)
     complete = True
     failed: list[TileError] = []
@@ -127,26 +131,29 @@ def run(
                     if complete and (interrupts or (stopped is not None and stopped())):
                         complete = False
                         _drop(pending)
-                    most = 2 * (pool.workers() if isinstance(pool, Elastic) else workers)
-                    most = 1 if isinstance(pool, CallersThread) else most
+                    many = pool.workers() if isinstance(pool, Elastic) else workers
+                    most = 1 if isinstance(pool, CallersThread) else 2 * many
                     while complete and len(pending) < most:
+                        if ahead is not None and pending and started - next(iter(pending.values()))[0] >= ahead * many:
+                            break
                         tile = next(remaining, None)
                         if tile is None:
                             break
-                        pending[pool.submit(evaluate, tile.start, tile.stop)] = tile
+                        pending[pool.submit(evaluate, tile.start, tile.stop)] = started, tile
+                        started += 1
                     if not pending:
                         if failed and complete:
                             raise failed[0]
                         return complete
                     done = wait(pending, return_when=FIRST_COMPLETED).done
                     # By start: when a tile failed, what finished before it is handed over first.
-                    for future in sorted(done, key=lambda f: pending[f].start):
-                        tile = pending.pop(future)
+                    for future in sorted(done, key=lambda f: pending[f][1].start):
+                        _, tile = pending.pop(future)
                         try:
                             result = future.result()
                         except TileError as error:
                             failed.append(error)
-                            if len(failed) == FAILURES:
+                            if len(failed) == (FAILURES if ahead is None else 1):
                                 raise
                             continue
                         on_result(tile, result)

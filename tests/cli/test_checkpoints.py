@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,9 @@ import pytest
 
 import qengine as qe
 from qengine.exceptions import DomainError
-from qengine.sweeps.estimate import estimate
-from qengine.sweeps.sweep import plan_of
-from qengine.work.checkpoint import FILE
+from qengine.sweeps.estimate import _step, estimate
+from qengine.sweeps.sweep import plan_of, run_of
+from qengine.work.checkpoint import FILE, Checkpoint
 from tests.cli.running import SAMPLE, qengine
 from tests.killing import OFTEN, Forks
 
@@ -49,7 +50,7 @@ def test_a_sweep_goes_on(tmp_path: Path) -> None:
 
 def test_what_does_not_go_together(tmp_path: Path) -> None:
     assert "resume needs a checkpoint" in qengine(*SWEEP, "--resume").err
-    assert "--plan runs nothing" in qengine(*SWEEP, "--plan", "--checkpoint", tmp_path).err
+    assert "--resume needs a checkpoint" in qengine(*SWEEP, "--plan", "--resume").err
     for option in (("--workers", "3"), ("--price", "1")):
         assert "are for --plan" in qengine(*SWEEP, *option).err
     (tmp_path / "file").write_text("")
@@ -176,6 +177,26 @@ def test_plan() -> None:
     assert data["plan_digest"] == plan.digest
 
 
+def test_plan_of_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the checkpoint holds of this sweep is not planned again; the folder may be in use and is not written."""
+    monkeypatch.setattr("qengine.sweeps.estimate.SECONDS", 0.01)
+    args = ("sweep", "single", "double", "--pairs", "4M", "--tile", "1M", "--plan", "--checkpoint")
+    assert json.loads(qengine(*args, tmp_path / "none", "--json").out)["done"] == 0
+    assert not (tmp_path / "none").exists()
+    plan = plan_of("single", "double", pairs=4_000_000)
+    with Checkpoint(tmp_path, run_of(plan)) as kept:
+        for key in ("pairs 0-1000000", "pairs 2000000-2500000 3000000-3500000", "pairs 0-9000000", "pairs x", "y 0-9"):
+            kept.put(key, 0)
+        before = (tmp_path / FILE).read_bytes()
+        told = json.loads(qengine(*args, tmp_path, "--resume", "--json").out)
+        assert (told["done"], told["tiles"]) == (2_000_000, 2)
+        speed = told["calibration"]["pairs_per_second"]
+        assert told["estimates"][0]["seconds"] == pytest.approx(2_000_000 / speed)
+        assert "2,000,000 of them in the checkpoint, the others in 2 tiles" in qengine(*args, tmp_path).out
+        assert (tmp_path / FILE).read_bytes() == before
+    assert json.loads(qengine(*args, tmp_path, "--seed", "5", "--json").out)["done"] == 0
+
+
 @pytest.mark.parametrize(
     "question",
     [
@@ -226,6 +247,19 @@ def test_where_nobody_needs_a_sweep(question: dict[str, Any], engines: tuple[str
 
 def test_a_scan_is_no_faster_than_a_sweep() -> None:
     assert estimate(plan_of("single", "fp32", multiplier=0.25), seconds=0.01).exact == ()
+
+
+def test_the_calibration_is_not_of_the_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the first tile waits for, or one in between, does not make all so short that they are hand-over."""
+    clock, calls = [0.0], [0]
+
+    def evaluate(start: int, stop: int) -> None:
+        calls[0] += 1
+        clock[0] += 5.0 if calls[0] in (1, 4) else (stop - start) * 1e-9
+
+    monkeypatch.setattr("qengine.sweeps.estimate.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    assert _step(evaluate, 10**10, 2**30) >= 0.02 / 1e-9
+    assert _step(evaluate, 5000, 2**30) == 5000
 
 
 def test_bad_estimates() -> None:

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import qengine as qe
 from qengine.cli.commands import group
+from qengine.exceptions import InputFileError
 from qengine.work.checkpoint import FILE
 from tests.clusters import Processes, until
 
@@ -52,15 +54,27 @@ def test_analyze(processes: Processes, tmp_path: Path) -> None:
 
 def test_a_cluster_and_what_it_excludes() -> None:
     for args, text in (
-        (("sweep", "single", "double", "--cluster", "local:2", "--plan"), "--plan runs nothing"),
+        (("sweep", "single", "double", "--cluster", "local:2", "--plan"), "--plan measures this machine"),
         (("sweep", "single", "double", "--cluster", "local:2", "--threads", "2"), "threads are those of the cluster"),
         (("sweep", "single", "double", "--cluster", "elsewhere"), "tcp://HOST:PORT"),
+        (("sweep", "single", "double", "--cluster", "http://127.0.0.1:1"), "tcp://HOST:PORT"),
+        (("sweep", "single", "double", "--cluster", "tls://127.0.0.1:1"), "tls needs certificates"),
         (("analyze", "-", "--cluster", "local:2"), "workers read the file themselves"),
     ):
         result = subprocess.run([sys.executable, "-m", "qengine", *args], capture_output=True, text=True, check=False)
         assert (result.returncode, result.stdout) == (2, ""), result.stderr
         assert text in result.stderr
         assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b'{"address": 5}', b'{"address": "inproc://1"}', b"\xff"])
+def test_a_file_of_no_scheduler(tmp_path: Path, content: bytes) -> None:
+    """Half written, foreign: an error at once, not what a client that waits for a scheduler does."""
+    pytest.importorskip("distributed", reason="dask is not installed: pip install 'qengine-numerics[cluster]'")
+    path = tmp_path / "cluster.json"
+    path.write_bytes(content)
+    with pytest.raises(InputFileError, match="this is no file of a scheduler"):
+        qe.sweep("single", "double", pairs=9, cluster=str(path))
 
 
 def test_interrupted(tmp_path: Path) -> None:

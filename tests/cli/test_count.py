@@ -6,12 +6,14 @@ import csv
 import io
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import qengine as qe
+from qengine.cli.options import emit_json, emit_json_list
 from tests.cli.running import ISSUE, SAMPLE, Ran, process, qengine
 
 MULTIPLIER = ("--multiplier", "1583594044", "--shift", "-9")
@@ -102,7 +104,25 @@ def test_long_lists_are_lines_of_csv() -> None:
     assert "channel,acc" not in equal.out
 
 
+def test_a_list_of_json_is_printed_as_it_is_made(capsys: pytest.CaptureFixture[str]) -> None:
+    """The text of the whole; what has been listed is out before the next is made."""
+    items = [{"acc": k, "outputs": [k, None]} for k in range(3)]
+    for some in (items, []):
+        emit_json({"a": {"b": []}, "listed": some})
+        whole = capsys.readouterr().out
+        emit_json_list({"a": {"b": []}}, "listed", iter(some))
+        assert capsys.readouterr().out == whole
+
+    def made() -> Iterator[int]:
+        yield 11
+        assert capsys.readouterr().out.endswith("\n    11")
+
+    emit_json_list({"a": 1}, "listed", made())
+    assert capsys.readouterr().out == "\n  ]\n}\n"
+
+
 def test_all_schemes() -> None:
+    assert qengine("count", "--all", "--help").code == 0
     data = as_json(qengine("count", "--all-schemes", *MULTIPLIER, "--dtype", "int8", "--json"))
     names = [row.name for row in qe.schemes()]
     assert data["schemes"] == names

@@ -215,3 +215,14 @@ def test_a_command_that_is_killed(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     expected = qe.compare_schemes("single", "fp32", multiplier=0.3, acc_range=(-150_000_000, 150_000_000)).digest
     assert json.loads(done.stdout)["digest"] == expected
+
+
+def test_columns_of_a_scan_that_do_not_fit() -> None:
+    """A line whose checksum is right and whose columns are too short: no result of fewer pairs."""
+    none = scan._Found.none(3)
+    assert none.unpack(none.pack()).divergent.tolist() == [0, 0, 0]
+    for column in range(4):
+        data = none.pack()
+        data[column] = data[column][:-1]
+        with pytest.raises(ValueError, match="columns of other lengths"):
+            none.unpack(data)

@@ -378,6 +378,20 @@ def test_wrong_inputs(value: Any, text: str) -> None:
     assert str(caught.value) == text
 
 
+def test_a_model_of_giants_is_refused_at_once(tmp_path: Path) -> None:
+    """A batch that only a damaged file declares: nothing is drawn, nothing is computed."""
+    shape = (1 << 20, 2, 4, 4)
+    tensors = [Tensor(shape, "int8", 0.5, 1), Tensor(shape, "int8", 0.5, 1)]
+    path = tmp_path / "giant.tflite"
+    path.write_bytes(single(Op("ADD", [0, 0], 1, "AddOptions"), tensors))
+    ran = qengine("replay", path, "--input", "random:1")
+    assert (ran.code, ran.out) == (2, "")
+    assert "takes tensors of up to 33,554,431 elements" in ran.err
+    assert "declares 33,554,432, the largest tensor 1" in ran.err
+    with pytest.raises(QEngineError, match=r"drawn up to 16,777,216 elements; the model declares \[\(1048576, 2"):
+        random_inputs(read_graph(path), 1)
+
+
 def test_unknown_path() -> None:
     with pytest.raises(qe.UnknownNameError, match=r"unknown path 'tpu'; known: opt, ref, xnnpack\."):
         qe.replay(DATA, np.zeros((1, 9, 8, 3), np.int8), path="tpu")

@@ -11,6 +11,7 @@ import pytest
 
 import qengine as qe
 from qengine.exceptions import DomainError, DTypeError, InputFileError
+from qengine.models import parquet_file
 from qengine.models.tensors import FileTensor, open_tensors
 
 X = np.random.default_rng(5).normal(size=(23, 7, 3)).astype(np.float32)
@@ -134,6 +135,28 @@ def test_parquet(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(InputFileError, match=r"t\.parquet: "):
         open_tensors(path)
+
+
+def test_parquet_that_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two columns of one name would be the first twice; a row group is held whole."""
+    arrow = pytest.importorskip("pyarrow", reason="pyarrow is not installed: pip install 'qengine-numerics[parquet]'")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = arrow.table([arrow.array([1.0, 2.0]), arrow.array([3.0, 4.0])], names=["a", "a"])
+    parquet.write_table(table, tmp_path / "twice.parquet")
+    with pytest.raises(InputFileError, match="'a' is the name of several"):
+        open_tensors(tmp_path / "twice.parquet")
+    parquet.write_table(arrow.table({"a": [1.0, 2.0, 3.0]}), tmp_path / "w.parquet")
+    monkeypatch.setattr(parquet_file, "LARGEST_GROUP", 2)
+    with pytest.raises(DTypeError, match="row group of more than 2 values is not read: write the file with smaller"):
+        open_tensors(tmp_path / "w.parquet")
+
+
+def test_a_zarr_of_one_giant_chunk(tmp_path: Path) -> None:
+    """Nothing is stored, 64 GiB would be held."""
+    zarr = pytest.importorskip("zarr", reason="zarr is not installed: pip install 'qengine-numerics[zarr]'")
+    zarr.open(str(tmp_path / "w.zarr"), mode="w", shape=(2**34,), chunks=(2**34,), dtype="f4")
+    with pytest.raises(DTypeError, match="store the array in smaller ones"):
+        open_tensors(tmp_path / "w.zarr")
 
 
 def test_zarr(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 import qengine as qe
 from qengine.exceptions import DomainError, InputFileError
-from qengine.sweeps.sweep import _ledger, _run_of, make_work, plan_of
+from qengine.sweeps.sweep import _ledger, make_work, plan_of, run_of
 from qengine.sweeps.tally import Tally
 from qengine.work import checkpoint
 from qengine.work.checkpoint import FILE, Checkpoint, CheckpointWarning
@@ -55,7 +55,7 @@ def recorded(schemes: tuple[str, ...], options: dict[str, Any], folder: Path) ->
     """The pairs that a checkpoint holds, each counted once."""
     plan = plan_of(*schemes, **options)
     empty = Tally.of(qe.backends.load("reference").sweep_tile(make_work(plan), 0, 0), 0)  # type: ignore[attr-defined]
-    with Checkpoint(folder, _run_of(plan), resume=True) as kept:
+    with Checkpoint(folder, run_of(plan), resume=True) as kept:
         ledger = _ledger(plan, empty, kept)
         assert ledger.total.pairs == ledger.resumed
         assert kept.foreign == 0
@@ -254,7 +254,8 @@ def test_a_full_disk(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         result = qe.sweep("single", "double", "fp32", **options, tile_pairs=2000, threads=1, checkpoint=folder)
     assert (result.digest, result.complete) == (expected, True)
     assert result.notes == (
-        f"{folder / FILE}: cannot be written: No space left on device. The last parts are not recorded.",
+        f"{folder / FILE}: cannot be written: No space left on device. The checkpoint is incomplete: the last parts "
+        "are not in it.",
     )
     assert (folder / FILE).read_bytes().endswith(b"\n")  # nothing of the refused line stays
     subprocess.run(["mount", "-o", "remount,size=1m", str(small_disk)], check=True)

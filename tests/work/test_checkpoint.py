@@ -168,7 +168,7 @@ def test_folders_that_cannot_serve(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="cannot hold a checkpoint"):
         Checkpoint(tmp_path / "file", RUN)
     (tmp_path / FILE).mkdir()
-    with pytest.raises(InputFileError, match="cannot hold a checkpoint: Is a directory"):
+    with pytest.raises(InputFileError, match=r"cannot hold a checkpoint: checkpoint.log in it is not a regular file"):
         Checkpoint(tmp_path, RUN, resume=True)
 
 
@@ -191,13 +191,66 @@ def test_a_refused_write_is_tried_again(tmp_path: Path, monkeypatch: pytest.Monk
             assert not kept.put("b", 2)
         assert not kept.put("c", 3)  # it has been said
         assert not kept.put("mine", 4, hold=False)
-        assert kept.notes()[0].endswith("cannot be written: No space left on device. The last parts are not recorded.")
+        assert kept.notes()[0].endswith("on device. The checkpoint is incomplete: the last parts are not in it.")
         assert (kept.get("b"), kept.get("mine"), kept.parts) == (2, None, 3)
         assert (tmp_path / FILE).read_bytes().count(b"\n") == 2
         full = False
         assert kept.put("d", 5)
         assert kept.notes() == ()
     assert read(tmp_path) == ({"a": 1, "b": 2, "c": 3, "d": 5}, 0, 0)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows does not delete an open file")
+def test_a_file_that_is_deleted_meanwhile(tmp_path: Path) -> None:
+    """What is written to a file without a name is lost with the process: that is said."""
+    with Checkpoint(tmp_path, RUN) as kept:
+        assert kept.put("a", 1)
+        (tmp_path / FILE).unlink()
+        with pytest.warns(CheckpointWarning, match=r"checkpoint.log: cannot be written: it has been deleted"):
+            assert not kept.put("b", 2)
+        assert "The checkpoint is incomplete" in kept.notes()[0]
+        assert (kept.get("a"), kept.get("b")) == (1, 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_neither_keeps_nor_gives_back_the_folder(tmp_path: Path) -> None:
+    held = lock.FolderLock(tmp_path)
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if not child:
+        held.release()  # as at the end of a process
+        os.write(write_end, b"released")
+        time.sleep(60)
+        os._exit(0)
+    try:
+        assert os.read(read_end, 8) == b"released"
+        with pytest.raises(lock.FolderTakenError):
+            lock.FolderLock(tmp_path)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+        os._exit(0)
+    try:
+        held.release()
+        lock.FolderLock(tmp_path).release()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(read_end)
+        os.close(write_end)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_what_is_no_file(tmp_path: Path) -> None:
+    """A device has no end: it is not read."""
+    (tmp_path / FILE).symlink_to("/dev/full")
+    with pytest.raises(InputFileError, match=r"checkpoint.log in it is not a regular file"):
+        Checkpoint(tmp_path, RUN, resume=True)
+    with pytest.raises(InputFileError, match="cannot hold a checkpoint: it is not a folder"):
+        Checkpoint("/dev/full", RUN)
 
 
 def test_lazy_parts_wait_for_their_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

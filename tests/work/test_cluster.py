@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -196,6 +198,21 @@ def test_an_error_of_the_question_stops_the_run(processes: Processes) -> None:
     assert not isinstance(caught.value, TileError)
 
 
+def test_a_tile_that_exits(processes: Processes) -> None:
+    """What ends a process ends no worker: it would be started again and again. And an endless recursion comes back."""
+
+    def leaves(start: int, stop: int) -> int:
+        raise SystemExit(4)
+
+    def recurs(start: int, stop: int) -> int:
+        return recurs(stop, start)
+
+    with connect(str(processes.file)) as executor:
+        for task, text in ((leaves, "RuntimeError: SystemExit: 4"), (recurs, "RuntimeError: RecursionError: ")):
+            with pytest.raises(TileError, match=text):
+                run(cut(1, 1), task, lambda tile, value: None, executor=executor)
+
+
 def test_too_many_poisoned_tiles_stop_the_run(processes: Processes) -> None:
     taken = 0
 
@@ -283,6 +300,33 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "CONNECT", 0.3)
     with pytest.raises(ClusterError, match=r"no scheduler answers at tcp://127\.0\.0\.1:9 within 0\.3 s"):
         qe.sweep("single", "double", cluster="tcp://127.0.0.1:9", pairs=100)
+
+
+def test_logs_of_dask_are_quiet_for_a_while() -> None:
+    logger = logging.getLogger("distributed.client")
+    before = logger.level
+    with cluster._quiet():
+        assert before < logger.level == logging.CRITICAL
+    assert logger.level == before
+
+
+def test_a_mute_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Something that takes connections and says nothing: another service, a scheduler that is stopped."""
+    monkeypatch.setattr(cluster, "CONNECT", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"tcp://127.0.0.1:{mute.getsockname()[1]}"
+        with pytest.raises(ClusterError, match=f"no scheduler answers at {address} within 0.3 s"):
+            qe.sweep("single", "double", cluster=address, pairs=100)
+
+
+def test_a_worker_is_no_scheduler(processes: Processes) -> None:
+    import distributed
+
+    with distributed.Client(scheduler_file=str(processes.file), set_as_default=False) as client:
+        client.wait_for_workers(1)
+        address = next(iter(client.ncores()))
+    with pytest.raises(ClusterError, match=f"{address} is a Worker, not a scheduler"):
+        qe.sweep("single", "double", cluster=address, pairs=100)
 
 
 def test_threads_are_the_workers(processes: Processes) -> None:

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import given
 
@@ -103,3 +104,13 @@ def test_an_interrupted_count_is_not_recorded(tmp_path: Path) -> None:
             part.add(Tile(10, 20), 99)
     with Checkpoint(tmp_path, {}, resume=True) as kept:
         assert (ledger(kept, 30).total, ledger(kept, 30).resumed) == (1, 10)
+
+
+@pytest.mark.parametrize("value", [2**70, float(2**80), "x", None, [1]])
+def test_a_number_that_does_not_fit(tmp_path: Path, value: object) -> None:
+    """The checksum is right, the content is none: counted as altered, and done again."""
+    with Checkpoint(tmp_path, {}) as kept:
+        kept.put("tiles 0-4", value)
+    with Checkpoint(tmp_path, {}, resume=True) as kept:
+        part = Ledger(10, 0, int.__add__, kept=kept, pack=int, unpack=lambda data: int(np.array(data, np.int64)[()]))
+        assert (part.total, part.resumed, kept.damaged) == (0, 0, 1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from qengine.exceptions import TileError
 from qengine.work.run import Tile, cut, run
 
 
@@ -192,3 +193,39 @@ def test_error_with_a_given_executor() -> None:
     with pytest.raises(KeyError):
         run(cut(20, 1), lambda a, b: {}[a], lambda tile, value: None, executor=executor)
     assert len(executor.submitted) <= 2
+
+
+def test_tiles_do_not_run_ahead() -> None:
+    """The first tile hangs: others are done up to a bound, and go on when it comes."""
+    first, seen = threading.Event(), list[int]()
+    highest = 0
+
+    def evaluate(start: int, stop: int) -> int:
+        nonlocal highest
+        highest = max(highest, start)
+        if start == 0:
+            assert first.wait(60)
+        return start
+
+    def on_result(tile: Tile, value: int) -> None:
+        seen.append(value)
+        if len(seen) == 5:  # 1 to 5: no other may start while the first one is not done
+            assert highest == 5
+            first.set()
+
+    assert run(cut(40, 1), evaluate, on_result, workers=2, ahead=3)
+    assert sorted(seen) == list(range(40))
+    assert seen.index(0) >= 5
+
+
+def test_in_order_the_first_failure_ends_a_run() -> None:
+    got: list[int] = []
+
+    def evaluate(start: int, stop: int) -> int:
+        if start == 3:
+            raise TileError("no")
+        return start
+
+    with pytest.raises(TileError):
+        run(cut(1000, 1), evaluate, lambda tile, value: got.append(value), ahead=2)
+    assert len(got) < 10
