@@ -25,6 +25,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from .. import arguments
+from ..canonical import canonical
 from ..exceptions import DomainError, InputFileError
 from .lock import FolderLock, FolderTakenError
 
@@ -39,10 +40,6 @@ LONGEST, BLOCK = 1 << 28, 1 << 20
 
 class CheckpointWarning(UserWarning):
     """A checkpoint cannot be written at the moment; the run goes on without it."""
-
-
-def _canonical(data: Any) -> bytes:
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _checksum(text: bytes) -> bytes:
@@ -66,7 +63,7 @@ def recorded(folder: str | os.PathLike[str], run: Mapping[str, Any]) -> list[str
     InputFileError
         A checkpoint that cannot be read.
     """
-    path, digest, keys = Path(folder) / FILE, _checksum(_canonical(dict(run))).decode(), {}
+    path, digest, keys = Path(folder) / FILE, _checksum(canonical(dict(run))).decode(), {}
     try:
         if path.exists() and not path.is_file():
             raise InputFileError(f"{path}: is not a regular file.")
@@ -162,7 +159,7 @@ class Checkpoint:
         self.terminated = False
         self._handlers: dict[int, Any] = {}
         self._about = dict(run)
-        self._run = _checksum(_canonical(self._about)).decode()
+        self._run = _checksum(canonical(self._about)).decode()
         self._other: Any = None  # what the first of the other runs is
         self._places: dict[str, tuple[int, int]] = {}
         self._held: dict[str, bytes] = {}  # lines that could not be written

@@ -8,48 +8,37 @@ duplicated.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import hashlib
 import importlib
 import itertools
-import json
-import logging
-import os
 import pickle
 import queue
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .. import backends
 from .._version import __version__
-from ..exceptions import BackendError, ClusterError, DomainError, DTypeError, InputFileError, QEngineError, TileError
+from ..exceptions import BackendError, ClusterError, DomainError, DTypeError, QEngineError, TileError
+from . import scheduler
 from .run import Elastic
 
-LOCAL = "local:"
-ADDRESS = re.compile(r"((tcp|tls)://)?[^/\s]+:\d+")
-FORMS = "tcp://HOST:PORT, the file of a scheduler (.json), or local:N"
-#: Seconds to wait for a scheduler to answer, and for a first (or another) worker to come.
-CONNECT, PATIENCE = 10.0, 60.0
+#: Seconds to wait for a first (or another) worker to come.
+PATIENCE = 60.0
 #: Seconds between two looks at the workers; a tile is late after LATE seconds and LATER times the usual time.
 TICK, LATE, LATER = 0.25, 2.0, 4.0
-#: Bytes of a scheduler's file at most.
-BIGGEST_FILE = 1 << 20
 #: Bytes of a task at most; tasks that are kept pickled, and restored on a worker.
 LARGEST, REMEMBERED = 1 << 23, 8
 #: Tiles a worker: enough for an even end.
 SHARES = 32
 #: Times that a tile is started at most, late ones included.
 STARTS = 3
-#: A worker of this machine leaves Ctrl-C to the process that started it.
-_NO_INTERRUPT = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
 Task = Callable[[int, int], Any]
 
@@ -120,15 +109,6 @@ def _different(workers: dict[str, str], client: str) -> ClusterError:
         f"every worker must have the client's qengine, {client}; {some}{more}. Install the same one everywhere and "
         "start the workers again."
     )
-
-
-def _distributed() -> Any:
-    try:
-        return importlib.import_module("distributed")
-    except ImportError as error:
-        raise ClusterError(
-            f"a cluster needs the packages dask and distributed ({error}): pip install 'qengine-numerics[cluster]'."
-        ) from error
 
 
 @dataclass(eq=False, slots=True)
@@ -252,7 +232,7 @@ class ClusterExecutor(Elastic):
 
     def _look(self) -> None:
         """Note the workers that take tiles, and their threads."""
-        found = self._client.sync(self._client.scheduler.ncores, callback_timeout=CONNECT)
+        found = self._client.sync(self._client.scheduler.ncores, callback_timeout=scheduler.CONNECT)
         threads = {address: int(n) for address, n in found.items()}
         if self._backend == "cuda":
             new = [address for address in threads if address not in self._probed]
@@ -406,7 +386,7 @@ class ClusterExecutor(Elastic):
     def _duplicate(self, late: list[_Job]) -> None:
         """Start late tiles on workers that have a thread to spare."""
         try:
-            places = self._client.sync(self._client.scheduler.processing, callback_timeout=CONNECT)
+            places = self._client.sync(self._client.scheduler.processing, callback_timeout=scheduler.CONNECT)
         except Exception:  # the next look finds what is wrong
             return
         with self._lock:
@@ -417,96 +397,6 @@ class ClusterExecutor(Elastic):
                 if job in self._jobs and job.attempts and idle:
                     spare[idle[0]] -= 1
                     self._launch(job, idle)
-
-
-def _processes(text: str) -> int:
-    """Return the N of ``local:N``."""
-    number = text.removeprefix(LOCAL)
-    if not number.isdecimal() or not 1 <= int(number) <= 1024:
-        raise DomainError(f"a cluster of this machine is local:N with N in [1, 1024]; got {text!r}.")
-    return int(number)
-
-
-def _local(processes: int, distributed: Any) -> Any:
-    import dask
-
-    # A tile that kills its worker is to fail soon: nobody shares this cluster.
-    with dask.config.set({"distributed.scheduler.allowed-failures": 1}):
-        return distributed.LocalCluster(
-            n_workers=processes, threads_per_worker=1, dashboard_address="127.0.0.1:0", silence_logs=50,
-            preload=_NO_INTERRUPT,
-        )  # fmt: skip
-
-
-def _from_file(path: str) -> str:
-    """Return the address that a scheduler has written to its file."""
-    try:
-        if os.path.getsize(path) > BIGGEST_FILE:
-            raise ValueError("it is too long")
-        address = json.loads(Path(path).read_text(encoding="utf-8"))["address"]
-    except FileNotFoundError:
-        raise InputFileError(
-            f"{path}: there is no such scheduler file; `dask scheduler --scheduler-file` makes it."
-        ) from None
-    except OSError as error:
-        raise InputFileError(f"{path}: cannot be read: {error.strerror}.") from error
-    except (ValueError, TypeError, LookupError, RecursionError):
-        address = None
-    if not isinstance(address, str) or not ADDRESS.fullmatch(address):
-        raise InputFileError(f"{path}: this is no file of a scheduler, which holds its address; start it again.")
-    return address
-
-
-def _client(given: Any, distributed: Any) -> Any:
-    """Return a client of a scheduler at an address, of a scheduler file, or of a cluster object."""
-    address = _from_file(given) if isinstance(given, str) and given.endswith(".json") else given
-    late = f"no scheduler answers at {given} within {CONNECT:g} s"
-    if isinstance(address, str):
-        keys = distributed.Security().get_connection_args("client")
-        if address.startswith("tls://") and keys.get("ssl_context") is None:
-            raise ClusterError(
-                f"{address}: tls needs certificates: name them in dask's configuration (distributed.comm.tls), or give "
-                "a distributed.Client."
-            )
-        # In a thread, where no loop runs yet. A client waits without end for what takes a connection and is mute.
-        with ThreadPoolExecutor(1) as thread:
-            kind = thread.submit(asyncio.run, _kind(address, keys, distributed)).result()
-        if kind != "Scheduler":
-            raise ClusterError(
-                f"{late if kind is None else f'{given} is a {kind}, not a scheduler'}; `dask scheduler` starts one and "
-                "prints its address."
-            )
-    try:
-        return distributed.Client(address, timeout=CONNECT, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise ClusterError(f"{late} ({type(error).__name__}); `dask scheduler` starts one.") from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep dask's own tracebacks of a lost scheduler off stderr, where what it means is told."""
-    known = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]
-    before = {name: level for name in known if (level := logging.getLogger(name).level)}
-    for name in before:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
-
-
-async def _kind(address: str, keys: dict[str, Any], distributed: Any) -> str | None:
-    """Return what a server of dask says that it is; None where there is none, or it does not say so in time."""
-
-    async def ask() -> str:
-        async with distributed.rpc(address, connection_args=keys) as server:
-            return str((await server.identity()).get("type"))
-
-    try:
-        return await asyncio.wait_for(ask(), CONNECT)
-    except Exception:  # refused, cut off, mute, of another protocol: what each raises is of many types
-        return None
 
 
 @contextlib.contextmanager
@@ -545,19 +435,19 @@ def connect(cluster: Any, *, backend: str = "cpu", patience: float = PATIENCE) -
         yield cluster
         return
     if not isinstance(cluster, str) and not hasattr(cluster, "get_executor"):
-        raise DTypeError(f"cluster must be {FORMS}, or a distributed.Client; got {type(cluster).__name__}.")
+        raise DTypeError(f"cluster must be {scheduler.FORMS}, or a distributed.Client; got {type(cluster).__name__}.")
     processes = 0
-    if isinstance(cluster, str) and cluster.startswith(LOCAL):
-        processes = _processes(cluster)
-    elif isinstance(cluster, str) and not cluster.endswith(".json") and not ADDRESS.fullmatch(cluster):
-        raise DomainError(f"cluster must be {FORMS}; got {cluster!r}.")
-    distributed = _distributed()
+    if isinstance(cluster, str) and cluster.startswith(scheduler.LOCAL):
+        processes = scheduler.processes_of(cluster)
+    elif isinstance(cluster, str) and not cluster.endswith(".json") and not scheduler.ADDRESS.fullmatch(cluster):
+        raise DomainError(f"cluster must be {scheduler.FORMS}; got {cluster!r}.")
+    distributed = scheduler.package()
     with contextlib.ExitStack() as closing:
         client = cluster
         if isinstance(cluster, str):
-            closing.enter_context(_quiet())
-            where = closing.enter_context(_local(processes, distributed)) if processes else cluster
-            client = closing.enter_context(_client(where, distributed))
+            closing.enter_context(scheduler.quiet())
+            where = closing.enter_context(scheduler.on_this_machine(processes, distributed)) if processes else cluster
+            client = closing.enter_context(scheduler.client_of(where, distributed))
         executor = ClusterExecutor(client, backend, patience)
         closing.callback(executor.shutdown)
         yield executor

@@ -16,7 +16,7 @@ import pytest
 
 import qengine as qe
 from qengine.exceptions import BackendError, ClusterError, DomainError, DTypeError, InputFileError, TileError
-from qengine.work import cluster
+from qengine.work import cluster, scheduler
 from qengine.work.cluster import connect
 from qengine.work.run import Tile, cut, run
 from tests.clusters import Processes, until
@@ -297,7 +297,7 @@ def test_what_is_no_cluster(given: Any, error: type[Exception], text: str) -> No
 
 
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "CONNECT", 0.3)
+    monkeypatch.setattr(scheduler, "CONNECT", 0.3)
     with pytest.raises(ClusterError, match=r"no scheduler answers at tcp://127\.0\.0\.1:9 within 0\.3 s"):
         qe.sweep("single", "double", cluster="tcp://127.0.0.1:9", pairs=100)
 
@@ -305,14 +305,14 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_logs_of_dask_are_quiet_for_a_while() -> None:
     logger = logging.getLogger("distributed.client")
     before = logger.level
-    with cluster._quiet():
+    with scheduler.quiet():
         assert before < logger.level == logging.CRITICAL
     assert logger.level == before
 
 
 def test_a_mute_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Something that takes connections and says nothing: another service, a scheduler that is stopped."""
-    monkeypatch.setattr(cluster, "CONNECT", 0.3)
+    monkeypatch.setattr(scheduler, "CONNECT", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = f"tcp://127.0.0.1:{mute.getsockname()[1]}"
         with pytest.raises(ClusterError, match=f"no scheduler answers at {address} within 0.3 s"):
