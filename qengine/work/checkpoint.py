@@ -190,6 +190,7 @@ class Checkpoint:
             self._size = os.fstat(self._descriptor).st_size
             if self._size and not resume:
                 raise InputFileError(f"{self.path}: there is a checkpoint: resume it, or choose another folder.")
+            self._empty = resume and not self._size
             # What follows a torn line begins on a line of its own.
             self._torn = self._size > 0 and self._read(self._size - 1, 1) != b"\n"
             for place, line in self._lines():
@@ -357,7 +358,7 @@ class Checkpoint:
         self.changed += changed
 
     def notes(self) -> tuple[str, ...]:
-        """Say which lines were not used, and what could not be written."""
+        """Say which lines were not used, that there were none, and what could not be written."""
         counts = (
             (self.foreign, "of other runs" + self._difference()),
             (self.damaged, "torn or altered"),
@@ -365,6 +366,8 @@ class Checkpoint:
         )
         told = [f"{count} line{'s' * (count != 1)} {what}" for count, what in counts if count]
         notes = [f"{self.path}: {' and '.join(told)} left out."] if told else []
+        if self._empty:
+            notes.append(f"{self.path}: there was nothing to resume; the run began at its beginning.")
         if self._problem:
             notes.append(
                 f"{self.path}: cannot be written: {self._problem}. The checkpoint is incomplete: the last parts are "

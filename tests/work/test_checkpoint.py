@@ -346,3 +346,11 @@ def test_a_killed_process_loses_nothing_that_was_recorded(tmp_path: Path) -> Non
             assert [found.get(f"part {k}")[0] for k in range(found.parts)] == list(range(found.parts))
             parts, damaged = found.parts, found.damaged
     assert damaged <= 3  # at most one torn line a kill
+
+
+def test_a_resume_that_finds_nothing_says_so(tmp_path: Path) -> None:
+    with Checkpoint(tmp_path / "mistyped", {"seed": 1}, resume=True) as kept:
+        (note,) = kept.notes()
+        assert "nothing to resume" in note
+    with Checkpoint(tmp_path / "new", {"seed": 1}) as kept:
+        assert kept.notes() == ()
