@@ -86,6 +86,29 @@ class Replay:
         return common.best_seconds(lambda: qe.replay(self.path, self.inputs, path=path), rounds=3)[0]
 
 
+class Interpreter:
+    """The same input through ai-edge-litert's reference kernels."""
+
+    params = (LARGE,)
+    param_names = ("model",)
+    timeout = 300
+
+    def setup(self, name: str) -> None:
+        try:
+            from ai_edge_litert import interpreter
+        except ImportError:
+            raise NotImplementedError("the interpreter needs ai-edge-litert") from None
+        kind = interpreter.OpResolverType.BUILTIN_REF
+        self.runtime = interpreter.Interpreter(str(model(name)), experimental_op_resolver_type=kind, num_threads=1)
+        self.runtime.allocate_tensors()
+        for index, codes in inputs(name).items():
+            self.runtime.set_tensor(index, codes)
+
+    @common.tracked("s")
+    def track_seconds(self, name: str) -> float:
+        return common.best_seconds(self.runtime.invoke, rounds=3)[0]
+
+
 class ReplayRoofline:
     """Products a second of a replay, beside those of a matrix product of NumPy on as many threads."""
 

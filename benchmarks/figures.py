@@ -263,6 +263,53 @@ def exact() -> list[str]:
     return table(("every int32 accumulator of a multiplier", "us a multiplier", "times the brute-force sweep"), rows())
 
 
+def answering() -> list[str]:
+    """What the exact engine is asked for beside one count."""
+    listing = track("exact.Listing.time", "single double")
+    rows = [
+        ["listing divergent accumulators, single / double, n = 6: a million", figure(listing and listing / 1e3, "ms")],
+        [
+            "... times the sweep, which passes over the others too",
+            figure(track("exact.Listing.ratio_to_brute_force", "single double")),
+        ],
+        [
+            "`qengine count`, six schemes, 18,057 channels, from start to table",
+            figure(track("exact.CountCommand.seconds", "../shared"), "s"),
+        ],
+        ["`qe.identify`, 8,000 rows with scales", figure(track("exact.Identify.8000_rows"), "s")],
+    ]
+    for n in (1, 9, 20):
+        rows.append(
+            [f"`qe.census` of 2^30 mantissas, int8, n = {n}", figure(track("exact.Census.closed_sums", -n), "s")]
+        )
+    for couple in (("single", "double"), ("single", "fp32")):
+        rows.append(
+            [
+                f"... multiplier by multiplier, {' / '.join(couple)}",
+                figure(track("exact.CensusTiles.time", couple), "us each"),
+            ]
+        )
+    return table(("exact answers", ""), rows)
+
+
+def modelling() -> list[str]:
+    """Whole models: replay and audit."""
+    from benchmarks import bench_audit
+
+    rows = []
+    for name in bench_audit.LARGE:
+        seconds = [track("audit.Replay.seconds", name, path) for path in PATHS]
+        seconds.append(track("audit.Interpreter.seconds", name))
+        cells = (figure(value and 1e3 * value) for value in seconds)
+        rows.append([name, *cells, figure(track("audit.Audit.seconds", name))])
+    head = (
+        *(f"replay {path}, ms" for path in PATHS),
+        "the interpreter's reference path, ms",
+        "audit of three paths, s",
+    )
+    return table(("model", *head), rows)
+
+
 def starting() -> list[str]:
     from benchmarks import bench_cold
 
@@ -349,7 +396,7 @@ def beside() -> list[str]:
 
 def speed() -> list[str]:
     """Every table of qengine's own speed."""
-    tables = [requantizing(), sweeping(), quantizing(), measuring(), starting(), lasting()]
+    tables = [requantizing(), sweeping(), quantizing(), measuring(), modelling(), starting(), lasting()]
     return [line for lines in tables for line in (*lines, "")] + [about()]
 
 
@@ -357,7 +404,7 @@ SECTIONS: dict[str, Callable[[], list[str]]] = {
     "replay": replays,
     "emulations": emulations,
     "audit": audits,
-    "exact": lambda: [*exact(), "", about()],
+    "exact": lambda: [*exact(), "", *answering(), "", about()],
     "speed": speed,
     "peers": beside,
 }
