@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,31 @@ def test_top_level() -> None:
     assert not (ROOT / "qengine" / "kernels").exists()
     assert configuration()["project"]["name"] == "qengine-numerics"
     assert configuration()["project"]["scripts"] == {"qengine": "qengine.cli:main"}
+
+
+def minimum(project: dict) -> dict[str, str]:  # type: ignore[type-arg]
+    """What ``.ci/versions minimum`` installs."""
+    return runpy.run_path(str(ROOT / ".ci" / "minimum.py"))["minimum"](project)  # type: ignore[no-any-return]
+
+
+def test_minimum_versions() -> None:
+    """Every dependency has one, the same in all extras."""
+    packaging = pytest.importorskip("packaging.requirements")
+    project = configuration()["project"]
+    found = minimum(project)
+    every = [project["dependencies"], *project["optional-dependencies"].values()]
+    requirements = [packaging.Requirement(text) for extra in every for text in extra]
+    assert {r.name for r in requirements} == {*found, project["name"]}
+    for requirement in requirements:
+        if requirement.name != project["name"]:
+            assert str(requirement.specifier) == f">={found[requirement.name]}"
+
+
+@pytest.mark.parametrize("text", ["numpy", "numpy<3", "numpy>=2.0,<3", "numpy>=2.1"])
+def test_minimum_versions_that_cannot_be_tested(text: str) -> None:
+    project = {"name": "x", "dependencies": ["numpy>=2.0"], "optional-dependencies": {"all": ["x[some]", text]}}
+    with pytest.raises(ValueError, match="numpy"):
+        minimum(project)
 
 
 def test_every_package_imports() -> None:
