@@ -21,6 +21,7 @@ import jinja2
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -218,6 +219,10 @@ def _add_errors(app: FastAPI) -> None:
         response = refusal(request, RequestRefusedError(str(error.detail), status=error.status_code))
         response.headers.update(error.headers or {})
         return response
+
+    @app.exception_handler(FormParserError)
+    async def unreadable(request: Request, error: FormParserError) -> Response:
+        return refusal(request, RequestRefusedError(f"The body is no form of the type it names: {error}", status=400))
 
     @app.exception_handler(CancelledWorkError)
     @app.exception_handler(ClientDisconnect)
