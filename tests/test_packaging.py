@@ -12,6 +12,7 @@ import tarfile
 import tomllib
 import zipfile
 from email.parser import Parser
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -108,9 +109,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         if (ROOT / name).is_file():
             shutil.copy(ROOT / name, source / name)
-    import setuptools
-
-    here = int(setuptools.__version__.split(".")[0]) >= 77
+    try:
+        here = int(metadata.version("setuptools").split(".")[0]) >= 77
+    except metadata.PackageNotFoundError:  # environments of Python 3.12 and later have none of their own
+        here = False
     command = [sys.executable, "-m", "build", *(["--no-isolation"] if here else []), "--outdir", str(out), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=source)
     if (
