@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +53,12 @@ def pytest_report_header() -> str:
     return f"qengine: QENGINE_TEST_SEED={SEED}, required back ends: {sorted(REQUIRED) or 'none'}"
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    outcome: Any = yield
-    report = outcome.get_result()
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
     if report.failed:
         report.sections.append(("seed", f"reproduce with QENGINE_TEST_SEED={SEED}"))
+    return report
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ for line in sys.stdin:
         try:
             exec(json.loads(line), {})
             code = 0
+        except SystemExit as end:  # a command that was done before it could be killed
+            code = end.code or 0
         except BaseException:
             traceback.print_exc()
         os._exit(code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import tarfile
 import tomllib
 import zipfile
 from email.parser import Parser
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,31 @@ def test_top_level() -> None:
     assert configuration()["project"]["scripts"] == {"qengine": "qengine.cli:main"}
 
 
+def minimum(project: dict) -> dict[str, str]:  # type: ignore[type-arg]
+    """What ``.ci/versions minimum`` installs."""
+    return runpy.run_path(str(ROOT / ".ci" / "minimum.py"))["minimum"](project)  # type: ignore[no-any-return]
+
+
+def test_minimum_versions() -> None:
+    """Every dependency has one, the same in all extras."""
+    packaging = pytest.importorskip("packaging.requirements")
+    project = configuration()["project"]
+    found = minimum(project)
+    every = [project["dependencies"], *project["optional-dependencies"].values()]
+    requirements = [packaging.Requirement(text) for extra in every for text in extra]
+    assert {r.name for r in requirements} == {*found, project["name"]}
+    for requirement in requirements:
+        if requirement.name != project["name"]:
+            assert str(requirement.specifier) == f">={found[requirement.name]}"
+
+
+@pytest.mark.parametrize("text", ["numpy", "numpy<3", "numpy>=2.0,<3", "numpy>=2.1"])
+def test_minimum_versions_that_cannot_be_tested(text: str) -> None:
+    project = {"name": "x", "dependencies": ["numpy>=2.0"], "optional-dependencies": {"all": ["x[some]", text]}}
+    with pytest.raises(ValueError, match="numpy"):
+        minimum(project)
+
+
 def test_every_package_imports() -> None:
     for name in configuration()["tool"]["setuptools"]["packages"]:
         assert importlib.util.find_spec(name) is not None, name
@@ -82,9 +109,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         if (ROOT / name).is_file():
             shutil.copy(ROOT / name, source / name)
-    import setuptools
-
-    here = int(setuptools.__version__.split(".")[0]) >= 77
+    try:
+        here = int(metadata.version("setuptools").split(".")[0]) >= 77
+    except metadata.PackageNotFoundError:  # environments of Python 3.12 and later have none of their own
+        here = False
     command = [sys.executable, "-m", "build", *(["--no-isolation"] if here else []), "--outdir", str(out), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=source)
     if (

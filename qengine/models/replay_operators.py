@@ -35,7 +35,9 @@ def mean(node: Node) -> Array:
     require(bool(over), "no axis")
     keep = bool(node.options["KeepDims"])
     count = math.prod(codes.shape[axis] for axis in over)
-    total = codes.sum(axis=over, keepdims=keep, dtype=np.int64)
+    total = codes.sum(axis=over, dtype=np.int64)
+    if keep:
+        total = np.expand_dims(total, over)
     (si, zi), (so, zo) = per_tensor(x), per_tensor(node.output)
     kept = keep and codes.ndim == 4 and over == (1, 2)
     name = ("keepdims" if kept else "nokeep") + (variant and f"_{variant}")

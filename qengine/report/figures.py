@@ -336,8 +336,8 @@ def code_bars(row: ErrorRow) -> tuple[F64, npt.NDArray[np.int64], int]:
     counts = row.code_counts
     first = 0 if row.params is None else row.params.qmin
     merge = max(1, counts.size // 256)
-    bars = np.append(counts, np.zeros(-counts.size % merge, np.int64)).reshape(-1, merge).sum(axis=1)
-    return first - 0.5 + merge * np.arange(bars.size + 1), bars, merge
+    bars = np.append(counts, np.zeros(-counts.size % merge, np.int64)).reshape(-1, merge).sum(axis=1, dtype=np.int64)
+    return first - 0.5 + merge * np.arange(bars.size + 1, dtype=np.float64), bars, merge
 
 
 def ideal_line(curve: list[tuple[int, float]], bits: int) -> list[tuple[int, float]]:

@@ -15,6 +15,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse
+from python_multipart.exceptions import FormParserError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -125,6 +126,10 @@ def _add_errors(app: FastAPI) -> None:
         response = refusal(request, RequestRefusedError(str(error.detail), status=error.status_code))
         response.headers.update(error.headers or {})
         return response
+
+    @app.exception_handler(FormParserError)
+    async def unreadable(request: Request, error: FormParserError) -> Response:
+        return refusal(request, RequestRefusedError(f"The body is no form of the type it names: {error}", status=400))
 
     @app.exception_handler(CancelledWorkError)
     @app.exception_handler(ClientDisconnect)

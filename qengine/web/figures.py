@@ -217,10 +217,11 @@ def _bits(graphs: TensorGraphs) -> Figure:
 def _codes(graphs: TensorGraphs) -> Figure:
     edges, counts, merge = code_bars(graphs.row)
     each = f", {merge} codes a bar" if merge > 1 else ""
+    largest = int(counts.max())
     return Figure(
         id="codes", title=f"Codes in use{each}", data=[_filled(edges, counts, "samples")],
         alt="How many samples have which code.",
-        layout=_layout("code q", "samples", {"range": [float(edges[0]), float(edges[-1])]}, _counted(counts.max())),
+        layout=_layout("code q", "samples", {"range": [float(edges[0]), float(edges[-1])]}, _counted(largest)),
     )  # fmt: skip
 
 

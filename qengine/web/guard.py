@@ -70,7 +70,7 @@ class Guard:
                 message = {**message, "headers": [*message["headers"], *extra]}
             await send(message)
 
-        problem = self._problem(headers)
+        problem = self._problem(scope["path"], headers)
         if problem is not None:
             await _answer(send_with_headers, *problem)
             return
@@ -96,8 +96,10 @@ class Guard:
         finally:
             self._held -= taken
 
-    def _problem(self, headers: dict[bytes, str]) -> tuple[int, str] | None:
+    def _problem(self, path: str, headers: dict[bytes, str]) -> tuple[int, str] | None:
         """Return (status, message) of a request that goes no further."""
+        if "\0" in path:  # what names files cannot hold: looking for one fails
+            return 404, "There is nothing at this address."
         if _hostname(headers.get(b"host", "")) not in LOOPBACK:
             return 421, "This server answers to 127.0.0.1 and localhost only."
         origin = headers.get(b"origin")

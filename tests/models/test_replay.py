@@ -18,6 +18,7 @@ from qengine.models.replay import Model, compare, named_inputs, random_inputs
 from qengine.models.replay_inputs import read_inputs
 from qengine.models.replay_node import Choice
 from tests.cli.running import qengine
+from tests.runtimes.lite import litert, profiled
 
 from .networks import SAME, VALID, Op, Tensor, network, tiny, window
 
@@ -171,7 +172,7 @@ def test_sums_beyond_float32(tmp_path: Path, rng: np.random.Generator) -> None:
 
 def agreed(content: bytes, folder: Path, seed: int, way: str, what: str) -> None:
     """Replay and run a model, and require that every tensor is covered and equal."""
-    pytest.importorskip("ai_edge_litert.interpreter", reason="needs the extra: pip install '.[runtimes]'")
+    profiled()
     from qengine.models.replay_runtime import record
 
     path = folder / "m.tflite"
@@ -280,7 +281,7 @@ def test_small_models_live(way: str, tmp_path: Path, rng: np.random.Generator) -
 @pytest.mark.parametrize("name", MODELS)
 def test_real_models(name: str, way: str, shared: Path) -> None:
     """Every tensor of a real model, forced and chained: not one element differs."""
-    pytest.importorskip("ai_edge_litert.interpreter", reason="needs the extra: pip install '.[runtimes]'")
+    profiled()
     from qengine.models.replay_runtime import record
 
     graph = read_graph(shared / "models" / f"{name}.tflite")
@@ -346,7 +347,7 @@ def test_an_operator_that_is_not_covered_is_listed(tmp_path: Path) -> None:
 
 
 def test_what_is_not_covered_comes_from_the_runtime(tmp_path: Path) -> None:
-    pytest.importorskip("ai_edge_litert.interpreter", reason="needs the extra: pip install '.[runtimes]'")
+    litert()
     image = Tensor((1, 4, 5, 3), "int8", 0.05, 0)
     real = Tensor(image.shape, "float32")
     ops = [Op("HARD_SWISH", [0], 1, "", 1), Op("DEQUANTIZE", [1], 2), Op("EXP", [2], 3, "", 1), Op("QUANTIZE", [3], 4)]

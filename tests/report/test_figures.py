@@ -128,7 +128,7 @@ def test_pictures_of_many() -> None:
     assert first == tensors_picture(items, "svg")
 
 
-def test_nothing_global_is_imported_or_set() -> None:
+def test_nothing_global_is_imported_or_set(pytestconfig: pytest.Config) -> None:
     """No pyplot: no display, no state; and neither package is imported by tables."""
     code = (
         "import sys, numpy as np, qengine as qe\n"
@@ -139,7 +139,8 @@ def test_nothing_global_is_imported_or_set() -> None:
         "tensor_picture(item, 'raise', 'png')\n"
         "assert 'matplotlib.pyplot' not in sys.modules\n"
     )
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=pytestconfig.rootpath)
     assert done.returncode == 0, done.stderr
 
 
@@ -190,7 +191,7 @@ def test_pdf_of_many_tensors_and_hostile_names() -> None:
     assert len(pages(comparison_pdf("w.npy", [one], "sqnr", 1, [], "", "raise"))) >= 4
 
 
-def test_pdf_of_two_processes_is_the_same() -> None:
+def test_pdf_of_two_processes_is_the_same(pytestconfig: pytest.Config) -> None:
     pytest.importorskip("reportlab")
     code = (
         "import hashlib, qengine as qe\n"
@@ -203,7 +204,7 @@ def test_pdf_of_two_processes_is_the_same() -> None:
     for seed in ("1", "2"):
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True,
-            env={**os.environ, "PYTHONHASHSEED": seed},
+            env={**os.environ, "PYTHONHASHSEED": seed}, cwd=pytestconfig.rootpath,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         digests.add(done.stdout)

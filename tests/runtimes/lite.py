@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy.typing as npt
 import pytest
 
 PATHS = ("xnnpack", "opt", "ref")
+#: The release whose arithmetic the profiles hold. Others differ: XNNPACK's MEAN before 2.1.4.
+VERSION = "2.3.0"
 
 
 @dataclass
@@ -28,6 +31,14 @@ class Tensor:
 def litert() -> Any:
     """Return the interpreter's package, or skip the test with the reason."""
     return pytest.importorskip("ai_edge_litert.interpreter", reason="needs the extra: pip install '.[runtimes]'")
+
+
+def profiled() -> None:
+    """Skip the test with the reason unless the interpreter is of the release whose arithmetic the profiles hold."""
+    litert()
+    found = metadata.version("ai-edge-litert")
+    if not found.startswith(VERSION.rpartition(".")[0] + "."):
+        pytest.skip(f"profiles are of ai-edge-litert {VERSION}; installed is {found}")
 
 
 def build(op: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor], options: dict[str, Any] | None = None) -> bytes:

@@ -162,7 +162,7 @@ def test_a_line_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_folders_that_cannot_serve(tmp_path: Path) -> None:
     with pytest.raises(InputFileError, match="got an empty one"):
         Checkpoint("", RUN)
-    with pytest.raises(InputFileError, match="cannot hold a checkpoint: embedded null"):
+    with pytest.raises(InputFileError, match=r"cannot hold a checkpoint: .*embedded null"):
         Checkpoint("a\0b", RUN)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputFileError, match="cannot hold a checkpoint"):
