@@ -8,8 +8,10 @@ import numpy as np
 
 from .jit import inlined
 
-#: Elements that go past the caches at once; rows of channels up to this length are repeated, or written out.
+#: Elements that go past the caches at once; channels side by side are repeated up to this length.
 CHUNK, SHORT = 1024, 2048
+#: Runs shorter than LONG are written out, set by set, where that is at most WRITTEN elements: between runs go 30 ns.
+LONG, WRITTEN = 64, 1 << 16
 
 
 @inlined
@@ -31,15 +33,15 @@ def run_of(i, n, layout):
 
 
 def side_by_side(layout, *tables):
-    """Return (layout, tables, whether sets stand side by side): short rows are repeated, or written out.
+    """Return (layout, tables, whether sets stand side by side): short runs are written out, short rows repeated.
 
-    `tables` have a column a set. Loops over runs of a few elements would spend their time between them.
+    `tables` have a column a set.
     """
     length, group, groups, rows = layout
     if groups * rows == 1:
         return layout, tables, None
     period = length * rows
-    if group > 1 and (period > SHORT or group >= 64):
+    if group > 1 and (group >= LONG or period > WRITTEN):
         return layout, tables, None
     if group > 1:
         column = np.arange(period)
