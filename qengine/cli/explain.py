@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .options import Integer, ScalesCommand, emit, emit_json, json_option, parse_scales
+from .options import Integer, ScalesCommand, emit, emit_json, json_option, parse_triple
 
 
 @click.command("explain", cls=ScalesCommand)
@@ -29,13 +29,10 @@ def command(
       qengine explain --acc 585 --scales 0.05296124517917633 0.024093778803944588 0.11484327912330627 \\
           --zero-point -126
     """
-    from ..exceptions import DomainError
     from ..report.explain import parts
     from ..requant.explain import check_some_output, explain
 
-    triple = None if scales is None else parse_scales(scales)
-    if isinstance(triple, str):
-        raise DomainError(f"explain takes three numbers after --scales; got {triple!r}.")
+    triple = None if scales is None else parse_triple(scales)
     given: Any = read_multiplier(multiplier, shift)
     result = explain(
         acc, given, scales=triple, zero_point=zero_point, dtype=dtype, schemes=schemes or None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from .options import Integer, ScalesCommand, emit, emit_json, json_option, parse_scales
+from .options import Integer, ScalesCommand, emit, emit_json, json_option, parse_triple
 
 
 @click.command("identify", cls=ScalesCommand)
@@ -61,10 +61,7 @@ def command(
         check_target(csv_path)
     given = {"zero_point": zero_point, "qmin": qmin, "qmax": qmax, **_multiplier(multiplier, shift)}
     if scales is not None:
-        triple = parse_scales(scales)
-        if isinstance(triple, str):
-            raise click.BadParameter(f"takes three numbers S_IN S_W S_OUT; got {triple!r}.", param_hint="--scales")
-        given |= dict(zip(("in_scale", "w_scale", "out_scale"), triple, strict=True))
+        given |= dict(zip(("in_scale", "w_scale", "out_scale"), parse_triple(scales), strict=True))
     rows = read_rows(
         Path(file),
         output=column,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import ScalesCommand, emit, emit_json, json_option, parse_scales
+from .options import ScalesCommand, emit, emit_json, json_option, parse_triple
 
 
 @click.command("multiplier", cls=ScalesCommand)
@@ -22,7 +22,6 @@ def command(real: float | None, scales: str | None, single: bool, as_json: bool)
     Example:
       qengine multiplier --scales 0.05296124517917633 0.024093778803944588 0.11484327912330627
     """
-    from ..exceptions import DomainError
     from ..report.schemes import pairs_parts
     from ..report.terminal import table
     from ..requant import recipes
@@ -44,9 +43,7 @@ def command(real: float | None, scales: str | None, single: bool, as_json: bool)
         else:
             emit(pairs_parts("real = value * 2^(shift - 31)", found))
         return
-    triple = parse_scales(scales or "")
-    if isinstance(triple, str):
-        raise DomainError(f"multiplier takes three numbers after --scales; got {triple!r}.")
+    triple = parse_triple(scales or "")
     rows = {name: describe(recipes.apply(name, *triple)) for name in recipes.RECIPES}
     if as_json:
         emit_json({"scales": list(triple), "recipes": rows})

@@ -133,16 +133,24 @@ class ScalesCommand(click.Command):
         return super().parse_args(ctx, joined)
 
 
-def parse_scales(text: str) -> str | tuple[float, float, float]:
+def parse_scales(text: str, takes: str = "a file or three numbers") -> str | tuple[float, float, float]:
     """Return the three scales, or the path of a file, that ``--scales`` was given."""
     cells = text.split(",")
     if all(is_number(cell) for cell in cells):
         if len(cells) != 3:
             raise click.BadParameter(
-                f"takes a file or three numbers S_IN S_W S_OUT; got {len(cells)}.", param_hint="--scales"
+                f"takes {takes} S_IN S_W S_OUT; got {len(cells)}.", param_hint="--scales"
             )
         return float(cells[0]), float(cells[1]), float(cells[2])
     return text
+
+
+def parse_triple(text: str) -> tuple[float, float, float]:
+    """Return the three scales that ``--scales`` was given, of a command that takes no file there."""
+    triple = parse_scales(text, "three numbers")
+    if isinstance(triple, str):
+        raise click.BadParameter(f"takes three numbers S_IN S_W S_OUT; got {brief(text)}.", param_hint="--scales")
+    return triple
 
 
 def emit_json(data: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .explain import read_multiplier
-from .options import Integer, ScalesCommand, emit, emit_json, json_option, parse_scales
+from .options import Integer, ScalesCommand, emit, emit_json, json_option, parse_triple
 
 
 @click.command("probes", cls=ScalesCommand)
@@ -49,9 +49,7 @@ def command(
     from ..report.probes import parts
 
     targets = [check_target(path, *ENDINGS) for path in export]
-    triple = None if scales is None else parse_scales(scales)
-    if isinstance(triple, str):
-        raise click.BadParameter(f"takes three numbers S_IN S_W S_OUT; got {triple!r}.", param_hint="--scales")
+    triple = None if scales is None else parse_triple(scales)
     given: Any = read_multiplier(multiplier, shift)
     result = probes(
         schemes or None, given, scales=triple, zero_point=zero_point, dtype=dtype, qmin=qmin, qmax=qmax,

@@ -435,11 +435,8 @@ def test_interrupted_sweep_has_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> N
         (("explain", "--acc", "1", "--multiplier", "nan"), "multiplier must be finite; got nan."),
         (("explain", "--acc", "1", "--multiplier", "-0.5"), "multiplier must not be negative; got -0.5."),
         (("explain", "--acc", "1", "--scales", "nan", "1", "1"), "input_scale must be finite, > 0"),
-        (("explain", "--acc", "1", "--scales", "1", "1"), "takes a file or three numbers S_IN S_W S_OUT; got 2."),
-        (
-            ("explain", "--acc", "1", "--scales", "file.csv"),
-            "explain takes three numbers after --scales; got 'file.csv'.",
-        ),
+        (("explain", "--acc", "1", "--scales", "1", "1"), "takes three numbers S_IN S_W S_OUT; got 2."),
+        (("explain", "--acc", "1", "--scales", "file.csv"), "takes three numbers S_IN S_W S_OUT; got 'file.csv'."),
         (
             ("explain", "--acc", "1", "--multiplier", "1073741824", "--shift", "99999999999"),
             "shift must fit int32; got 99999999999.",
@@ -453,7 +450,7 @@ def test_interrupted_sweep_has_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> N
         (("multiplier", "nan"), "multiplier must be finite; got nan."),
         (("multiplier", "--", "-0.5"), "multiplier must not be negative; got -0.5."),
         (("multiplier", "--scales", "1", "0", "1"), "weight_scale must be finite, > 0"),
-        (("multiplier", "--scales", "file.csv"), "multiplier takes three numbers after --scales; got 'file.csv'."),
+        (("multiplier", "--scales", "file.csv"), "takes three numbers S_IN S_W S_OUT; got 'file.csv'."),
         (("selftest", "--backend", "gpu"), "unknown back end 'gpu'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
