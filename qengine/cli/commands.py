@@ -7,6 +7,7 @@ import importlib
 import click
 
 from .._version import __version__
+from ..exceptions import UnknownNameError
 from . import COMMANDS
 
 
@@ -20,6 +21,13 @@ class _Commands(click.Group):
         command = importlib.import_module(COMMANDS[cmd_name][0], __package__).command
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:  # fmt: skip
+        if not ctx.resilient_parsing and args[0] not in COMMANDS:
+            raise UnknownNameError.of("command", args[0], COMMANDS)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

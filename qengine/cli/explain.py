@@ -53,9 +53,17 @@ def read_multiplier(multiplier: str | None, shift: int | None) -> Any:
             raise click.UsageError("--shift needs --multiplier.")
         return None
     try:
-        return float(multiplier) if shift is None else QuantizedMultiplier(int(multiplier), shift)
+        if shift is not None:
+            return QuantizedMultiplier(int(multiplier), shift)
+        real = float(multiplier)
     except ValueError as error:
         if type(error) is not ValueError:
             raise
         kind = "a real number" if shift is None else "an integer mantissa"
         raise click.BadParameter(f"{multiplier!r} is not {kind}.", param_hint="--multiplier") from None
+    if 2**30 <= real < 2**31:  # above what any scheme takes as a real number
+        raise click.BadParameter(
+            f"{multiplier!r} looks like a mantissa in Q0.31, which needs --shift; a real multiplier is below 2^30.",
+            param_hint="--multiplier",
+        )
+    return real

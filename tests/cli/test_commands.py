@@ -414,6 +414,8 @@ def test_interrupted_sweep_has_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> N
         (("sweep", "single", "double", "--multiplier", "0.5", "--shift", "0"), "'0.5' is not an integer mantissa."),
         (("sweep", "single", "double", "--multiplier", "half"), "'half' is not a real number."),
         (("sweep", "single", "double", "--shift", "3"), "--shift needs --multiplier."),
+        (("sweep", "single", "double", "--multiplier", "1527099593"), "a mantissa in Q0.31, which needs --shift"),
+        (("scheems",), "unknown command 'scheems'; did you mean 'schemes'"),
         (("sweep", "single", "double", "--range", "0.9", "0.1"), "a multiplier range must satisfy"),
         (("sweep", "single", "double", "--range", "nan", "1"), "a multiplier range must satisfy"),
         (("sweep", "single", "double", "--multiplier", "0.5", "--range", "0.1", "0.9"), "pass one of"),
