@@ -78,7 +78,7 @@ class Outputs:
         from ..report.files import check_target, optional
 
         taken: dict[Path, str] = {} if file == "-" else {Path(os.path.realpath(file)): "the input file"}
-        for name, target, endings in (("--csv", csv, ()), ("--pdf", pdf, ()), ("--plot", plot, (".png", ".svg"))):
+        for name, target, endings in (("--csv", csv, ()), ("--pdf", pdf, (".pdf",)), ("--plot", plot, (".png", ".svg"))):
             if target is None or (name == "--csv" and target == "-"):
                 continue
             if "\0" not in file + target and (path := Path(os.path.realpath(target))) in taken:

@@ -35,11 +35,11 @@ def check_target(path: str | os.PathLike[str], *endings: str) -> Path:
     target = Path(path)
     if "\0" in str(target):
         raise InputFileError(f"{shown(target)}: the name of a file has no NUL character.")
+    if target.is_dir():
+        raise InputFileError(f"{shown(path)}: a file is required to write to; this is a folder.")
     if endings and target.suffix.lower() not in endings:
         raise InputFileError(f"{shown(target)}: the name must end in {' or '.join(endings)}.")
     target = Path(os.path.realpath(target))
-    if target.is_dir():
-        raise InputFileError(f"{shown(path)}: a file is required to write to; this is a folder.")
     if not target.parent.is_dir():
         raise InputFileError(f"{shown(path)}: cannot be written: there is no folder {shown(target.parent)}.")
     if not os.access(target if _special(target) else target.parent, os.W_OK):

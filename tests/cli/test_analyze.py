@@ -257,6 +257,7 @@ def test_graphs_of_many(many: Path, tmp_path: Path) -> None:
         (("--csv", "{tmp}/missing/a.csv"), "cannot be written: there is no folder"),
         (("--pdf", "{tmp}"), "this is a folder"),
         (("--plot", "{tmp}/a.jpg"), "must end in .png or .svg"),
+        (("--pdf", "{tmp}/a.png"), "must end in .pdf"),
         (("--csv", "{file}"), "--csv would overwrite the input file"),
         (("--csv", "{tmp}/a.png", "--plot", "{tmp}/a.png"), "--plot would overwrite what --csv writes"),
         (("--csv", "-", "--json"), "both write to stdout"),
