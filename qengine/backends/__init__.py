@@ -162,24 +162,23 @@ def device_backend() -> DeviceBackend:
     return cast(DeviceBackend, load("cuda"))
 
 
-@contextlib.contextmanager
-def use_backend(name: str) -> Iterator[None]:
-    """Choose the back end for a block of code (per thread and per task).
+def use_backend(name: str) -> contextlib.AbstractContextManager[None]:
+    """Choose the back end for a block of code (per thread and per task); without ``with`` it changes nothing.
 
     Parameters
     ----------
     name : str
         ``reference``, ``cpu`` or ``cuda``.
 
-    Yields
-    ------
-    None
+    Returns
+    -------
+    context manager
         The choice before holds again when the block ends.
 
     Raises
     ------
     UnknownNameError, BackendError
-        At once, if the name is unknown or the back end cannot serve.
+        At once, before the block, if the name is unknown or the back end cannot serve.
 
     Examples
     --------
@@ -189,6 +188,11 @@ def use_backend(name: str) -> Iterator[None]:
     array([0, 1], dtype=int32)
     """
     load(_row(name).name)
+    return _chosen_is(name)
+
+
+@contextlib.contextmanager
+def _chosen_is(name: str) -> Iterator[None]:
     token = _chosen.set(name)
     try:
         yield

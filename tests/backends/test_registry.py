@@ -128,7 +128,7 @@ def test_a_missing_back_end_is_an_error_not_a_fallback(monkeypatch: pytest.Monke
         assert backends.unavailable("cpu") is None
         for ask in (
             lambda: call(backend="cuda"),
-            lambda: qe.use_backend("cuda").__enter__(),
+            lambda: qe.use_backend("cuda"),
             lambda: backends.load("cuda"),
         ):
             with pytest.raises(qe.BackendError) as caught:
