@@ -48,7 +48,7 @@ def command(
     Count exactly, operator by operator and channel by channel, on how many of the accumulators that the model's weights
     allow they give different codes. No image is needed, and nothing is sampled. "Proven equal" holds for every input.
 
-    One alone is compared with what the file's own runtime does by default.
+    If --schemes names one side alone, it is compared with what the file's own runtime does by default.
 
     \b
     Example:
@@ -59,6 +59,8 @@ def command(
     from ..report.audit_tables import parts, to_csv
     from ..report.files import check_target, write_file
 
+    if summary and not as_json:
+        raise click.UsageError("--summary shortens --json: give both, or neither.")
     if csv_path is not None:
         check_target(csv_path)
     if report_path is not None:

@@ -12,13 +12,23 @@ from .progress import progress_bar
 
 
 @click.command("census")
-@click.argument("schemes", nargs=2)
+@click.argument("schemes", nargs=2, metavar="SCHEME SCHEME")
 @click.option("--shift", type=Integer(), multiple=True, help="TFLite shift, positive is left; may be repeated.")
-@click.option("--shifts", type=Integer(), nargs=2, help="All shifts from one to another.  [default: 0 -30]")
 @click.option(
-    "--multipliers", type=Integer(), nargs=2, help="Closed range of Q0.31 mantissas.  [default: all, 2^30 to 2^31 - 1]"
+    "--shifts", type=Integer(), nargs=2, metavar="FROM TO", help="All shifts from one to another.  [default: 0 -30]"
 )
-@click.option("--range", "acc_range", type=Integer(), nargs=2, help="Closed range of accumulators.  [default: int32]")
+@click.option(
+    "--multipliers", type=Integer(), nargs=2, metavar="LOW HIGH",
+    help="Closed range of Q0.31 mantissas.  [default: all, 2^30 to 2^31 - 1]",
+)  # fmt: skip
+@click.option(
+    "--range",
+    "acc_range",
+    type=Integer(),
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Closed range of accumulators.  [default: int32]",
+)
 @click.option(
     "--dtype", type=click.Choice(["int8", "uint8", "int16", "raw"]), default="int8", show_default=True,
     help="Clamp outputs to this type.",
@@ -30,7 +40,7 @@ from .progress import progress_bar
     "--method", type=click.Choice(["auto", "closed", "tiles"]), default="auto", show_default=True,
     help="Divisor and floor sums over all mantissas, or mantissa by mantissa (which tells how many diverge).",
 )  # fmt: skip
-@click.option("--backend", type=str, help="cpu | cuda | reference")
+@click.option("--backend", type=str, help="cpu | cuda | reference  [default: QENGINE_BACKEND, else cpu]")
 @cluster_option
 @checkpoint_options
 @click.option("--csv", "csv_path", type=str, metavar="FILE", help="Write the counts, one line a shift.")

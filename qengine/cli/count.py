@@ -31,7 +31,14 @@ if TYPE_CHECKING:
 @click.option("--multiplier", type=str, help="Mantissa in Q0.31 (with --shift), or a real multiplier.")
 @click.option("--shift", type=Integer(), help="TFLite shift of the mantissa: positive is left.")
 @click.option("--scales", metavar="FILE | S_IN S_W S_OUT", help="CSV of scales, one channel a row, or one triple.")
-@click.option("--range", "acc_range", type=Integer(), nargs=2, help="Closed range of accumulators.  [default: int32]")
+@click.option(
+    "--range",
+    "acc_range",
+    type=Integer(),
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Closed range of accumulators.  [default: int32]",
+)
 @click.option(
     "--dtype", type=click.Choice(["int8", "uint8", "int16", "raw"]),
     help="Clamp outputs to this type.  [default: raw; int8 of a file, or with --zero-point, --qmin, --qmax]",
@@ -40,7 +47,7 @@ if TYPE_CHECKING:
 @click.option("--qmin", type=Integer(), help="Lower clamp.")
 @click.option("--qmax", type=Integer(), help="Upper clamp.")
 @click.option("--engine", type=str, help="lattice | staircase | scan  [default: the fastest that applies]")
-@click.option("--backend", type=str, help="cpu | cuda | reference")
+@click.option("--backend", type=str, help="cpu | cuda | reference  [default: QENGINE_BACKEND, else cpu]")
 @click.option(
     "--list",
     "listed",

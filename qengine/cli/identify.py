@@ -30,7 +30,7 @@ from .options import Integer, ScalesCommand, emit, emit_json, json_option, parse
 @click.option("--scheme", "schemes", multiple=True, help="Only this scheme; repeatable.")
 @click.option("--recipe", "recipes", multiple=True, help="Only this recipe; repeatable.")
 @click.option("--all", "every", is_flag=True, help="Show every recipe of each scheme, not its best alone.")
-@click.option("--backend", type=str, help="cpu | reference")
+@click.option("--backend", type=str, help="cpu | reference  [default: QENGINE_BACKEND, else cpu]")
 @json_option
 @click.option("--csv", "csv_path", metavar="PATH|-", help="Write the ranking as CSV; - is stdout.")
 def command(

@@ -138,9 +138,7 @@ def parse_scales(text: str, takes: str = "a file or three numbers") -> str | tup
     cells = text.split(",")
     if all(is_number(cell) for cell in cells):
         if len(cells) != 3:
-            raise click.BadParameter(
-                f"takes {takes} S_IN S_W S_OUT; got {len(cells)}.", param_hint="--scales"
-            )
+            raise click.BadParameter(f"takes {takes} S_IN S_W S_OUT; got {len(cells)}.", param_hint="--scales")
         return float(cells[0]), float(cells[1]), float(cells[2])
     return text
 

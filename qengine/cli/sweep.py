@@ -23,21 +23,31 @@ if TYPE_CHECKING:
 @click.option("--scales", metavar="FILE | S_IN S_W S_OUT", help="CSV of scales, one channel a row, or one triple.")
 @click.option("--multiplier", type=str, help="One multiplier: mantissa in Q0.31 (with --shift), or a real number.")
 @click.option("--shift", type=Integer(), help="TFLite shift of the mantissa: positive is left.")
-@click.option("--range", "multiplier_range", type=float, nargs=2, help="Draw real multipliers from LOW HIGH.")
-@click.option("--log-uniform", is_flag=True, help="Draw them uniformly in the logarithm.")
+@click.option(
+    "--range", "multiplier_range", type=float, nargs=2, metavar="LOW HIGH",
+    help="Draw real multipliers from LOW to HIGH.  [default: 0.01 0.99]",
+)  # fmt: skip
+@click.option("--log-uniform", is_flag=True, help="Draw those of --range uniformly in the logarithm.")
 @click.option(
     "--acc", type=str,
     help="uniform[:LOW:HIGH] | normal:SD[:CENTER] | laplace:B[:CENTER] | output-normal:SD | output-laplace:B | "
-    "unsaturated | all[:LOW:HIGH]",
+    "unsaturated | all[:LOW:HIGH]  [default: all of one multiplier; unsaturated with a clamp; else "
+    "uniform:-1048576:1048575]",
 )  # fmt: skip
-@click.option("--dtype", type=click.Choice(["int8", "uint8", "int16"]), help="Compare outputs clamped to this type.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["int8", "uint8", "int16"]),
+    help="Compare outputs clamped to this type.  [default: raw; int8 of a file, or with --zero-point, --qmin, --qmax]",
+)
 @click.option("--zero-point", type=Integer(), help="Output zero point.  [default: the file's, else 0]")
 @click.option("--qmin", type=Integer(), help="Lower clamp.")
 @click.option("--qmax", type=Integer(), help="Upper clamp.")
 @click.option("--witnesses", type=Count(), default=8, show_default=True, help="First divergent pairs to keep.")
-@click.option("--backend", type=str, help="cpu | cuda | reference")
+@click.option("--backend", type=str, help="cpu | cuda | reference  [default: QENGINE_BACKEND, else cpu]")
 @click.option("--threads", type=Count(), help="Workers.  [default: all processors]")
-@click.option("--tile", "tile_pairs", type=Count(), help="Pairs a tile; does not change the result.")
+@click.option(
+    "--tile", "tile_pairs", type=Count(), help="Pairs a tile; does not change the result.  [default: by the sweep]"
+)
 @cluster_option
 @checkpoint_options
 @click.option("--plan", "planned", is_flag=True, help="Run nothing: tell tiles and time, from a calibration of 2 s.")

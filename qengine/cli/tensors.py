@@ -33,7 +33,7 @@ _RUN = (
         "--nonfinite", type=click.Choice(["raise", "ignore"]), default="raise", show_default=True,
         help="NaN and infinities: an error, or left out.",
     ),
-    click.option("--backend", type=str, help="cpu | reference"),
+    click.option("--backend", type=str, help="cpu | reference  [default: QENGINE_BACKEND, else cpu]"),
     click.option("--threads", type=Count(), help="Workers.  [default: all processors]"),
     json_option,
     click.option("--csv", metavar="PATH|-", help="Write every figure as CSV; - is stdout."),
@@ -78,7 +78,11 @@ class Outputs:
         from ..report.files import check_target, optional
 
         taken: dict[Path, str] = {} if file == "-" else {Path(os.path.realpath(file)): "the input file"}
-        for name, target, endings in (("--csv", csv, ()), ("--pdf", pdf, (".pdf",)), ("--plot", plot, (".png", ".svg"))):
+        for name, target, endings in (
+            ("--csv", csv, ()),
+            ("--pdf", pdf, (".pdf",)),
+            ("--plot", plot, (".png", ".svg")),
+        ):
             if target is None or (name == "--csv" and target == "-"):
                 continue
             if "\0" not in file + target and (path := Path(os.path.realpath(target))) in taken:

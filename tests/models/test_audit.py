@@ -452,6 +452,7 @@ def test_command(tmp_path: Path) -> None:
     assert 0 < max(ppm) < 0.2
     short = json.loads(qengine("audit", DATA, "--json", "--summary").out)
     assert "by_channel" not in short["operators"][0]
+    assert "--summary shortens --json" in qengine("audit", DATA, "--summary").err
     assert data["operators"][0]["by_channel"]["divergent litert:opt / litert:ref"]
 
 
