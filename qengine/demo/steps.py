@@ -22,7 +22,7 @@ STEPS: tuple[Step, ...] = (
     Step(
         "One accumulator, two answers",
         "A convolution of an EfficientNet sums to the int32 accumulator 585 (tensorflow#102943). The runtime answers "
-        "**-120**. Every port of TFLite's integer arithmetic to Python answers **-119**. The scales are the model's, "
+        "**-120**. TFLite's integer arithmetic, rounding once or twice, answers **-119**. The scales are the model's, "
         "exact float32 values; the zero point is -126.",
         """\
 import numpy as np
@@ -37,8 +37,8 @@ for scheme in ("single", "double", "fp32"):
     Step(
         "Why: a tie that exists in float32 alone",
         "The real product lies a hair above 6.5, so it rounds to 7, and 7 - 126 = -119. XNNPACK, LiteRT's default "
-        "engine, multiplies in float32: there the product is 6.5 exactly, and ties go to even, to 6. No scheme that "
-        'rounds integers gives this: "TFLite rounds once now" is not the explanation.',
+        "engine, multiplies in float32: there the product is 6.5 exactly, and ties go to even, to 6. Rounding the "
+        'integer product to nearest never gives this: "TFLite rounds once now" is not the explanation.',
         """\
 S = np.float32(scales[0]) * np.float32(scales[1]) / np.float32(scales[2])
 print("exact  ", 585 * scales[0] * scales[1] / scales[2])
@@ -112,7 +112,7 @@ print(pair.first.why)
     Step(
         "Which arithmetic was it?",
         "Recorded outputs say which scheme made them. 4,000 outputs of the default path, as a file from somewhere "
-        "would hold them:",
+        "would hold them; those that every scheme clamps to an end of int8 tell nothing, and are not counted:",
         """\
 acc = np.random.default_rng(1).integers(-10_000, 10_000, 4000)
 output = qe.emulate("litert", "CONV_2D", "xnnpack", acc=acc, zero_point=-126, **columns)
