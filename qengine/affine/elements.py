@@ -167,4 +167,4 @@ def get_element(name: str | Element) -> Element:
     """
     if isinstance(name, Element):
         return name
-    return _NAMES[chosen("number element", name, _NAMES)]
+    return _NAMES[chosen("element format", name, _NAMES)]

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arguments import chosen
-from ..exceptions import BackendError, DTypeError
+from ..exceptions import BackendError, DTypeError, brief
 from .forms import Epilogue, Form
 from .quantizers import ErrorPlan, ErrorTile, Quantizer
 
@@ -333,7 +333,7 @@ def as_numpy(name: str, value: Any) -> npt.NDArray[Any]:
         return np.from_dlpack(value)
     array = _converted(name, value)
     if array.dtype.kind == "O":
-        raise DTypeError(f"{name} must hold numbers that fit int64; got {type(value).__name__} of objects.")
+        raise DTypeError(f"{name} must hold numbers that fit 64 bits; got {brief(value)}.")
     return array
 
 

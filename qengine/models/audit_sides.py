@@ -396,11 +396,13 @@ def parse_sides(names: Any, runtime: str) -> tuple[Side, ...]:
     DomainError, UnknownNameError, DTypeError
     """
     given = tuple(several("schemes", names)) if names is not None else DEFAULT[runtime]
-    if len(given) == 1:  # against what the file's own runtime does by default
+    one = len(given) == 1
+    if one:  # against what the file's own runtime does by default
         given = (DEFAULT[runtime][0], *given)
     sides = tuple(parse_side(name) for name in given)
     if len(sides) < 2:
         raise DomainError("an audit needs two sides at least: runtime:path or a scheme.")
     if len({side.name for side in sides}) < len(sides):
-        raise DomainError(f"the sides of an audit must differ; got {', '.join(side.name for side in sides)}.")
+        alone = " (one alone is compared with the file's own runtime, which this one is)" if one else ""
+        raise DomainError(f"the sides of an audit must differ; got {', '.join(side.name for side in sides)}{alone}.")
     return sides

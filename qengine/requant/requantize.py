@@ -33,10 +33,8 @@ def _accumulators(acc: Any, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         typed = typed or bool(array.size and (array.min() < INT32_MIN or array.max() > INT32_MAX))
         return array if typed else array.astype(np.int32)
     if array.dtype.kind not in "iu":
-        raise DTypeError(
-            f"acc must hold integers (int32 or int64 accumulators); got dtype {array.dtype}. "
-            "Round explicitly before you requantize."
-        )
+        advice = " Round explicitly before you requantize." if array.dtype.kind == "f" else ""
+        raise DTypeError(f"acc must hold integers (int32 or int64 accumulators); got dtype {array.dtype}.{advice}")
     if array.dtype == np.uint64:
         bad = array > np.uint64(2**63 - 1)
         if bad.any():

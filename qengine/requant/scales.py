@@ -168,7 +168,9 @@ def scale_table(scales: Any) -> ScaleTable:
     if isinstance(scales, (str, Path)):
         return read_scales(scales)
     if not isinstance(scales, (tuple, list)) or len(scales) != 3:
-        raise DTypeError("scales must be a path to a CSV, or (input_scale, weight_scale, output_scale).")
+        raise DTypeError(
+            f"scales must be a path to a CSV, or (input_scale, weight_scale, output_scale); got {brief(scales)}."
+        )
     names = ("input_scale", "weight_scale", "output_scale")
     columns = [np.atleast_1d(as_scales(name, value)).ravel() for name, value in zip(names, scales, strict=True)]
     try:

@@ -464,7 +464,8 @@ def get_scheme(name: str | Scheme) -> Scheme:
     if isinstance(name, Scheme):
         return name
     if not isinstance(name, str):
-        raise DTypeError(f"a scheme is given by its name; got {brief(name)}.")
+        several = "; give each name by itself, not in a list" if isinstance(name, list | tuple) else ""
+        raise DTypeError(f"a scheme is given by its name; got {brief(name)}{several}.")
     row = SCHEMES.get(name) or SCHEMES.get(ALIASES.get(name, ""))
     if row is None:
         raise UnknownNameError.of("scheme", name, [*SCHEMES, *ALIASES])

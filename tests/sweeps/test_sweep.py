@@ -621,8 +621,11 @@ def test_values_out_of_range(options: dict[str, Any], text: str) -> None:
         ({"seed": "7"}, "seed must be an integer; got '7'."),
         ({"multiplier": "0.5"}, "multiplier must be a real number; got '0.5'."),
         ({"zero_point": 0.5, "dtype": "int8"}, "zero_point must be an integer; got 0.5."),
-        ({"scales": 3}, "scales must be a path to a CSV, or (input_scale, weight_scale, output_scale)."),
-        ({"scales": (0.1, 0.2)}, "scales must be a path to a CSV, or (input_scale, weight_scale, output_scale)."),
+        ({"scales": 3}, "scales must be a path to a CSV, or (input_scale, weight_scale, output_scale); got 3."),
+        (
+            {"scales": (0.1, 0.2)},
+            "scales must be a path to a CSV, or (input_scale, weight_scale, output_scale); got (0.1, 0.2).",
+        ),
     ],
 )
 def test_values_of_wrong_type(options: dict[str, Any], text: str) -> None:
