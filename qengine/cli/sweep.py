@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @click.option(
     "--acc", type=str,
     help="uniform[:LOW:HIGH] | normal:SD[:CENTER] | laplace:B[:CENTER] | output-normal:SD | output-laplace:B | "
-    "unsaturated | all[:LOW:HIGH]  [default: all of one multiplier; unsaturated with a clamp; else "
+    "unsaturated | all[:LOW:HIGH]  [default: all of one multiplier without --pairs; unsaturated with a clamp; else "
     "uniform:-1048576:1048575]",
 )  # fmt: skip
 @click.option(

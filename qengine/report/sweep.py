@@ -65,7 +65,8 @@ def parts(result: SweepResult) -> Iterator[RenderableType]:
         zero = plan["zero_point"]
         clamp += ", zero point " + ("of each channel" if zero is None else str(zero))
     yield Text(f"multipliers   {_source(plan['multipliers'])}")
-    yield Text(f"accumulators  {_accumulators(plan['accumulators'])}, seed {plan['seed']}")
+    drawn = plan["accumulators"]["kind"] != "all"
+    yield Text(f"accumulators  {_accumulators(plan['accumulators'])}" + f", seed {plan['seed']}" * drawn)
     yield Text(f"outputs       {clamp}")
     if not result.complete:
         yield Text(

@@ -103,8 +103,8 @@ def sweep(
         How multipliers of a range are drawn, in steps of 2**-32 of the range.
     acc : str or Accumulators, optional
         ``uniform[:LOW:HIGH]``, ``normal:SD[:CENTER]``, ``laplace:B[:CENTER]``, ``output-normal:SD``,
-        ``output-laplace:B``, ``unsaturated`` or ``all[:LOW:HIGH]``. Default: unsaturated where outputs are
-        clamped, else uniform in [-2**20, 2**20 - 1].
+        ``output-laplace:B``, ``unsaturated`` or ``all[:LOW:HIGH]``. Default: all of one multiplier if `pairs` is not
+        given; else unsaturated where outputs are clamped, uniform in [-2**20, 2**20 - 1] where they are not.
     zero_point, dtype, qmin, qmax
         Clamped output: ``int8`` (default for tables of several rows, and with a zero point or a clamp), ``uint8`` or
         ``int16``; without, raw results are compared.
