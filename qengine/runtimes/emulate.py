@@ -87,6 +87,7 @@ def emulate(
     version : str, optional
         Default: the newest that was measured.
     isa : {"x86-64", "aarch64"}
+        Default: x86-64, whatever this machine is.
     variant : str, optional
         E.g. ``"perchannel"``, ``"i16x8_biasint32"``, ``"keepdims"``. Default: the first one that takes the columns
         given and the type of their codes.

@@ -160,6 +160,7 @@ def get_profile(
     version : str, optional
         Default: the newest that was measured.
     isa : {"x86-64", "aarch64"}
+        Default: x86-64, whatever this machine is.
     variant : str, optional
         Default: the operator's first variant (int8, per channel).
 
