@@ -1,4 +1,4 @@
-"""The only place that knows Numba: options, vector width, and a compile cache that cannot go stale.
+"""All of Numba that kernels use, but for `lanes`: options, vector width, and a compile cache that cannot go stale.
 
 Numba's own disk cache stamps one file, so an edited callee in another file runs stale machine code, and two
 processes that save at once can point two signatures at one file. Here every compiled kernel has a file of its

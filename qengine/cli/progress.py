@@ -13,7 +13,7 @@ DELAY = 1.0
 
 
 def _si(number: float) -> str:
-    """Write three digits and a prefix: 2.5e9 is ``2.50 G``."""
+    """Write up to three digits and a prefix: 2.5e9 is ``2.5 G``."""
     prefix, power = next((p, e) for p, e in (("G", 1e9), ("M", 1e6), ("k", 1e3), ("", 1.0)) if number >= e or not p)
     return f"{number / power:.3g} {prefix}"
 
