@@ -39,9 +39,9 @@ def first_index(bad: npt.NDArray[np.bool_]) -> str:
 
 def first_value(values: npt.NDArray[Any], bad: npt.NDArray[np.bool_]) -> Any:
     """Return the first offending element as a Python scalar."""
-    if isinstance(values, np.ndarray) and values.ndim:
-        return values.flat[int(bad.argmax())].item()
-    return values.reshape(-1)[int(bad.argmax())].item()  # a scalar, or an array on a device
+    flat = values.flat if isinstance(values, np.ndarray) else values.reshape(-1)  # one of a device has no `flat`
+    found = flat[int(bad.argmax())]
+    return found.item() if hasattr(found, "item") else found  # arrays of objects hold Python's own numbers
 
 
 def chosen(kind: str, value: Any, known: Iterable[str]) -> str:

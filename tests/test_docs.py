@@ -121,26 +121,38 @@ def test_public_docstrings_are_complete(name: str) -> None:
     assert not found
 
 
-def test_the_table_of_peers_stands_between_its_markers() -> None:
-    """Its shape, not its numbers: a row a job, a figure or a dash a peer, then the calls, then the machine."""
-    from benchmarks import bench_peers, peers, table
+def test_every_section_of_figures_stands_between_its_marks_once() -> None:
+    from benchmarks import figures
 
     text = README.read_text(encoding="utf-8")
-    assert table.replaced(text, "x").count("\nx\n") == 1
-    section = text.split(table.BEGIN)[1].split(table.END)[0]
+    assert text.count("<!-- figures: ") == len(figures.SECTIONS)
+    for name in figures.SECTIONS:
+        begin, end = figures.marks(name)
+        assert f"{begin}\nx\n{end}" in figures.replaced(text, name, "x")
+        section = text.split(begin)[1].split(end)[0]
+        assert re.search(r"^\| --- \|( --- \|)+\n\| ", section, re.MULTILINE), name
+
+
+def test_the_table_of_peers() -> None:
+    """Its shape, not its numbers: a row a job, a figure or a dash a peer, then the calls, then the machine."""
+    from benchmarks import bench_peers, peers
+    from benchmarks import figures as written
+
+    begin, end = written.marks("peers")
+    section = README.read_text(encoding="utf-8").split(begin)[1].split(end)[0]
     rows = [
         [cell.strip() for cell in line.strip("|").split(" | ")] for line in section.splitlines() if line[:2] == "| "
     ]
     figures = re.compile(r"[\d,.]+(e[+-]\d+)?\*?")
     jobs = rows[: rows.index(next(row for row in rows if row[0].startswith("microseconds")))]
-    assert jobs[0] == ["job", "G/s", "of the limit", *table.COLUMNS]
+    assert jobs[0] == ["job", "G/s", "of the limit", *written.PEERS]
     assert [row[0] for row in jobs[2:]] == list(peers.JOBS)
     for job, *cells in jobs[2:]:
         assert figures.fullmatch(cells[0])
-        assert cells[1] == table.NOTHING or re.fullmatch(r"\d+ %", cells[1])
-        for peer, cell in zip(table.COLUMNS, cells[2:], strict=True):
+        assert cells[1] == written.NOTHING or re.fullmatch(r"\d+ %", cells[1])
+        for peer, cell in zip(written.PEERS, cells[2:], strict=True):
             assert bool(figures.fullmatch(cell)) == (peer in peers.JOBS[job].peers), (job, peer, cell)
     calls = rows[len(jobs) + 2 :]
     assert [row[0] for row in calls] == list(bench_peers.Small.params[0])
     assert all(re.fullmatch(r"[\d,.]+ \([\d,.]+\)", cell) for row in calls for cell in row[1:])
-    assert re.search(r"^\d{4}-\d\d-\d\d, .* cores, .*\nload [\d.]+ to [\d.]+; Python", section, re.MULTILINE)
+    assert re.search(r"^\d{4}-\d\d-\d\d, .* cores, .*load [\d.]+;\nPython", section, re.MULTILINE)

@@ -58,7 +58,7 @@ def command(
     Example:
       qengine census single double --shift -4
       qengine census single double --shift -14 --multipliers 2^30 1073751823 --method tiles
-      qengine census single fp32 --shift -9 --multipliers 2^30 1073741999 --checkpoint work --resume
+      qengine census single fp32 --shift -9 --multipliers 2^30 1073741999 --checkpoint work
     """
     from ..exact.census import MANTISSAS, census
     from ..report.census import parts, to_csv
