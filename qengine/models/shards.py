@@ -32,7 +32,9 @@ def shard_paths(path: Path, endings: dict[str, Any]) -> list[Path]:
     if not files and folder:
         raise InputFileError(f"{path}: a file is required, or shards; this is a folder without a file of tensors.")
     if not files:
-        raise InputFileError(f"{path}: no file of tensors has such a name; known endings: {', '.join(endings)}.")
+        raise InputFileError(
+            f"{path}: no file of tensors here has a name of this pattern; its ending may be {', '.join(endings)}."
+        )
     if len(kinds) > 1:
         what = "this is a folder" if folder else "the pattern finds files"
         raise InputFileError(

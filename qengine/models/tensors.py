@@ -131,8 +131,9 @@ def open_tensors(path: str | os.PathLike[str], *, only: str | Iterable[str] | No
             files = shard_paths(path, FORMATS)
             one, opener = FORMATS[files[0].suffix.lower()], lambda path: open_shards(path, one, files)
         if opener is None:
+            missing = "" if os.path.exists(path) else "no such file or folder; "
             raise InputFileError(
-                f"{path}: the ending must say the format; known: {', '.join(FORMATS)}, and folders in {STORE}; "
+                f"{path}: {missing}the ending must say the format; known: {', '.join(FORMATS)}, and folders in {STORE}; "
                 "'-' is text from standard input."
             )
         sources = opener(path)
