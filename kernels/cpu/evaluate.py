@@ -29,7 +29,7 @@ INT32_MIN, INT32_MAX = -(2**31), 2**31 - 1
 def floor_in_order(first, a, bp, bn, t, y):
     """``y[i] = low32(floor((a (first + i) + b) / 2**t))``: consecutive accumulators need additions alone.
 
-    ``|a x + b| < 2**63`` as in `requantize._floor_pairs`; the group is cut where x changes sign.
+    ``|a x + b| < 2**63`` as in `requantize.floor_pairs`; the group is cut where x changes sign.
     """
     wide()
     s = t & 63

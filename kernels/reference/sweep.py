@@ -1,7 +1,7 @@
 """One sweep tile in NumPy: draw pairs, evaluate the schemes, tally where they differ.
 
 ``tile(work, start, stop)`` depends on (work, pair index) alone, so any cut of the index range into tiles merges to
-the same tally. `work` is a record of plain arrays (`qengine.sweeps.plan.Work`).
+the same tally. `work` is a record of plain arrays (`qengine.backends.pairs.Work`).
 """
 
 import numpy as np

@@ -5,9 +5,9 @@
 ============== ================================================================= ==============================
 mse            ``sum(e**2) / n``                                                 units of x, squared
 rmse           ``sqrt(mse)``                                                     units of x
-mae            ``sum(|e|) / n``
-max_abs        ``max(|e|)``
-bias           ``sum(e) / n``: positive where values lie below x
+mae            ``sum(|e|) / n``                                                  units of x
+max_abs        ``max(|e|)``                                                      units of x
+bias           ``sum(e) / n``: positive where values lie below x                 units of x
 sqnr           ``10 log10(sum(x**2) / sum(e**2))``; +inf where e is 0            dB
 psnr           ``20 log10(max(|x|) / rmse)``; +inf where e is 0                  dB
 cosine         ``sum(x value) / sqrt(sum(x**2) sum(value**2))``; 1 for two zero tensors, 0 for one

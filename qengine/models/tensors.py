@@ -133,8 +133,8 @@ def open_tensors(path: str | os.PathLike[str], *, only: str | Iterable[str] | No
         if opener is None:
             missing = "" if os.path.exists(path) else "no such file or folder; "
             raise InputFileError(
-                f"{path}: {missing}the ending must say the format; known: {', '.join(FORMATS)}, and folders in {STORE}; "
-                "'-' is text from standard input."
+                f"{path}: {missing}the ending must say the format; known: {', '.join(FORMATS)}, and folders in "
+                f"{STORE}; '-' is text from standard input."
             )
         sources = opener(path)
     if not sources:
