@@ -75,11 +75,19 @@ def requantize(acc: npt.NDArray[Any], form: Form, epilogue: Epilogue, out: npt.N
         _threaded(lambda part: run(x[part], y[part]), x.size, x.size)
         return
     acc = read_only(acc)
-    if acc.shape[0] >= thread_count():
-        channels = _channels(form, epilogue, slice(None))
-        _threaded(lambda part: channels(acc[part], out[part]), acc.shape[0], acc.size)
+    whole = _all_channels(form, epilogue) if form.channels <= KEPT_SETS else _channels(form, epilogue, slice(None))
+    if acc.size < PARALLEL_FROM:
+        whole(acc, out)
+    elif acc.shape[0] >= thread_count():
+        _threaded(lambda part: whole(acc[part], out[part]), acc.shape[0], acc.size)
     else:
         _threaded(lambda part: _channels(form, epilogue, part)(acc[:, part], out[:, part]), acc.shape[1], acc.size)
+
+
+@functools.lru_cache(maxsize=64)
+def _all_channels(form: Form, epilogue: Epilogue) -> _Call:
+    """Return the kernel call for all channels; forms of few are cached by their callers."""
+    return _channels(form, epilogue, slice(None))
 
 
 @functools.lru_cache(maxsize=4096)

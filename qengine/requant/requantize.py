@@ -12,6 +12,7 @@ from .. import backends
 from ..arguments import first_index, first_value, index_text, integer, real
 from ..backends import outputs
 from ..backends.forms import INT32_MAX, INT32_MIN, FloorRule
+from ..backends.quantizers import KEPT_SETS
 from ..exceptions import DomainError, DTypeError, brief
 from . import recipes
 from .binding import Bound, bind, checked_zero_points, clamp_limits, output_dtype, take_channels, wraps
@@ -228,7 +229,12 @@ def _requantize(
         folded = (1, 1, array.size)
     else:
         total = False
-        shape, folded, prepared = _prepare_many(row, array, multiplier, zero_point, chosen, qmin, qmax, axis, wrap)
+        others = chosen, qmin, qmax, axis, wrap
+        keys = _keys(multiplier, zero_point) if axis is None or type(axis) is int else None
+        if keys is None:
+            shape, folded, prepared = _prepare_many(scheme, array.shape, multiplier, zero_point, *others)
+        else:
+            shape, folded, prepared = _prepare_again(scheme, array.shape, *keys, *others)
         if array.shape != shape:
             array = arrays.broadcast_to(array, shape)
 
@@ -254,19 +260,61 @@ def _real(multiplier: Any) -> float:
     return real("multiplier", multiplier[()] if isinstance(multiplier, np.ndarray) else multiplier)
 
 
+def _keys(multiplier: Any, zero_point: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]] | None:
+    """Return keys of a cache by content: an array that is written over is another.
+
+    None where what follows is much (many sets, or more than one axis of them), or a content does not say all.
+    """
+    first, second = _key(multiplier), _key(zero_point)
+    if first is None or second is None:
+        return None
+    shape = multiplier.shape if isinstance(multiplier, QuantizedMultiplier) else np.shape(multiplier)
+    return (first, second) if len({shape, np.shape(zero_point)} - {()}) == 1 else None
+
+
+def _key(value: Any) -> tuple[Any, ...] | None:
+    """Return what `_of_key` makes a value from again."""
+    if isinstance(value, QuantizedMultiplier):
+        value, shift = _key(value.value), _key(value.shift)
+        return None if value is None or shift is None else ("multiplier", value, shift)
+    plain = isinstance(value, np.ndarray) and value.dtype.kind in "iuf"
+    if plain and value.size == max(value.shape, default=1) <= KEPT_SETS:
+        return "array", value.dtype, value.shape, value.tobytes()
+    return ("number", type(value), value) if type(value) in (int, float) else None
+
+
+def _of_key(key: tuple[Any, ...]) -> Any:
+    kind, *parts = key
+    if kind == "multiplier":
+        return QuantizedMultiplier(*map(_of_key, parts))
+    if kind == "array":
+        dtype, shape, content = parts
+        return np.frombuffer(content, dtype).reshape(shape)
+    return parts[1]
+
+
+@functools.lru_cache(maxsize=64)
+def _prepare_again(
+    scheme: str | Scheme, array_shape: tuple[int, ...], multiplier: tuple[Any, ...], zero_point: tuple[Any, ...],
+    *others: Any,
+) -> tuple[tuple[int, ...], tuple[int, int, int], Bound]:  # fmt: skip
+    """Prepare keys; cached, for layer after layer of a network."""
+    return _prepare_many(scheme, array_shape, _of_key(multiplier), _of_key(zero_point), *others)
+
+
 def _prepare_many(
-    row: Scheme, array: npt.NDArray[Any], multiplier: Any, zero_point: Any, chosen: np.dtype[Any],
+    scheme: str | Scheme, array_shape: tuple[int, ...], multiplier: Any, zero_point: Any, chosen: np.dtype[Any],
     qmin: int | None, qmax: int | None, axis: int | None, wrap: bool,
 ) -> tuple[tuple[int, ...], tuple[int, int, int], Bound]:  # fmt: skip
     """Lay multipliers and zero points out over channels."""
-    limits = clamp_limits(chosen, qmin, qmax)
+    row, limits = get_scheme(scheme), clamp_limits(chosen, qmin, qmax)
     zero_points = checked_zero_points(zero_point, chosen)
     own_shape = multiplier.shape if isinstance(multiplier, QuantizedMultiplier) else np.shape(multiplier)
     try:
         parameter_shape = np.broadcast_shapes(own_shape, zero_points.shape)
     except ValueError:
         raise DomainError(f"multiplier {own_shape} and zero_point {zero_points.shape} do not broadcast.") from None
-    shape, folded, target = fold(array.shape, parameter_shape, axis)
+    shape, folded, target = fold(array_shape, parameter_shape, axis)
     form = derive(row, multiplier)
 
     def spread(values: npt.NDArray[Any], values_shape: tuple[int, ...]) -> npt.NDArray[Any]:

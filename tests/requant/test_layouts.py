@@ -429,3 +429,23 @@ def test_large_arrays_stream_from_any_address(name: str, dtype: str, rng: np.ran
     assert np.array_equal(
         got, qe.requantize(np.tile(rows, (1, 3)), pair, dtype=dtype, axis=0, scheme=name, backend="reference")
     )
+
+
+def test_parameters_that_are_written_over_between_calls(backend):
+    """What follows from arrays of parameters is kept by their content."""
+    acc = np.arange(-600, 600, dtype=np.int32).reshape(300, 4)
+    real, zero_point = np.array([0.25, 0.5, 0.11, 0.03]), np.array([0, 1, -3, 5])
+    options = {"scheme": "single", "dtype": "int8", "axis": 1, "backend": backend}
+    first = qe.requantize(acc, real, zero_point=zero_point, **options)
+    real[0], zero_point[1] = 0.5, -1
+    second = qe.requantize(acc, real, zero_point=zero_point, **options)
+    for k in range(4):
+        alone = qe.requantize(acc[:, k], float(real[k]), scheme="single", zero_point=int(zero_point[k]), dtype="int8")
+        np.testing.assert_array_equal(second[:, k], alone)
+    assert (first[:, 0] != second[:, 0]).any()
+    assert (first[:, 1] != second[:, 1]).any()
+    again = qe.QuantizedMultiplier([1 << 30, 1 << 30], [-1, 0])
+    for _ in range(2):
+        with pytest.raises(qe.QEngineError):
+            qe.requantize(acc[:, :2], again, scheme="single", axis=True, backend=backend)
+        qe.requantize(acc[:, :2], again, scheme="single", axis=1, backend=backend)
