@@ -4,6 +4,8 @@ import numpy as np
 
 from ..codes import (
     AFFINE_DEQUANTIZATION,
+    AFFINE_QMAX,
+    AFFINE_QMIN,
     DEQUANTIZE_EXPANDED,
     DEQUANTIZE_FLOAT64,
     DEQUANTIZE_FUSED,
@@ -21,7 +23,7 @@ STEP, OFFSET = range(2)
 
 @inlined
 def _value(q, rule, s, offset):
-    """Return a number in the type of its parameters; the difference of a code and a zero point of 22 bits is exact."""
+    """Return a number in the type of its parameters; codes and zero points up to 2**22 differ exactly."""
     if rule is None:
         number = (q - offset) * s
     else:
@@ -79,7 +81,7 @@ def _dequantize_runs(q, first, layout, p, each, rule, out):
 
 @kernel
 def _dequantize(q, first, rule, layout, scales, zero_points, buffers, out):
-    """float32 numbers of any zero points."""
+    """float32 numbers of any codes and zero points."""
     wide()
     buffer, scale, inverse, zero_point, value = buffers[0], buffers[1], buffers[2], buffers[3], buffers[4]
     for start in range(0, q.size, BLOCK):
@@ -96,14 +98,16 @@ def dequantizing(quantizer, dtype):
     """Return the call that dequantizes integer codes into float64 or float32, ``run(q, first, out)``: q flat."""
     rule = int(quantizer.row[AFFINE_DEQUANTIZATION])
     scales, zero_points = quantizer.scales, quantizer.zero_points
-    if rule != DEQUANTIZE_FLOAT64 and np.abs(zero_points).max() > 2**22:
+    reach = max(abs(int(quantizer.row[AFFINE_QMIN])), abs(int(quantizer.row[AFFINE_QMAX])), np.abs(zero_points).max())
+    if rule != DEQUANTIZE_FLOAT64 and reach > 2**22:
         layout = np.array(quantizer.layout, np.int64)
         return lambda q, first, out: _dequantize(q, first, rule, layout, scales, zero_points, block_buffers(5), out)
     table = np.stack([scales, zero_points])
     if rule != DEQUANTIZE_FLOAT64:
         table = table.astype(f32)
     if rule in (DEQUANTIZE_EXPANDED, DEQUANTIZE_FUSED):
-        table[OFFSET] *= table[STEP]
+        with np.errstate(over="ignore"):  # infinite, as the convention has it
+            table[OFFSET] *= table[STEP]
     layout, (table,), each = side_by_side(quantizer.layout, table)
     fixed = layout, table, each, None if rule in (DEQUANTIZE_FLOAT64, DEQUANTIZE_SUBTRACT) else rule
     return lambda q, first, out: _dequantize_runs(q, first, *fixed, out)

@@ -32,20 +32,27 @@ def run_of(i, n, layout):
     return at, run
 
 
+def columns(layout):
+    """Return how many sets `side_by_side` writes out, or 0 where it leaves the tables as they are."""
+    length, group, groups, rows = layout
+    short = group == 1 or (group < LONG and length * rows <= WRITTEN)
+    return length * rows if short and groups * rows > 1 else 0
+
+
 def side_by_side(layout, *tables):
     """Return (layout, tables, whether sets stand side by side): short runs are written out, short rows repeated.
 
     `tables` have a column a set.
     """
     length, group, groups, rows = layout
-    if groups * rows == 1:
-        return layout, tables, None
-    period = length * rows
-    if group > 1 and (group >= LONG or period > WRITTEN):
+    period = columns(layout)
+    if not period:
         return layout, tables, None
     if group > 1:
-        column = np.arange(period)
-        place = column // length * groups + column % length // group
-        tables = tuple(np.ascontiguousarray(table[:, place]) for table in tables)
-    times = max(1, SHORT // period)
-    return (period * times, 1, period * times, 1), tuple(np.tile(table, times) for table in tables), True
+        row = np.full(groups, group)
+        row[-1] = length - (groups - 1) * group
+        tables = tuple(np.repeat(table, np.tile(row, rows), axis=1) for table in tables)
+    times = SHORT // period
+    if times > 1:
+        tables, period = tuple(np.tile(table, times) for table in tables), period * times
+    return (period, 1, period, 1), tables, True

@@ -186,7 +186,8 @@ def _encode_small(
     from ..backends import cpu
 
     flat, out = np.ascontiguousarray(x).reshape(-1), np.empty(x.shape, np.uint8)
-    if element.kind == "float" and rounding in (None, "half-even"):
+    # Without a mantissa the last bit that stays is the exponent's: such ties go by the table.
+    if element.kind == "float" and element.mantissa_bits and rounding in (None, "half-even"):
         finite = cpu.encode_float(flat, _float_numbers(element, overflow), out.reshape(-1))
     else:
         finite = cpu.encode_by_table(flat, _small_table(element, overflow, rounding), out.reshape(-1))

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qengine.kernels.cpu import requantize as kernels
+from qengine.kernels.cpu import runs
 from qengine.kernels.cpu.jit import ZERO, read_only
 
 from ..exceptions import DomainError
@@ -173,15 +174,20 @@ def _elementwise(step: str, quantizer: Quantizer, dtype: np.dtype[Any]) -> Calla
     return run
 
 
-#: Kept where quantizers are kept (`qengine.affine.quantize`): of one scale many, of channels few.
+#: Kept where quantizers are kept (`qengine.affine.quantize`): of one scale many, of channels few, and fewer of those
+#: whose tables are written out at length, to 3 MiB each.
 _of_one_scale = functools.lru_cache(maxsize=1024)(_elementwise)
 _of_channels = functools.lru_cache(maxsize=64)(_elementwise)
+_written_out = functools.lru_cache(maxsize=8)(_elementwise)
 
 
 def _kept(step: str, quantizer: Quantizer, dtype: np.dtype[Any]) -> Callable[..., Any]:
     if quantizer.scales.size == 1:
         return _of_one_scale(step, quantizer, dtype)
-    return (_of_channels if quantizer.scales.size <= KEPT_SETS else _elementwise)(step, quantizer, dtype)
+    if quantizer.scales.size > KEPT_SETS:
+        return _elementwise(step, quantizer, dtype)
+    kept = _written_out if runs.columns(quantizer.layout) > KEPT_SETS else _of_channels
+    return kept(step, quantizer, dtype)
 
 
 def quantize(x: npt.NDArray[Any], quantizer: Quantizer, out: npt.NDArray[Any]) -> bool:

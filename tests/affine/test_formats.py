@@ -1,5 +1,6 @@
 """Elements code point by code point, and casts, against fractions and ml_dtypes."""
 
+import dataclasses
 import json
 import math
 from fractions import Fraction
@@ -264,3 +265,15 @@ def test_float32_by_table_is_the_reference(name, rounding):
     for wrong in (np.nan, np.inf, -np.inf):
         with pytest.raises(DomainError, match=r"1 NaN or infinite values, the first .* at index 2"):
             encode(np.array([1, 2, wrong], np.float32), name, rounding=rounding, backend="cpu")
+
+
+@pytest.mark.parametrize("bias", [1, 2])
+def test_an_element_without_a_mantissa_is_the_reference(bias):
+    """The last bit of its codes is the exponent's, whose parity a float32's bits do not tell."""
+    row = dataclasses.replace(
+        get_element("e2m1"), name="own", aliases=(), bits=3, mantissa_bits=0, bias=bias, largest=2.0 ** (3 - bias),
+        smallest_normal=2.0 ** (1 - bias), smallest_subnormal=2.0 ** (1 - bias),
+    )  # fmt: skip
+    x = np.ldexp(np.float32([0.75, 1.0, 1.25, 1.5, 1.75]), np.arange(-3, 4)[:, None])
+    a, b = (encode(x, row, backend=name) for name in ("cpu", "reference"))
+    np.testing.assert_array_equal(a, b)

@@ -1,5 +1,9 @@
 """The cpu back end's loops over runs against the reference: ties, their neighbours, every layout of parameters."""
 
+import dataclasses
+import tracemalloc
+import warnings
+
 import numpy as np
 import pytest
 
@@ -112,3 +116,37 @@ def test_what_is_not_finite_is_found_anywhere(dtype, bad, place, rng):
     for convention in ("calculator", "onnx", "tflite-ref"):
         with pytest.raises(qe.DomainError, match=f"the first .* at index {place}"):
             qe.quantize(x, qe.QuantParams(0.1, 0, -128, 127), convention=convention, backend="cpu")
+
+
+@pytest.mark.parametrize("base", ["onnx", "tflite-opt", "tflite-opt-arm"])
+@pytest.mark.parametrize("low", [2**22, 2**24 + 1, -(2**31)])
+def test_numbers_of_codes_far_from_their_zero_point(low, base):
+    """A caller's own convention may have them: float32 does not hold every such code, and its difference is rounded."""
+    row = dataclasses.replace(qe.get_convention(base), name="own", any_zero_point=True)
+    p, codes = qe.QuantParams(0.1, 3, low, low + 255), np.arange(low, low + 256)
+    a, b = (qe.dequantize(codes, p, convention=row, backend=name) for name in ("cpu", "reference"))
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("convention", ["tflite-opt", "tflite-opt-arm"])
+def test_zero_points_too_large_for_float32_warn_of_nothing(convention):
+    p = qe.QuantParams([2.0**125, 0.5], [100, -3], -128, 127, axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got = qe.dequantize([[0], [-128]], p, convention=convention, backend="cpu")
+    np.testing.assert_array_equal(got, [[-np.inf], [-62.5]])
+
+
+@pytest.mark.parametrize("convention", ["calculator", "onnx"])
+def test_little_is_kept_of_sets_written_out(convention):
+    x = np.ones((1024, 63), F32)
+    tracemalloc.start()
+    try:
+        for k in range(24):
+            p = qe.QuantParams(np.full(1024, 0.1 + k * 1e-5), 0, -128, 127, axis=0)
+            codes = qe.quantize(x, p, convention=convention, backend="cpu")
+            assert (codes == codes[0, 0]).all()
+        kept = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert kept < 30 * 2**20
