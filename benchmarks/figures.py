@@ -235,7 +235,10 @@ def measuring() -> list[str]:
     kinds = ("moments", "with histograms")
     rows = [
         ["one choice on 2^27 samples, share of the bandwidth that reading them alone reaches"]
-        + [share(track("errors.ErrorReport.share_of_read_bandwidth", kind, "all threads")) for kind in kinds]
+        + [
+            share(100 * (track("errors.ErrorReport.share_of_read_bandwidth", kind, "all threads") or 0))
+            for kind in kinds
+        ]
     ]
     for peer in ("torch", "onnxruntime"):
         rows.append(
@@ -267,7 +270,7 @@ def answering() -> list[str]:
     """What the exact engine is asked for beside one count."""
     listing = track("exact.Listing.time", "single double")
     rows = [
-        ["listing divergent accumulators, single / double, n = 6: a million", figure(listing and listing / 1e3, "ms")],
+        ["listing divergent accumulators, single / double, n = 6: a million", figure(listing, "ms")],
         [
             "... times the sweep, which passes over the others too",
             figure(track("exact.Listing.ratio_to_brute_force", "single double")),
@@ -303,8 +306,8 @@ def modelling() -> list[str]:
         cells = (figure(value and 1e3 * value) for value in seconds)
         rows.append([name, *cells, figure(track("audit.Audit.seconds", name))])
     head = (
-        *(f"replay {path}, ms" for path in PATHS),
-        "the interpreter's reference path, ms",
+        *(f"file to tensors, {path}, ms" for path in PATHS),
+        "the interpreter alone, reference path, ms",
         "audit of three paths, s",
     )
     return table(("model", *head), rows)

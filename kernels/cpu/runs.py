@@ -9,7 +9,7 @@ import numpy as np
 from .jit import inlined
 
 #: Elements that go past the caches at once; channels side by side are repeated up to this length.
-CHUNK, SHORT = 1024, 2048
+CHUNK, SHORT = 512, 2048
 #: Runs shorter than LONG are written out, set by set, where that is at most WRITTEN elements: between runs go 30 ns.
 LONG, WRITTEN = 64, 1 << 16
 

@@ -85,7 +85,7 @@ def requantize(acc: npt.NDArray[Any], form: Form, epilogue: Epilogue, out: npt.N
         _threaded(lambda part: _channels(form, epilogue, part)(acc[:, part], out[:, part]), acc.shape[1], acc.size)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=128)
 def _all_channels(form: Form, epilogue: Epilogue) -> _Call:
     """Return the kernel call for all channels; forms of few are cached by their callers."""
     return _channels(form, epilogue, slice(None))

@@ -293,7 +293,7 @@ def _of_key(key: tuple[Any, ...]) -> Any:
     return parts[1]
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=128)
 def _prepare_again(
     scheme: str | Scheme, array_shape: tuple[int, ...], multiplier: tuple[Any, ...], zero_point: tuple[Any, ...],
     *others: Any,
